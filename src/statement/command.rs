@@ -1,0 +1,1 @@
+//! Session statements (SET, BEGIN, FETCH, …), read without a SQL parser.

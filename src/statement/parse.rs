@@ -1,0 +1,1 @@
+//! Shape text → tree. The only file that names sqlparser.
