@@ -186,6 +186,12 @@ impl Walker {
         }
     }
 
+    /// Where the walk stands in the buffer: everything before may be relayed.
+    #[must_use]
+    pub fn position(&self) -> usize {
+        self.position
+    }
+
     /// How many bytes at the start of the buffer are done with. The caller takes them out of the buffer now.
     pub fn release(&mut self) -> usize {
         std::mem::take(&mut self.position)
