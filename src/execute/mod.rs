@@ -7,3 +7,4 @@ pub mod client;
 pub mod merge;
 pub mod oids;
 pub mod relay;
+pub mod scatter;
