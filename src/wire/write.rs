@@ -66,6 +66,15 @@ impl<'a> Writer<'a> {
         self
     }
 
+    /// A count of four bytes.
+    pub(crate) fn long_count(&mut self, count: usize) -> &mut Self {
+        match i32::try_from(count) {
+            Ok(count) => self.out.put_i32(count),
+            Err(_) => self.refused = Some(EncodeError::TooLong),
+        }
+        self
+    }
+
     pub(crate) fn bytes(&mut self, bytes: &[u8]) -> &mut Self {
         self.out.put_slice(bytes);
         self
