@@ -2,6 +2,7 @@
 //! clients we serve, and encoders, for the servers we talk to.
 
 use crate::wire::error::{EncodeError, ProtocolError};
+use crate::wire::frame::HEADER;
 use crate::wire::read::Reader;
 use crate::wire::startup;
 use crate::wire::types::Oid;
@@ -471,8 +472,11 @@ pub fn bind_renamed(
     let mut reader = Reader::new(body);
     reader.cstr_bytes()?;
     reader.cstr_bytes()?;
+    let rest = reader.rest();
+    // Every execution of a prepared statement comes by here: one growth of the buffer at most.
+    out.reserve(HEADER + portal.len() + statement.len() + 2 + rest.len());
     let mut message = Writer::tagged(out, tag::BIND);
-    message.cstr(portal).cstr(statement).bytes(reader.rest());
+    message.cstr(portal).cstr(statement).bytes(rest);
     Ok(message.finish()?)
 }
 
