@@ -185,6 +185,7 @@ pub fn build(
     }
     Ok(Topology {
         epoch: assignments.epoch,
+        catalog_epoch: assignments.epoch,
         shards,
         keyspaces,
         databases,

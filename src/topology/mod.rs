@@ -34,6 +34,8 @@ pub struct Bucket(pub u16);
 pub struct Topology {
     /// Grows with every published change of configuration, map or schema; plans are keyed by it.
     pub epoch: u64,
+    /// The catalog's own epoch when this was read; what this Keyway acknowledges to the others.
+    pub catalog_epoch: u64,
     /// All shards.
     pub shards: Vec<Arc<Shard>>,
     /// All keyspaces.
