@@ -9,6 +9,7 @@
 //! descriptions and refuses there, before the first row, what it cannot order or add exactly.
 
 use crate::statement::tree::{Expr, Item, Name, Query, Select};
+use crate::wire::error::{ClientError, SqlState};
 use std::borrow::Cow;
 
 /// OFFSET and LIMIT of one execution.
@@ -139,8 +140,8 @@ pub trait Types {
     /// Does `star` ([`Item::Star`] or [`Item::QualifiedStar`]) of the block expand to a column of this name?
     fn star_has_column(&self, select: &Select, star: &Item, name: &str) -> Option<bool>;
 
-    /// The user-defined function of this name, as a call with this name could find it. PostgreSQL's own are known here.
-    fn user_function(&self, name: &Name) -> UserFunction;
+    /// What a call of this name may find: PostgreSQL's own and users' functions.
+    fn function(&self, name: &Name) -> FunctionKind;
 
     /// `column`, written in `query` (a subquery of the block) is a column of `query`'s own FROM, not of an outer block.
     fn is_local_column(&self, query: &Query, column: &Expr) -> Option<bool> {
@@ -160,16 +161,18 @@ pub enum Collation {
     Unknown,
 }
 
-/// What is known about user-defined functions of a name.
+/// What the functions of a name are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum UserFunction {
-    /// There is none: the name means PostgreSQL's own, or nothing.
-    None,
-    /// A plain function, perhaps one that returns a set.
+pub enum FunctionKind {
+    /// PostgreSQL's own aggregate or window function, and no user's function has the name.
+    BuiltinAggregate,
+    /// Plain functions of PostgreSQL's, and no user's function has the name.
+    Builtin,
+    /// Plain functions, some of them users': they may return sets.
     Plain,
-    /// An aggregate or window function.
+    /// A user's aggregate or window function is among them.
     Aggregate,
-    /// The schema was not read.
+    /// The schema was not read, so it could be anything.
     Unknown,
 }
 
@@ -204,13 +207,11 @@ pub enum WindowError {
     NegativeOffset,
 }
 
-impl WindowError {
-    /// PostgreSQL's SQLSTATE for it.
-    #[must_use]
-    pub fn sqlstate(self) -> &'static str {
+impl ClientError for WindowError {
+    fn sqlstate(&self) -> SqlState {
         match self {
-            Self::NegativeLimit => "2201W",
-            Self::NegativeOffset => "2201X",
+            Self::NegativeLimit => SqlState::INVALID_ROW_COUNT_IN_LIMIT_CLAUSE,
+            Self::NegativeOffset => SqlState::INVALID_ROW_COUNT_IN_RESULT_OFFSET_CLAUSE,
         }
     }
 }
