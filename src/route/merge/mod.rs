@@ -8,18 +8,17 @@
 //! The types of the columns are not needed here: the executor (`execute/merge`) sees them in the shards' row
 //! descriptions and refuses there, before the first row, what it cannot order or add exactly.
 
+mod names;
+mod planner;
+#[cfg(test)]
+mod tests;
+mod walk;
+mod window;
+
 use crate::statement::tree::{Expr, Item, Name, Query, Select};
-use crate::wire::error::{ClientError, SqlState};
 use std::borrow::Cow;
 
-/// OFFSET and LIMIT of one execution.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Window {
-    /// Rows to skip.
-    pub offset: u64,
-    /// Rows to return at most.
-    pub limit: Option<u64>,
-}
+pub use window::{Window, WindowError};
 
 /// How the shards' rows become one answer. Made at planning, the same for every execution of a shape.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -143,9 +142,10 @@ pub trait Types {
     /// What a call of this name may find: PostgreSQL's own and users' functions.
     fn function(&self, name: &Name) -> FunctionKind;
 
-    /// `column`, written in `query` (a subquery of the block) is a column of `query`'s own FROM, not of an outer block.
-    fn is_local_column(&self, query: &Query, column: &Expr) -> Option<bool> {
-        let _ = (query, column);
+    /// `column`, written in `select` (a block of a subquery), is a column of `select`'s own FROM and not of an outer
+    /// block's. Asked only where the text alone does not tell.
+    fn is_local_column(&self, select: &Select, column: &Expr) -> Option<bool> {
+        let _ = (select, column);
         None
     }
 }
@@ -196,56 +196,12 @@ pub struct Refusal {
     pub hint: Cow<'static, str>,
 }
 
-/// A LIMIT or OFFSET that PostgreSQL refuses, or that is not understood.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum WindowError {
-    /// 2201W
-    #[error("LIMIT must not be negative")]
-    NegativeLimit,
-    /// 2201X
-    #[error("OFFSET must not be negative")]
-    NegativeOffset,
-}
-
-impl ClientError for WindowError {
-    fn sqlstate(&self) -> SqlState {
-        match self {
-            Self::NegativeLimit => SqlState::INVALID_ROW_COUNT_IN_LIMIT_CLAUSE,
-            Self::NegativeOffset => SqlState::INVALID_ROW_COUNT_IN_RESULT_OFFSET_CLAUSE,
+impl Refusal {
+    fn new(reason: impl Into<Cow<'static, str>>, hint: &'static str) -> Self {
+        Self {
+            reason: reason.into(),
+            hint: Cow::Borrowed(hint),
         }
-    }
-}
-
-impl Finish {
-    /// LIMIT and OFFSET with one execution's values. `value_of` is asked for [`Expr::Literal`] and [`Expr::Param`]
-    /// only, and answers `None` for NULL; it refuses what is not a plain integer.
-    ///
-    /// # Errors
-    /// What `value_of` refuses, and negative values, in PostgreSQL's order (OFFSET first).
-    pub fn window<E: From<WindowError>>(
-        &self,
-        value_of: impl Fn(&Expr) -> Result<Option<i64>, E>,
-    ) -> Result<Window, E> {
-        let value = |expr: &Option<Expr>| match expr.as_ref().map(uncast) {
-            None => Ok(None),
-            Some(Expr::Number(digits)) => Ok(digits.parse::<i64>().ok()),
-            Some(expr) => value_of(expr),
-        };
-        let offset = value(&self.offset)?.unwrap_or(0);
-        let offset = u64::try_from(offset).map_err(|_| WindowError::NegativeOffset)?;
-        let limit = match value(&self.limit)? {
-            Some(limit) => Some(u64::try_from(limit).map_err(|_| WindowError::NegativeLimit)?),
-            None => None,
-        };
-        Ok(Window { offset, limit })
-    }
-}
-
-/// The operand of a cast.
-fn uncast(expr: &Expr) -> &Expr {
-    match expr {
-        Expr::Cast { expr, .. } => expr,
-        expr => expr,
     }
 }
 
@@ -254,9 +210,5 @@ fn uncast(expr: &Expr) -> &Expr {
 /// # Errors
 /// When the answer could differ from one PostgreSQL's, with the reason.
 pub fn plan_finish(query: &Query, types: &dyn Types, shape: &str) -> Result<Planned, Refusal> {
-    let _ = (query, types, shape);
-    Err(Refusal {
-        reason: Cow::Borrowed("the query needs rows of several shards"),
-        hint: Cow::Borrowed("Name the sharding key in the WHERE clause."),
-    })
+    planner::plan(query, types, shape)
 }
