@@ -55,6 +55,12 @@ impl PartialEq for Settings {
 }
 impl Eq for Settings {}
 
+impl Hash for Settings {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.entries.hash(state);
+    }
+}
+
 impl Settings {
     /// From entries with folded names.
     #[must_use]

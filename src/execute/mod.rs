@@ -4,5 +4,6 @@
 //! Reading order: `client`, `relay` (one server), `merge` and `scatter` (several).
 
 pub mod client;
+pub mod merge;
 pub mod oids;
 pub mod relay;

@@ -15,6 +15,7 @@ pub mod frontend;
 mod read;
 pub mod startup;
 pub mod types;
+pub mod value;
 mod write;
 
 #[cfg(test)]
