@@ -281,6 +281,12 @@ async fn the_demo_loads_its_rows_runs_the_command_and_leaves_nothing() {
         );
         assert!(count("countries") > 20 && count("posts") > 500 && count("follows") > 1_000);
         assert!(count("timelines") > 2_000 && count("user_activities") == 1_200);
+        let loaded = crate::config::load(
+            Some(&keep.join("keyway.toml")),
+            &crate::config::Variables::new(),
+        )
+        .unwrap();
+        crate::topology::build::offline(&loaded).unwrap();
         let config = fs::read_to_string(keep.join("keyway.toml")).unwrap();
         assert!(
             config.contains("shards = [\"s0\", \"s1\"]") && config.contains("[shards.settings]")
