@@ -668,7 +668,7 @@ fn groups_are_put_together_and_ordered() {
 
 #[test]
 fn formats_are_those_of_the_client() {
-    assert_eq!(server_formats(&[], 2), []);
+    assert!(server_formats(&[], 2).is_empty());
     assert_eq!(server_formats(&[1], 2), [1]);
     assert_eq!(server_formats(&[0, 1], 2), [0, 1, 1, 1]);
     let body = description(&[("a", 23), ("b", 25), ("h", 25)]);
