@@ -225,7 +225,9 @@ class PgBouncer(Process):
         candidates = [os.environ.get("KEYWAY_PGBOUNCER"), target / "pgbouncer/bin/pgbouncer", shutil.which("pgbouncer"),
                       "/usr/sbin/pgbouncer"]
         found = [path for path in candidates if path and os.access(path, os.X_OK)]
-        self.program = found[0] if found else missing("pgbouncer")
+        # A copy, because the account that it runs as may not reach the original.
+        self.program = bench.directory / "pgbouncer"
+        shutil.copy(found[0] if found else missing("pgbouncer"), self.program)
         said = subprocess.run([self.program, "--version"], capture_output=True, text=True, check=True).stdout
         self.version = said.splitlines()[0].strip()
         major, minor = re.search(r"(\d+)\.(\d+)", self.version).groups()

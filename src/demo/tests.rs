@@ -1,7 +1,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use super::cluster::{Auth, Cluster, ClusterError, ClusterOptions};
@@ -165,20 +165,61 @@ fn a_server_that_cannot_start_says_why() {
     ));
 }
 
-/// Run by the next test in a process of its own, which it then kills.
+/// Runs one test of this file in a process of its own, which writes a line into the file that it is told.
+struct Holder {
+    process: Child,
+    line: String,
+    _root: tempfile::TempDir,
+}
+
+impl Holder {
+    fn start(test: &str) -> Self {
+        let root = tempfile::tempdir().unwrap();
+        let told = root.path().join("told");
+        let mut process = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", &format!("demo::tests::{test}")])
+            .env("KEYWAY_TEST_HOLDER", &told)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        while !told.exists() {
+            assert!(process.try_wait().unwrap().is_none(), "{test} ended early");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let line = fs::read_to_string(&told).unwrap();
+        Self {
+            process,
+            line,
+            _root: root,
+        }
+    }
+
+    /// Where the process shall write, when this is such a process.
+    fn told() -> Option<PathBuf> {
+        std::env::var_os("KEYWAY_TEST_HOLDER").map(PathBuf::from)
+    }
+
+    /// Written whole or not at all.
+    fn tell(told: &Path, line: &str) {
+        fs::write(told.with_extension("new"), line).unwrap();
+        fs::rename(told.with_extension("new"), told).unwrap();
+    }
+}
+
+/// For the next test.
 #[test]
 fn holds_a_cluster_until_killed_when_asked_to() {
-    let Some(told) = std::env::var_os("KEYWAY_TEST_HOLD_CLUSTER") else {
-        return;
-    };
+    let Some(told) = Holder::told() else { return };
     let cluster = Cluster::start(&ClusterOptions::default()).unwrap();
-    let line = format!(
-        "{} {}",
-        cluster.pid().unwrap(),
-        cluster.socket_dir().display()
+    Holder::tell(
+        &told,
+        &format!(
+            "{} {}",
+            cluster.pid().unwrap(),
+            cluster.socket_dir().display()
+        ),
     );
-    fs::write(PathBuf::from(&told).with_extension("new"), line).unwrap();
-    fs::rename(PathBuf::from(&told).with_extension("new"), told).unwrap();
     loop {
         std::thread::park();
     }
@@ -186,30 +227,42 @@ fn holds_a_cluster_until_killed_when_asked_to() {
 
 #[test]
 fn a_cluster_dies_with_its_process() {
-    let root = tempfile::tempdir().unwrap();
-    let told = root.path().join("told");
-    let mut holder = Command::new(std::env::current_exe().unwrap())
-        .args([
-            "--exact",
-            "demo::tests::holds_a_cluster_until_killed_when_asked_to",
-        ])
-        .env("KEYWAY_TEST_HOLD_CLUSTER", &told)
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
-    while !told.exists() {
-        assert!(
-            holder.try_wait().unwrap().is_none(),
-            "the holder ended early"
-        );
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    let told = fs::read_to_string(&told).unwrap();
-    let (pid, home) = told.split_once(' ').unwrap();
-    holder.kill().unwrap();
-    holder.wait().unwrap();
+    let mut holder = Holder::start("holds_a_cluster_until_killed_when_asked_to");
+    let (pid, home) = holder.line.split_once(' ').unwrap();
+    holder.process.kill().unwrap();
+    holder.process.wait().unwrap();
     assert!(soon(|| !Path::new(home).exists()), "{home} is still there");
     assert!(soon(|| !runs(pid.parse().unwrap())), "{pid} still runs");
+}
+
+/// For the next test: its router never starts.
+#[tokio::test]
+async fn holds_a_demo_until_terminated_when_asked_to() {
+    let Some(told) = Holder::told() else { return };
+    let options = DemoOptions {
+        shards: Some(1),
+        port: Some(0),
+        ..DemoOptions::default()
+    };
+    let status = run(&options, async |config| {
+        Holder::tell(&told, &config.display().to_string());
+        std::future::pending::<()>().await;
+        Ok(())
+    });
+    assert_eq!(status.await.unwrap(), 143);
+}
+
+#[test]
+fn a_terminated_demo_leaves_nothing() {
+    let mut holder = Holder::start("holds_a_demo_until_terminated_when_asked_to");
+    let config = PathBuf::from(&holder.line);
+    assert!(config.exists());
+    Command::new("/bin/sh")
+        .args(["-c", &format!("kill {}", holder.process.id())])
+        .status()
+        .unwrap();
+    assert!(holder.process.wait().unwrap().success());
+    assert!(!config.parent().unwrap().exists());
 }
 
 /// In the router's place: one PostgreSQL with every table, behind the port that the configuration names. The hints
