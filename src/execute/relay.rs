@@ -548,6 +548,20 @@ impl crate::wire::error::ClientError for RelayError {
 /// # Errors
 /// The server is lost or out of step.
 pub async fn drain(server: &mut Server, shard: &str) -> Result<Option<Box<ErrorFields>>, RelayError> {
+    drain_rows(server, shard, |_| ()).await
+}
+
+/// As [`drain`], showing each DataRow's body to `row`.
+///
+/// Cancel safe: as [`relay`].
+///
+/// # Errors
+/// As [`drain`].
+pub async fn drain_rows(
+    server: &mut Server,
+    shard: &str,
+    mut row: impl FnMut(&[u8]),
+) -> Result<Option<Box<ErrorFields>>, RelayError> {
     let mut error = None;
     while let ServerState::Busy { .. } = server.state() {
         let frame = match next_frame(&server.inbox, MESSAGE_MAX) {
@@ -569,6 +583,7 @@ pub async fn drain(server: &mut Server, shard: &str) -> Result<Option<Box<ErrorF
         let body = frame.body(&message);
         match frame.tag {
             tag::READY_FOR_QUERY => server.ready(body.first().copied().unwrap_or(0)),
+            tag::DATA_ROW => row(body),
             tag::ERROR_RESPONSE if error.is_none() => error = backend::read_error(body).ok().map(Box::new),
             tag::PARAMETER_STATUS => {
                 if let Ok((name, value)) = backend::read_parameter_status(body) {

@@ -6,7 +6,7 @@
 use crate::backend::pool::Lease;
 use crate::execute::oids::to_server;
 use crate::execute::relay::{Relayed, Reply, Script, To};
-use crate::route::plan::{Access, Plan, PlanKind, ShardSet};
+use crate::route::plan::{Access, PlanKind, ShardSet};
 use crate::session::Session;
 use crate::session::error::SessionError;
 use crate::session::portal::{Place, Portal};
@@ -628,7 +628,7 @@ impl Session {
     }
 
     /// The client's type OIDs as this shard knows them.
-    fn server_types(&self, shard: ShardId, types: &[u32]) -> Result<SmallVec<[u32; 4]>, SessionError> {
+    pub(super) fn server_types(&self, shard: ShardId, types: &[u32]) -> Result<SmallVec<[u32; 4]>, SessionError> {
         let Some(map) = self.type_map(shard) else { return Ok(types.iter().copied().collect()) };
         types
             .iter()

@@ -10,10 +10,12 @@ pub mod answer;
 pub mod cancel;
 pub mod commands;
 pub mod control;
+pub mod cursors;
 pub mod error;
 pub mod extended;
 pub mod listener;
 pub mod login;
+pub mod own;
 pub mod planner;
 pub mod portal;
 pub mod prepared;
@@ -53,7 +55,7 @@ pub struct Session {
     /// The database of that snapshot.
     database: Arc<Database>,
     /// A number for the database's name, for the plan cache.
-    database_key: u32,
+    database_key: u64,
     /// The settings it connected with: what RESET goes back to.
     startup: Arc<Settings>,
     /// Its settings outside transactions.

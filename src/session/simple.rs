@@ -5,6 +5,7 @@ use crate::execute::relay::{RelayError, Relayed, Reply, To, relay};
 use crate::metrics::Outcome;
 use crate::route::plan::{Access, Plan, PlanKind};
 use crate::session::Session;
+use crate::session::cursors::CursorStatement;
 use crate::session::error::SessionError;
 use crate::session::servers::Taken;
 use crate::statement::command;
@@ -149,7 +150,18 @@ impl Session {
             };
         }
         self.refuse_in_failed_block()?;
-        let plan = self.plan_simple(text, scanned)?;
+        let plan = match self.cursor_statement(own, scanned)? {
+            CursorStatement::None => self.plan_simple(text, scanned)?,
+            CursorStatement::Forward(plan) => *plan,
+            CursorStatement::Declare(declare, plan, query) => {
+                self.declare_own(&declare, &plan, &query).await?;
+                return Ok(Ready::Due);
+            }
+            CursorStatement::Own(command) => {
+                self.use_own_cursor(command).await?;
+                return Ok(Ready::Due);
+            }
+        };
         self.run_simple(own, message, plan, ending).await
     }
 
