@@ -15,6 +15,7 @@ use crate::route::merge::{Finish, Window};
 use crate::wire::backend::{Field, tag};
 use crate::wire::error::{ClientError, SqlState};
 use crate::wire::frontend::Format;
+use crate::wire::types;
 use crate::wire::value::TextStyle;
 use bytes::{BufMut, Bytes, BytesMut};
 use columns::Columns;
@@ -77,10 +78,16 @@ pub enum Step {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MergeError {
     /// The type has no order, sum or equality that Keyway computes exactly.
-    #[error("cannot {what} rows of several shards by a value of type {type_oid} in this format", what = .what.verb())]
+    #[error("cannot {} values of type {} from several shards", .what.verb(), named(.type_oid))]
     Type {
         /// What was to be done with it.
         what: Purpose,
+        /// The type's OID.
+        type_oid: u32,
+    },
+    /// The session writes the type's text in a form that is not read here.
+    #[error("cannot read {} values as this session writes them", named(.type_oid))]
+    Settings {
         /// The type's OID.
         type_oid: u32,
     },
@@ -129,6 +136,11 @@ pub enum Purpose {
     Sum,
 }
 
+/// A type as messages name it.
+fn named(type_oid: &u32) -> String {
+    types::name_of(*type_oid).map_or_else(|| format!("number {type_oid}"), str::to_owned)
+}
+
 impl Purpose {
     fn verb(self) -> &'static str {
         match self {
@@ -143,6 +155,7 @@ impl ClientError for MergeError {
     fn sqlstate(&self) -> SqlState {
         match self {
             Self::Type { .. }
+            | Self::Settings { .. }
             | Self::Collation
             | Self::Equality
             | Self::UnknownKey { .. }
@@ -176,6 +189,9 @@ impl ClientError for MergeError {
             }
             Self::Equality => {
                 "Write COLLATE \"C\" behind the column, or name the sharding key in the WHERE clause."
+            }
+            Self::Settings { .. } => {
+                "Set DateStyle to ISO and extra_float_digits to 1 or more, which are the defaults."
             }
             Self::UnknownKey { .. } => {
                 "Write the key with its table's name, or add it to the select list."
