@@ -219,6 +219,8 @@ pub struct Merger {
     way: Way,
     /// The input of the last ordered row.
     last: usize,
+    /// Inputs that have neither ended nor a row in the heap.
+    waiting: usize,
     distinct: HashSet<Box<[u8]>>,
     /// Bytes in `distinct`.
     distinct_bytes: usize,
@@ -284,6 +286,7 @@ impl Merger {
             inputs: (0..setup.inputs).map(|_| Input::default()).collect(),
             way,
             last: 0,
+            waiting: setup.inputs,
             distinct: HashSet::new(),
             distinct_bytes: 0,
             skip: setup.window.offset,
@@ -373,7 +376,11 @@ impl Merger {
 
     /// An input has no more rows.
     pub fn end(&mut self, input: usize) {
-        self.inputs[input].ended = true;
+        let side = &mut self.inputs[input];
+        if !side.ended && !side.queued {
+            self.waiting -= 1;
+        }
+        side.ended = true;
     }
 
     /// Goes on as far as one row, appending it as a DataRow message.
@@ -423,12 +430,12 @@ impl Merger {
                     });
                 }
                 Way::Ordered(heap) => {
-                    if let Some(input) = self
-                        .inputs
-                        .iter()
-                        .position(|side| !side.queued && !side.ended)
-                    {
-                        return Ok(Turn::Step(Step::Need(input)));
+                    if self.waiting > 0 {
+                        let input = self
+                            .inputs
+                            .iter()
+                            .position(|side| !side.queued && !side.ended);
+                        return Ok(Turn::Step(Step::Need(input.expect("one is waiting"))));
                     }
                     let Some(Reverse((key, input))) = heap.pop() else {
                         return Ok(Turn::Step(Step::Done));
@@ -442,6 +449,7 @@ impl Merger {
                     let side = &mut self.inputs[input];
                     side.spare = std::mem::replace(&mut side.key, key);
                     side.queued = false;
+                    self.waiting += usize::from(!side.ended);
                     let row = side.rows.pop_front().expect("a queued input has a row");
                     self.queue_head(input)?;
                     return Ok(Turn::Row(row));
@@ -494,6 +502,7 @@ impl Merger {
             return Err(MergeError::OutOfOrder);
         }
         side.queued = true;
+        self.waiting -= usize::from(!side.ended);
         heap.push(Reverse((key, input)));
         Ok(())
     }
