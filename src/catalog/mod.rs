@@ -19,12 +19,17 @@ use crate::config::Config;
 use crate::topology::build::{Assignments, BuildError, Schemas, build};
 use crate::topology::schema::Schema;
 use crate::topology::{TableName, Topology};
-use agree::{Agreed, agree};
+use agree::{Agreed, Intent, agree};
 use arc_swap::ArcSwap;
 use futures_util::future::join_all;
 use servers::Servers;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// Raises the epoch and notifies every Keyway.
+const RAISE_EPOCH: &str = "
+    WITH raised AS (UPDATE keyway.settings SET value = value + 1 WHERE name = 'epoch' RETURNING value)
+    SELECT pg_catalog.pg_notify('keyway_epoch', value::text) FROM raised";
 
 /// A configuration that says other than the catalog or a shard.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -144,7 +149,7 @@ impl CatalogError {
 /// What was agreed on last.
 struct State {
     config: Config,
-    servers: Servers,
+    servers: Arc<Servers>,
     agreed: Agreed,
     /// Names of the shards whose schema could not be read.
     unread: Vec<String>,
@@ -269,12 +274,10 @@ impl Catalog {
     /// Raises the epoch and notifies every Keyway.
     async fn raise_epoch(&self) -> Result<(), CatalogError> {
         let state = self.state.load_full();
-        let sql = "WITH raised AS (UPDATE keyway.settings SET value = value + 1 WHERE name = 'epoch' RETURNING value)
-                   SELECT pg_catalog.pg_notify('keyway_epoch', value::text) FROM raised";
         state
             .holder()
             .await?
-            .query(sql, &[])
+            .query(RAISE_EPOCH, &[])
             .await
             .map_err(state.failed("raise the epoch"))?;
         Ok(())
@@ -326,8 +329,8 @@ impl Catalog {
 
 impl State {
     async fn settle(config: &Config, above: u64) -> Result<(Self, Topology), CatalogError> {
-        let servers = Servers::new(config)?;
-        let agreed = agree(config, &servers).await?;
+        let servers = Arc::new(Servers::new(config)?);
+        let agreed = agree(config, &servers, Intent::Settle).await?;
         for (shard, error) in &agreed.down {
             tracing::warn!(%shard, %error, "shard is down; statements that need it will fail");
         }
@@ -345,11 +348,12 @@ impl State {
             cluster: self.agreed.cluster.clone(),
             catalog: self.agreed.catalog.clone(),
             assignments,
+            fresh: false,
             down: Vec::new(),
         };
         Self::with_schemas(
             self.config.clone(),
-            Servers::new(&self.config)?,
+            Arc::clone(&self.servers),
             agreed,
             above,
         )
@@ -358,7 +362,7 @@ impl State {
 
     async fn with_schemas(
         config: Config,
-        servers: Servers,
+        servers: Arc<Servers>,
         agreed: Agreed,
         above: u64,
     ) -> Result<(Self, Topology), CatalogError> {

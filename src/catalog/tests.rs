@@ -504,3 +504,175 @@ async fn changes_are_heard_and_refusals_kept() {
     }
     panic!("the lease is still there");
 }
+
+use super::check::{Report, check as check_all};
+
+/// What `keyway check` prints, one line a finding.
+fn printed(report: &Report) -> String {
+    let line = |f: &super::check::Finding| {
+        format!(
+            "{:?}: {}: {} [{}]",
+            f.severity,
+            f.place,
+            f.what,
+            f.hint.as_deref().unwrap_or_default()
+        )
+    };
+    report
+        .findings
+        .iter()
+        .map(line)
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+#[tokio::test]
+async fn check_finds_everything_at_once_and_writes_nothing() {
+    let shards = Shards::new("check", 3);
+    for index in 0..2 {
+        shards.run(
+            index,
+            "CREATE TABLE countries (code char(2) PRIMARY KEY);
+             CREATE TABLE users (id bigserial PRIMARY KEY, email text UNIQUE, country char(2) REFERENCES countries,
+                 boss bigint REFERENCES users, seen date DEFAULT now());
+             CREATE TABLE posts (id serial PRIMARY KEY, user_id bigint REFERENCES users, slug text);
+             CREATE UNIQUE INDEX posts_slug ON posts (lower(slug));
+             CREATE TABLE floats (k float8);
+             CREATE TABLE stray (id int);
+             CREATE TYPE mood AS ENUM ('sad', 'ok');
+             CREATE FUNCTION f() RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT 1';",
+        );
+    }
+    shards.run(
+        1,
+        "ALTER TABLE users ALTER seen SET NOT NULL; ALTER TYPE mood ADD VALUE 'happy';
+                   CREATE OR REPLACE FUNCTION f() RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT 2';
+                   CREATE TABLE only_here (id int);",
+    );
+    let text = shards
+        .text()
+        .replace(
+            "countries = { reference = true }",
+            "countries = { reference = true }\nposts = { key = \"user_id\", trust = [\"nothing\"] }\nfloats = { key = \"k\" }\nonly_here = { key = \"id\" }\nlater = { key = \"id\" }",
+        )
+        .replace("password = \"x\"", "password = \"x\"\nserver_user = \"nobody_here\"")
+        + "\n[pool]\nsize = 60";
+    let report = check_all(&config(&text)).await.unwrap();
+    let found = printed(&report);
+    for expected in [
+        "Note: catalog: there is none yet; `keyway serve` will create it on shard s0",
+        "Error: keyspace main, table users: constraint \"users_email_key\", UNIQUE (email): it does not contain the sharding key",
+        "Error: keyspace main, table users: constraint \"users_boss_fkey\"",
+        "Error: keyspace main, table posts: constraint \"posts_pkey\"",
+        "Error: keyspace main, table posts: constraint \"posts_slug\"",
+        "Error: keyspace main, table users: shards s0 and s1 differ: the NOT NULL of column \"seen\"",
+        "Error: keyspace main, table only_here: exists on shard s1 but not on s0",
+        "Error: keyspace main, table floats: the sharding key's column \"k\" has type double precision",
+        "Error: keyspace main, function f(): shards s0 and s1 differ in its definition",
+        "Error: keyspace main, type public.mood: shards s0 and s1 differ in its labels",
+        "Warning: keyspace main, table posts: the sequence of column \"id\" gives the same numbers",
+        "on s1: ALTER SEQUENCE posts_id_seq MINVALUE 4194305 MAXVALUE 8388608 START 4194305 RESTART 4194305",
+        "Warning: keyspace main, table posts: trust names \"nothing\"",
+        "Warning: keyspace main, table stray: exists on the shards but no keyspace lists it",
+        "Note: keyspace main, table later: is listed but exists on no shard yet",
+        "Error: shard s0: the role \"nobody_here\" of [users] does not exist",
+        "pool.size = 60 may open 189 connections for shards s0, s1, v, but the server takes 97",
+    ] {
+        assert!(
+            found.contains(expected),
+            "{expected:?} is missing in:\n{found}"
+        );
+    }
+    for unexpected in [
+        "posts_user_id_fkey",
+        "users_country_fkey",
+        "countries_pkey",
+        "users_pkey",
+    ] {
+        assert!(
+            !found.contains(unexpected),
+            "{unexpected:?} is fine, but:\n{found}"
+        );
+    }
+    assert!(report.has_errors() && !report.contradicts);
+    assert_eq!(report.servers_reached, 3);
+    assert_eq!(
+        shards.ask(0, "SELECT to_regnamespace('keyway') IS NULL"),
+        [["t"]],
+        "nothing was written"
+    );
+}
+
+#[tokio::test]
+async fn check_is_silent_when_all_is_well_and_lifts_refusals() {
+    let shards = Shards::new("well", 3);
+    for index in 0..2 {
+        let (low, high) =
+            crate::topology::build::sequence_range(u16::try_from(index).unwrap(), 20).unwrap();
+        shards.run(
+            index,
+            &format!(
+                "CREATE TABLE countries (code char(2) PRIMARY KEY);
+                 CREATE TABLE users (id bigint GENERATED ALWAYS AS IDENTITY (MINVALUE {low} MAXVALUE {high}) PRIMARY KEY,
+                     name text, token uuid DEFAULT gen_random_uuid() UNIQUE)"
+            ),
+        );
+    }
+    let text = shards.text() + "\n[pool]\nsize = 5";
+    let (catalog, topology) = open(&text).await;
+    let report = check_all(&config(&text)).await.unwrap();
+    assert_eq!(printed(&report), "");
+
+    // A change of schema that reached one shard only, and then the other.
+    shards.run(0, "ALTER TABLE users ADD age int");
+    catalog
+        .refuse_table("app", &name("users"), "ALTER TABLE committed on s0 only")
+        .await
+        .unwrap();
+    let refused = check_all(&config(&text)).await.unwrap();
+    assert!(
+        printed(&refused).contains("is refused: ALTER TABLE committed on s0 only"),
+        "{}",
+        printed(&refused)
+    );
+    assert!(printed(&refused).contains("columns (id, name, token, age) and (id, name, token)"));
+    assert!(refused.lifted.is_empty());
+    shards.run(1, "ALTER TABLE users ADD age int");
+    let lifted = check_all(&config(&text)).await.unwrap();
+    assert_eq!(
+        (printed(&lifted).as_str(), lifted.lifted.as_slice()),
+        ("", ["app.users".to_owned()].as_slice())
+    );
+    let after = catalog.read_again(&topology).await.unwrap();
+    assert!(after.databases["app"].refused.is_empty());
+
+    // What contradicts the catalog, and who does not answer, is found too.
+    let (a, b) = (shards.dsn(0), shards.dsn(1));
+    let swapped = text
+        .replace(&a, "A")
+        .replace(&b, &a)
+        .replace("\"A\"", &format!("{b:?}"));
+    let report = check_all(&config(&swapped)).await.unwrap();
+    assert!(
+        report.contradicts && printed(&report).contains("says it is shard \"s0\""),
+        "{}",
+        printed(&report)
+    );
+    let port = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    let replica =
+        format!("primary = \"{a}\"\nreplicas = [\"postgres://k@127.0.0.1:{port}/well_s0\"]");
+    let report = check_all(&config(
+        &text.replace(&format!("primary = \"{a}\""), &replica),
+    ))
+    .await
+    .unwrap();
+    assert!(
+        printed(&report).contains("replica 127.0.0.1"),
+        "{}",
+        printed(&report)
+    );
+}

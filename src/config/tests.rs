@@ -485,3 +485,18 @@ fn keys_may_have_several_columns() {
     );
     assert_eq!(table.trust, ["email", "a,b"]);
 }
+
+#[test]
+fn what_a_reload_cannot_change_is_named() {
+    let config = good(GOOD, &[]);
+    let changed = good(
+        GOOD,
+        &[
+            ("KEYWAY__LISTEN", "127.0.0.1:1"),
+            ("KEYWAY__POOL__SIZE", "3"),
+            ("KEYWAY__LOG__LEVEL", "debug"),
+        ],
+    );
+    assert_eq!(config.needs_restart(&changed), ["listen", "log"]);
+    assert!(config.needs_restart(&config).is_empty());
+}

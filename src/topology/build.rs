@@ -495,7 +495,7 @@ impl DatabaseBuilder<'_> {
                 collation_is_c: column.collation_is_c,
             })
             .collect();
-        if keyspace.kind != KeyspaceKind::Unsharded && relation.kind != 'v' {
+        if keyspace.kind != KeyspaceKind::Unsharded {
             table.hazards = hazards(self.config, keyspace, schema, relation, &table.placement);
         }
         table
