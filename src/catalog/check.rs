@@ -4,7 +4,7 @@
 
 use crate::catalog::agree::{Intent, agree};
 use crate::catalog::servers::Servers;
-use crate::catalog::{CatalogError, read};
+use crate::catalog::{CatalogError, read_settled};
 use crate::config::Config;
 use crate::topology::build::{
     Assignments, Schemas, build, constraint_beyond_one_shard, has_own_range, sequence_range,
@@ -184,7 +184,7 @@ async fn ask_primaries(
                 strangers.push(((*role).to_owned(), exists));
             }
         }
-        let schema = read::schema(&mut client).await.map_err(failed("read the schema"))?;
+        let schema = read_settled(&mut client).await.map_err(failed("read the schema"))?;
         Ok::<_, CatalogError>((schema, strangers))
     });
     let answers = join_all(asking).await;

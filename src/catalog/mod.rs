@@ -26,6 +26,9 @@ use servers::Servers;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// Readings of one schema while it is being changed.
+const READ_TRIES_MAX: u32 = 5;
+
 /// Raises the epoch and notifies every Keyway.
 const RAISE_EPOCH: &str = "
     WITH raised AS (UPDATE keyway.settings SET value = value + 1 WHERE name = 'epoch' RETURNING value)
@@ -452,7 +455,21 @@ async fn read_schema(
             ),
         ));
     }
-    read::schema(&mut client)
+    read_settled(&mut client)
         .await
         .map_err(CatalogError::at(name, servers, "read the schema"))
+}
+
+/// Reads the schema, again when something was dropped in the meantime: PostgreSQL's pg_get_… functions look at the
+/// present, not at the snapshot, and miss what is gone.
+async fn read_settled(
+    client: &mut tokio_postgres::Client,
+) -> Result<Schema, tokio_postgres::Error> {
+    let mut tries_left = READ_TRIES_MAX - 1;
+    loop {
+        match read::schema(client).await {
+            Err(error) if tries_left > 0 && error.as_db_error().is_some() => tries_left -= 1,
+            result => return result,
+        }
+    }
 }
