@@ -684,3 +684,143 @@ async fn check_is_silent_when_all_is_well_and_lifts_refusals() {
         printed(&report)
     );
 }
+
+#[tokio::test]
+async fn servers_are_verified_as_their_sslmode_says() {
+    use crate::demo::cluster::Auth;
+    let authority_key = rcgen::KeyPair::generate().unwrap();
+    let mut parameters = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let authority = parameters.self_signed(&authority_key).unwrap();
+    let issuer = rcgen::Issuer::new(parameters, &authority_key);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = rcgen::CertificateParams::new(vec!["localhost".to_owned()])
+        .unwrap()
+        .signed_by(&key, &issuer)
+        .unwrap();
+    let cluster = Cluster::start(&ClusterOptions {
+        settings: &[("ssl", "on")],
+        files: &[
+            ("server.crt", certificate.pem().as_bytes()),
+            ("server.key", key.serialize_pem().as_bytes()),
+        ],
+        auth: Auth::Scram { password: "s3cret" },
+        ..ClusterOptions::default()
+    })
+    .unwrap();
+    let ca = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(ca.path(), authority.pem()).unwrap();
+    let text = |host: &str, password: &str, mode: &str| {
+        let dsn = format!(
+            "postgres://postgres:{password}@{host}:{}/postgres?sslmode={mode}",
+            cluster.port()
+        );
+        let ca = ca.path().display();
+        format!(
+            "server_ca = \"{ca}\"\n[users.app]\npassword = \"x\"\n[shards.s]\nprimary = \"{dsn}\"\n\
+             [databases.app]\nkeyspaces = [\"k\"]\n[keyspaces.k]\nshards = [\"s\"]"
+        )
+    };
+    let said = |result: Result<(Catalog, Topology), CatalogError>| match result {
+        Ok(_) => String::new(),
+        Err(error) => {
+            let source = std::error::Error::source(&error)
+                .map(ToString::to_string)
+                .unwrap_or_default();
+            format!("{error}: {source}")
+        }
+    };
+    for mode in ["disable", "prefer", "require", "verify-ca", "verify-full"] {
+        let opened = Catalog::open(&config(&text("localhost", "s3cret", mode))).await;
+        assert_eq!(said(opened), "", "{mode}");
+    }
+    // The certificate is for another name.
+    let by_address = |mode| text("127.0.0.1", "s3cret", mode);
+    assert_eq!(
+        said(Catalog::open(&config(&by_address("verify-ca"))).await),
+        ""
+    );
+    let refused = said(Catalog::open(&config(&by_address("verify-full"))).await);
+    assert!(refused.contains("certificate"), "{refused}");
+    let refused = said(Catalog::open(&config(&text("localhost", "wrong", "require"))).await);
+    assert!(
+        refused.contains("password authentication failed") && !refused.contains("wrong"),
+        "{refused}"
+    );
+}
+
+#[tokio::test]
+async fn the_control_login_needs_no_more_than_create_on_its_databases() {
+    let shards = Shards::new("modest", 3);
+    shards.run(0, "CREATE ROLE modest LOGIN; CREATE ROLE modest_app; CREATE ROLE modest_other; GRANT modest_app TO modest");
+    let text = shards.text().replace("postgres://postgres", "postgres://modest").replace(
+        "password = \"x\"",
+        "password = \"x\"\nserver_user = \"modest_app\"\n[users.other]\npassword = \"x\"\nserver_user = \"modest_other\"",
+    );
+    let error = Catalog::open(&config(&text))
+        .await
+        .map(drop)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("create the schema keyway on shard s0")
+            && error.contains("permission denied"),
+        "{error}"
+    );
+    for index in 0..3 {
+        shards.run(
+            index,
+            &format!(
+                "GRANT CREATE ON DATABASE {} TO modest",
+                shards.database(index)
+            ),
+        );
+        shards.run(index, "CREATE TABLE users (id bigint PRIMARY KEY); CREATE SCHEMA hidden; CREATE TABLE hidden.t (id int)");
+    }
+    let (_catalog, topology) = open(&text).await;
+    let app = &topology.databases["app"];
+    assert_eq!(
+        app.tables[&name("users")].columns.len(),
+        1,
+        "tables that it may not read are seen"
+    );
+    assert!(app.tables.contains_key(&name("hidden.t")));
+    let report = check_all(&config(&format!("{text}\n[pool]\nsize = 5")))
+        .await
+        .unwrap();
+    let found = printed(&report);
+    assert!(
+        found.contains("\"modest\" is not a member of the role \"modest_other\""),
+        "{found}"
+    );
+    assert!(
+        found.contains("GRANT \"modest_other\" TO \"modest\"") && !found.contains("modest_app"),
+        "{found}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn schemas_are_read_while_they_change() {
+    let shards = Arc::new(Shards::new("moving", 3));
+    let (catalog, mut topology) = open(&shards.text()).await;
+    let changing = Arc::clone(&shards);
+    let change = std::thread::spawn(move || {
+        for round in 0..12 {
+            changing.run(2, &format!("CREATE TABLE t{round} (id serial PRIMARY KEY, a text DEFAULT 'x' UNIQUE);
+                                      CREATE VIEW v{round} AS SELECT a FROM t{round}; DROP TABLE t{round} CASCADE"));
+        }
+    });
+    while !change.is_finished() {
+        topology = catalog.refresh_schema(&topology).await.unwrap();
+        assert!(catalog.unread().is_empty());
+    }
+    change.join().unwrap();
+    let last = catalog.refresh_schema(&topology).await.unwrap();
+    assert!(last.epoch > topology.epoch);
+    assert!(
+        last.databases["app"]
+            .tables
+            .keys()
+            .all(|table| !table.name.starts_with('t'))
+    );
+}

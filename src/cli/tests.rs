@@ -41,3 +41,34 @@ fn exit_statuses_say_what_kind_of_failure_it_was() {
     );
     assert_eq!(Failure::Other(String::new()).status(), 1);
 }
+
+#[test]
+fn a_report_is_printed_a_finding_a_paragraph() {
+    use crate::catalog::check::{Finding, Report, Severity};
+    let finding = |severity, hint: Option<&str>| Finding {
+        severity,
+        place: "keyspace main, table users".into(),
+        what: "is odd".into(),
+        hint: hint.map(Into::into),
+    };
+    let report = Report {
+        findings: vec![
+            finding(Severity::Error, Some("make it even")),
+            finding(Severity::Note, None),
+        ],
+        lifted: vec!["app.posts".into()],
+        servers_reached: 3,
+        tables: 7,
+        contradicts: false,
+    };
+    let mut out = Vec::new();
+    super::check::print(&mut out, &report, false).unwrap();
+    let expected = "error: keyspace main, table users: is odd\n    hint: make it even\n\
+                    note: keyspace main, table users: is odd\n\
+                    lifted: app.posts is the same on all its shards again and may be used\n\
+                    3 servers reached, 7 tables compared: 1 errors, 0 warnings\n";
+    assert_eq!(String::from_utf8(out).unwrap(), expected);
+    let json = serde_json::to_value(&report).unwrap();
+    assert_eq!(json["findings"][0]["severity"], "error");
+    assert!(json["findings"][1].get("hint").is_none());
+}

@@ -487,6 +487,24 @@ fn keys_may_have_several_columns() {
 }
 
 #[test]
+fn names_keep_their_case() {
+    let text = GOOD
+        .replace("[users.app]", "[users.App]")
+        .replace("users = {", "\"\\\"Users\\\"\" = {");
+    let config = good(&text, &[]);
+    assert!(config.users.contains_key("App"));
+    let table = TableName {
+        schema: "public".into(),
+        name: "Users".into(),
+    };
+    assert!(
+        config.keyspaces["main"].tables.contains_key(&table),
+        "{:?}",
+        config.keyspaces["main"].tables
+    );
+}
+
+#[test]
 fn what_a_reload_cannot_change_is_named() {
     let config = good(GOOD, &[]);
     let changed = good(
