@@ -7,7 +7,7 @@
 use crate::backend::server::{Doubt, Server, ServerState};
 use crate::execute::client::Client;
 use crate::execute::oids::{self, OidError};
-use crate::topology::TypeMap;
+use crate::topology::OidMap;
 use crate::wire::backend::{self, tag};
 use crate::wire::error::{ErrorFields, SqlState};
 use crate::wire::frame::{Stop, Walker, next_frame};
@@ -203,7 +203,7 @@ struct Relay<'a> {
     relayed: Relayed,
     walker: Walker,
     shard: &'a str,
-    oids: Option<&'a TypeMap>,
+    oids: Option<&'a OidMap>,
 }
 
 /// Relays until `script` is through.
@@ -217,7 +217,7 @@ pub async fn relay(
     client: &mut Client,
     script: &mut Script,
     shard: &str,
-    oids: Option<&TypeMap>,
+    oids: Option<&OidMap>,
 ) -> Result<Relayed, RelayError> {
     script.speak(&mut client.outbox);
     let mut relay =

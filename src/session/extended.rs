@@ -4,7 +4,6 @@
 //! batch is taken apart into segments ([`Session::stepwise`]) inside an implicit transaction.
 
 use crate::backend::pool::Lease;
-use crate::execute::oids::to_server;
 use crate::execute::relay::{Relayed, Reply, Script, To};
 use crate::route::plan::{Access, PlanKind, ShardSet};
 use crate::session::Session;
@@ -633,7 +632,7 @@ impl Session {
         types
             .iter()
             .map(|oid| {
-                to_server(map, *oid).ok_or_else(|| {
+                map.server(*oid).ok_or_else(|| {
                     SessionError::unsupported(
                         "a parameter's type does not exist on every shard",
                         &format!("Type OID {oid} is not known on shard {}.", self.shard_name(shard)),

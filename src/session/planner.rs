@@ -22,12 +22,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 /// A Bind's parameters with the types its statement declared.
-struct Bound<'a> {
+struct Bound<'a, 'b> {
     types: &'a [u32],
-    bind: &'a Bind<'a>,
+    bind: &'a Bind<'b>,
 }
 
-impl Params for Bound<'_> {
+impl Params for Bound<'_, '_> {
     fn get(&self, number: u16) -> Option<Param<'_>> {
         let index = usize::from(number).checked_sub(1)?;
         let bytes = *self.bind.parameters.get(index)?;

@@ -178,15 +178,15 @@ impl Session {
     pub(super) fn give_back(&mut self, shard: ShardId, mut lease: Lease) {
         if let Some(block) = self.block.as_mut() {
             let in_block = matches!(lease.state(), ServerState::InTransaction | ServerState::Failed | ServerState::Busy { .. });
+            let failed = !in_block || lease.state() == ServerState::Failed;
             if let Some(participant) = block.participant(shard) {
                 if in_block {
-                    block.failed |= lease.state() == ServerState::Failed;
                     participant.lease = Some(lease);
                 } else {
                     // It left the transaction behind our back, or broke: its part is lost.
                     lease.doubt(Doubt::SessionState);
-                    block.failed = true;
                 }
+                block.failed |= failed;
                 return;
             }
         }

@@ -1,6 +1,5 @@
 //! The simple protocol: a message of statements, answered one after the other, ended by one ReadyForQuery.
 
-use crate::execute::oids::is_trivial;
 use crate::execute::relay::{RelayError, Relayed, Reply, To, relay};
 use crate::metrics::Outcome;
 use crate::route::plan::{Access, Plan, PlanKind};
@@ -249,8 +248,7 @@ impl Session {
         let topology = std::sync::Arc::clone(&self.topology);
         let name = topology.shards.get(usize::from(shard.0)).map_or("?", |s| s.name.as_str());
         let database = std::sync::Arc::clone(&self.database);
-        let types =
-            database.types.get(usize::from(shard.0)).map(AsRef::as_ref).filter(|map| !is_trivial(map));
+        let types = database.oid_map(shard).map(AsRef::as_ref);
         let result = match taken.lease.flush().await {
             Ok(()) => relay(&mut taken.lease, &mut self.client, &mut taken.script, name, types).await,
             Err(source) => Err(RelayError::ServerLost { shard: name.to_owned(), source, told: false }),

@@ -13,7 +13,7 @@ use crate::session::servers::append_query;
 use crate::session::simple::Ready;
 use crate::topology::{ShardId, TableName};
 use crate::wire::backend as reply;
-use crate::wire::error::{ErrorFields, SqlState};
+use crate::wire::error::{ClientError, ErrorFields, SqlState};
 use crate::wire::frontend::{self, Bind, Format};
 use crate::wire::value::TextStyle;
 use bytes::Bytes;
@@ -522,12 +522,7 @@ impl Session {
 
 /// A merge that stopped, as the client is told.
 pub(super) fn merge_error(error: &MergeError) -> SessionError {
-    let mut fields = ErrorFields {
-        code: error.sqlstate().into(),
-        ..ErrorFields::error(SqlState::FEATURE_NOT_SUPPORTED, error.to_string())
-    };
-    fields.hint = error.hint().map(str::to_owned);
-    SessionError::Statement(Some(Box::new(fields)))
+    SessionError::Statement(Some(Box::new(error.fields())))
 }
 
 impl Prepared {
