@@ -3,6 +3,7 @@ use crate::statement::scan::{LITERAL_BASE, scan, shape};
 use crate::statement::tree::{
     AlterAction, CopyDirection, CopySubject, Ddl, OrderKey, TableConstraint,
 };
+use proptest::prelude::*;
 
 const ON: ScanSettings = ScanSettings {
     standard_conforming_strings: true,
@@ -677,6 +678,12 @@ fn every_table_is_seen() {
             "a b c d",
         ),
         ("table a", "a"),
+        ("table a limit 5", "a"),
+        ("select from a where exists (select from b)", "a b"),
+        (
+            "select json_build_object('x', value), xmlconcat(a, b) from a",
+            "a",
+        ),
         ("values (1, (select 1 from a)), (2, 3)", "a"),
         ("((select * from a))", "a"),
         (
@@ -839,6 +846,13 @@ fn what_is_not_understood_is_refused() {
         "table t where a = 1",
         "copy t from",
         "set a = 1",
+        "table t order by a",
+        "select from t order by a",
+        "select from t group by a",
+        "create schema s create table t (a int)",
+        "json_value(a, '$' returning int)",
+        "select json_object('a': 1)",
+        "select xmlforest(a as b)",
     ] {
         refused(text);
     }
@@ -1510,4 +1524,145 @@ fn strings_that_stay_mean_the_same_with_backslashes() {
     );
     let found = parse(&shape, scanned.verb).expect("whole");
     assert_eq!(tables(&found), ["b"]);
+}
+
+/// Words and signs that make statements, right and wrong.
+fn word() -> impl Strategy<Value = &'static str> {
+    proptest::sample::select(vec![
+        "select",
+        "from",
+        "where",
+        "t",
+        "u",
+        "a",
+        "b.c",
+        "*",
+        ",",
+        "(",
+        ")",
+        "(",
+        ")",
+        "=",
+        "and",
+        "or",
+        "not",
+        "1",
+        "'x'",
+        "$1",
+        "in",
+        "between",
+        "like",
+        "is",
+        "null",
+        "case",
+        "when",
+        "then",
+        "else",
+        "end",
+        "join",
+        "on",
+        "left",
+        "using",
+        "union",
+        "all",
+        "order",
+        "by",
+        "group",
+        "having",
+        "limit",
+        "offset",
+        "with",
+        "as",
+        "insert",
+        "into",
+        "values",
+        "update",
+        "set",
+        "delete",
+        "returning",
+        "exists",
+        "array",
+        "[",
+        "]",
+        "::",
+        "int",
+        "over",
+        "partition",
+        "filter",
+        "distinct",
+        "f",
+        "é",
+        "\"Q\"",
+        "conflict",
+        "do",
+        "nothing",
+        "merge",
+        "matched",
+        "default",
+        "-",
+        "||",
+        ".",
+        "for",
+        "any",
+        "interval",
+        "date",
+        "cast",
+        "create",
+        "table",
+        "index",
+        "alter",
+        "add",
+        "column",
+        "primary",
+        "key",
+        "references",
+        "copy",
+        "stdin",
+        "explain",
+        "analyze",
+        "declare",
+        "cursor",
+    ])
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 4000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_text_makes_it_panic(
+        first in proptest::sample::select(vec!["select", "with", "insert into t", "update t set", "delete from t", "merge into t", "create table", "alter table t", "copy", "explain", "values", "create index", "grant", "vacuum", "call f", "declare c", "prepare p", "drop", "lock", "truncate"]),
+        words in proptest::collection::vec(word(), 0..30),
+    ) {
+        let text = format!("{first} {}", words.join(" "));
+        let Ok(scanned) = scan(&text, ON) else { return Ok(()) };
+        for statement in &scanned {
+            let shape = shape(&text, statement);
+            if let Ok(Statement::Query(query)) = parse(&shape, statement.verb) {
+                check_spans(&query, &shape);
+            }
+        }
+    }
+}
+
+/// Spans are slices of the text, in order and inside their query.
+fn check_spans(query: &Query, shape: &str) {
+    assert!(shape.get(query.span.clone()).is_some());
+    assert!(query.span.contains(&(query.limit_at - 1)), "{shape}");
+    for key in &query.order_by {
+        assert!(
+            shape
+                .get(key.span.clone())
+                .is_some_and(|text| !text.is_empty())
+        );
+    }
+    if let Body::Select(select) = &query.body {
+        assert!(shape.get(..select.items_end).is_some());
+        let mut at = query.span.start;
+        for item in &select.items {
+            if let Item::Expr { span, .. } = item {
+                assert!(span.start >= at && span.end <= select.items_end, "{shape}");
+                at = span.end;
+            }
+        }
+    }
 }
