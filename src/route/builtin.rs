@@ -4,7 +4,174 @@
 //! overloads takes the least stable) and `pg_class`. What newer versions added and what the grammar spells as a
 //! keyword is added by hand below. All lists are sorted, for binary search.
 
-@@HEAD@@
+/// What calling a function means for where its statement may run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Effect {
+    /// The same everywhere and always.
+    Pure,
+    /// The same on every shard within a statement.
+    Stable,
+    /// The clock: the same within a statement on one server only.
+    Now,
+    /// Reads the system catalogs: belongs on the home shard.
+    Catalog,
+    /// Another value per row or per server: never in a merged answer.
+    Volatile,
+    /// Takes the next value of a sequence.
+    NextValue,
+    /// Moves a sequence.
+    SetValue,
+    /// The session's own value: currval, lastval, setseed.
+    SessionValue,
+    /// A transaction's advisory lock.
+    AdvisoryTransaction,
+    /// A session's advisory lock.
+    AdvisorySession,
+    /// pg_notify.
+    Notify,
+    /// set_config.
+    SetConfig,
+    /// Acts on one server, or runs text as SQL: what it reads cannot be seen.
+    Server,
+}
+
+/// What the built-in function of this name does; `None` when PostgreSQL 15 to 18 have none.
+#[must_use]
+pub fn effect(name: &str) -> Option<Effect> {
+    if let Ok(at) = SPECIAL.binary_search_by_key(&name, |(special, _)| special) {
+        return Some(SPECIAL[at].1);
+    }
+    let listed = |names: &[&str]| names.binary_search(&name).is_ok();
+    if name.starts_with("pg_advisory") || name.starts_with("pg_try_advisory") {
+        return Some(if name.contains("xact") {
+            Effect::AdvisoryTransaction
+        } else {
+            Effect::AdvisorySession
+        });
+    }
+    if listed(IMMUTABLE) || listed(KEYWORDS) {
+        Some(Effect::Pure)
+    } else if listed(STABLE) {
+        Some(if reads_catalog(name) {
+            Effect::Catalog
+        } else {
+            Effect::Stable
+        })
+    } else if listed(VOLATILE) {
+        Some(Effect::Server)
+    } else {
+        None
+    }
+}
+
+/// An aggregate?
+#[must_use]
+pub fn is_aggregate(name: &str) -> bool {
+    AGGREGATES.binary_search(&name).is_ok() || NEWER_AGGREGATES.contains(&name)
+}
+
+/// A window function? (Aggregates are one too when they carry OVER.)
+#[must_use]
+pub fn is_window(name: &str) -> bool {
+    WINDOWS.binary_search(&name).is_ok()
+}
+
+/// An aggregate whose value does not depend on the order of its rows.
+#[must_use]
+pub fn is_order_free(name: &str) -> bool {
+    matches!(
+        name,
+        "count"
+            | "min"
+            | "max"
+            | "sum"
+            | "avg"
+            | "bool_and"
+            | "bool_or"
+            | "every"
+            | "bit_and"
+            | "bit_or"
+    )
+}
+
+/// A table or view of pg_catalog? Names of newer versions are known by their prefix.
+#[must_use]
+pub fn is_catalog_relation(name: &str) -> bool {
+    RELATIONS.binary_search(&name).is_ok()
+}
+
+/// STABLE functions that answer from the system catalogs.
+fn reads_catalog(name: &str) -> bool {
+    ["pg_", "has_", "to_reg", "reg"]
+        .iter()
+        .any(|prefix| name.starts_with(prefix))
+        || matches!(
+            name,
+            "obj_description" | "col_description" | "shobj_description" | "format_type"
+        )
+        || name == "row_security_active"
+}
+
+/// Functions whose volatility does not tell what matters here.
+#[rustfmt::skip]
+const SPECIAL: &[(&str, Effect)] = &[
+    ("age", Effect::Now), ("array_sample", Effect::Volatile), ("array_shuffle", Effect::Volatile),
+    ("clock_timestamp", Effect::Volatile), ("current_catalog", Effect::Stable), ("current_date", Effect::Now),
+    ("current_role", Effect::Stable), ("current_time", Effect::Now), ("current_timestamp", Effect::Now),
+    ("current_user", Effect::Stable), ("currval", Effect::SessionValue), ("cursor_to_xml", Effect::Server),
+    ("cursor_to_xmlschema", Effect::Server), ("database_to_xml", Effect::Server),
+    ("database_to_xml_and_xmlschema", Effect::Server), ("database_to_xmlschema", Effect::Server),
+    ("dblink", Effect::Server), ("dblink_connect", Effect::Server), ("dblink_exec", Effect::Server),
+    ("gen_random_uuid", Effect::Volatile), ("inet_server_addr", Effect::Volatile),
+    ("inet_server_port", Effect::Volatile), ("lastval", Effect::SessionValue), ("lo_export", Effect::Server),
+    ("lo_import", Effect::Server), ("localtime", Effect::Now), ("localtimestamp", Effect::Now),
+    ("nextval", Effect::NextValue), ("now", Effect::Now), ("pg_backend_pid", Effect::Volatile),
+    ("pg_blocking_pids", Effect::Catalog), ("pg_char_to_encoding", Effect::Stable),
+    ("pg_client_encoding", Effect::Stable), ("pg_collation_for", Effect::Stable),
+    ("pg_column_compression", Effect::Stable), ("pg_column_size", Effect::Stable),
+    ("pg_conf_load_time", Effect::Volatile), ("pg_current_snapshot", Effect::Volatile),
+    ("pg_current_wal_lsn", Effect::Volatile), ("pg_current_xact_id", Effect::Volatile),
+    ("pg_current_xact_id_if_assigned", Effect::Volatile), ("pg_cursor", Effect::Server),
+    ("pg_encoding_to_char", Effect::Stable), ("pg_filenode_relation", Effect::Server),
+    ("pg_get_keywords", Effect::Stable), ("pg_indexes_size", Effect::Server), ("pg_is_in_recovery", Effect::Volatile),
+    ("pg_jit_available", Effect::Volatile), ("pg_listening_channels", Effect::Volatile),
+    ("pg_lock_status", Effect::Catalog), ("pg_notification_queue_usage", Effect::Volatile),
+    ("pg_notify", Effect::Notify), ("pg_partition_ancestors", Effect::Catalog),
+    ("pg_partition_tree", Effect::Catalog), ("pg_postmaster_start_time", Effect::Volatile),
+    ("pg_prepared_statement", Effect::Server), ("pg_prepared_xact", Effect::Server),
+    ("pg_relation_filenode", Effect::Server), ("pg_relation_filepath", Effect::Server),
+    ("pg_relation_size", Effect::Server), ("pg_sleep", Effect::Volatile), ("pg_sleep_for", Effect::Volatile),
+    ("pg_sleep_until", Effect::Volatile), ("pg_table_size", Effect::Server), ("pg_timezone_abbrevs", Effect::Stable),
+    ("pg_timezone_names", Effect::Stable), ("pg_total_relation_size", Effect::Server),
+    ("pg_trigger_depth", Effect::Volatile), ("pg_typeof", Effect::Stable), ("pg_xact_status", Effect::Volatile),
+    ("query_to_xml", Effect::Server), ("query_to_xml_and_xmlschema", Effect::Server),
+    ("query_to_xmlschema", Effect::Server), ("random", Effect::Volatile), ("random_normal", Effect::Volatile),
+    ("schema_to_xml", Effect::Server), ("schema_to_xml_and_xmlschema", Effect::Server),
+    ("schema_to_xmlschema", Effect::Server), ("session_user", Effect::Stable), ("set_config", Effect::SetConfig),
+    ("setseed", Effect::SessionValue), ("setval", Effect::SetValue), ("statement_timestamp", Effect::Now),
+    ("system_user", Effect::Stable), ("table_to_xml", Effect::Server), ("table_to_xml_and_xmlschema", Effect::Server),
+    ("table_to_xmlschema", Effect::Server), ("timeofday", Effect::Volatile), ("transaction_timestamp", Effect::Now),
+    ("ts_stat", Effect::Server), ("txid_current", Effect::Volatile), ("txid_current_if_assigned", Effect::Volatile),
+    ("txid_current_snapshot", Effect::Volatile), ("txid_status", Effect::Volatile), ("user", Effect::Stable),
+    ("uuidv4", Effect::Volatile), ("uuidv7", Effect::Volatile),
+];
+
+/// What the grammar spells as keywords, and functions newer than PostgreSQL 15, all immutable or as good as that.
+#[rustfmt::skip]
+const KEYWORDS: &[&str] = &[
+    "any_value", "array", "array_reverse", "array_sort", "casefold", "cast", "ceiling", "char_length",
+    "character_length", "coalesce", "collation_for", "convert", "crc32", "crc32c", "date_add", "date_subtract", "erf",
+    "erfc", "extract", "gamma", "greatest", "grouping", "json", "json_array", "json_arrayagg", "json_exists",
+    "json_object", "json_objectagg", "json_query", "json_scalar", "json_serialize", "json_strip_nulls", "json_table",
+    "json_value", "least", "lgamma", "merge_action", "normalize", "nullif", "octet_length", "overlay",
+    "pg_input_is_valid", "position", "row", "rows_from", "substring", "to_bin", "to_oct", "treat", "trim",
+    "unicode_assigned", "xmlconcat", "xmlelement", "xmlexists", "xmlforest", "xmlparse", "xmlpi", "xmlroot",
+    "xmlserialize", "xmltable",
+];
+
+/// Aggregates newer than PostgreSQL 15.
+const NEWER_AGGREGATES: &[&str] = &["any_value", "json_arrayagg", "json_objectagg"];
+
 /// IMMUTABLE in every overload.
 #[rustfmt::skip]
 const IMMUTABLE: &[&str] = &[
@@ -521,4 +688,3 @@ const RELATIONS: &[&str] = &[
     "pg_timezone_names", "pg_transform", "pg_trigger", "pg_ts_config", "pg_ts_config_map", "pg_ts_dict",
     "pg_ts_parser", "pg_ts_template", "pg_type", "pg_user", "pg_user_mapping", "pg_user_mappings", "pg_views",
 ];
-
