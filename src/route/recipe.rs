@@ -142,6 +142,15 @@ impl Recipe {
         }
     }
 
+    /// Shards whose servers know all of the statement's tables: any of them can parse and describe it.
+    #[must_use]
+    pub fn shards(&self) -> ShardSet {
+        match &self.route {
+            Route::Fixed { shards, .. } => shards.clone(),
+            Route::Keyed(keyed) => keyed.allowed.clone(),
+        }
+    }
+
     fn plan_on(&self, kind: PlanKind, shards: ShardSet, topology: &Topology) -> Plan {
         Plan {
             kind,
