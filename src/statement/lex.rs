@@ -450,3 +450,135 @@ impl<'a> Lexer<'a> {
         self.at = end;
     }
 }
+
+/// An identifier's name as PostgreSQL stores it: folded when unquoted, 63 bytes at most. `None` for what is not an
+/// identifier, or an escaped one (`U&"…\…"`) that is not worth decoding.
+pub(crate) fn identifier(text: &str, token: Token) -> Option<String> {
+    let raw = &text[token.start..token.end];
+    let mut name = match token.kind {
+        TokenKind::Word => raw.to_ascii_lowercase(),
+        TokenKind::Quoted => raw[1..raw.len() - 1].replace("\"\"", "\""),
+        TokenKind::UnicodeQuoted if !raw.contains('\\') => {
+            raw[3..raw.len() - 1].replace("\"\"", "\"")
+        }
+        _ => return None,
+    };
+    if name.len() > 63 {
+        let mut end = 63;
+        while !name.is_char_boundary(end) {
+            end -= 1;
+        }
+        name.truncate(end);
+    }
+    Some(name)
+}
+
+/// Words that cannot name a column, table, cursor … without quotes: PostgreSQL's RESERVED and TYPE_FUNC_NAME
+/// keywords (src/include/parser/kwlist.h).
+pub(crate) fn is_reserved(word: &str) -> bool {
+    // Sorted, for the search.
+    const RESERVED: &[&str] = &[
+        "all",
+        "analyse",
+        "analyze",
+        "and",
+        "any",
+        "array",
+        "as",
+        "asc",
+        "asymmetric",
+        "authorization",
+        "binary",
+        "both",
+        "case",
+        "cast",
+        "check",
+        "collate",
+        "collation",
+        "column",
+        "concurrently",
+        "constraint",
+        "create",
+        "cross",
+        "current_catalog",
+        "current_date",
+        "current_role",
+        "current_schema",
+        "current_time",
+        "current_timestamp",
+        "current_user",
+        "default",
+        "deferrable",
+        "desc",
+        "distinct",
+        "do",
+        "else",
+        "end",
+        "except",
+        "false",
+        "fetch",
+        "for",
+        "foreign",
+        "freeze",
+        "from",
+        "full",
+        "grant",
+        "group",
+        "having",
+        "ilike",
+        "in",
+        "initially",
+        "inner",
+        "intersect",
+        "into",
+        "is",
+        "isnull",
+        "join",
+        "lateral",
+        "leading",
+        "left",
+        "like",
+        "limit",
+        "localtime",
+        "localtimestamp",
+        "natural",
+        "not",
+        "notnull",
+        "null",
+        "offset",
+        "on",
+        "only",
+        "or",
+        "order",
+        "outer",
+        "overlaps",
+        "placing",
+        "primary",
+        "references",
+        "returning",
+        "right",
+        "select",
+        "session_user",
+        "similar",
+        "some",
+        "symmetric",
+        "system_user",
+        "table",
+        "tablesample",
+        "then",
+        "to",
+        "trailing",
+        "true",
+        "union",
+        "unique",
+        "user",
+        "using",
+        "variadic",
+        "verbose",
+        "when",
+        "where",
+        "window",
+        "with",
+    ];
+    RESERVED.binary_search(&word).is_ok()
+}

@@ -600,7 +600,7 @@ fn spell(tokens: &[usize], taste: &[u8]) -> String {
         match words[*token] {
             "#I" => text.push_str(&taste.to_string()),
             "#S" => text.push_str(&format!("'v''{taste}'")),
-            word if taste % 3 == 0 && !word.contains(['"', '\'']) => {
+            word if taste.is_multiple_of(3) && !word.contains(['"', '\'']) => {
                 text.push_str(&word.to_uppercase())
             }
             word => text.push_str(word),
@@ -623,7 +623,7 @@ proptest! {
             prop_assert!(statement.range.start >= behind);
             prop_assert!(statement.range.end <= text.len());
             behind = statement.range.end;
-            let mut at = statement.range.start as u32;
+            let mut at = u32::try_from(statement.range.start).expect("small");
             for literal in &statement.literals {
                 prop_assert!(literal.start >= at && literal.end > literal.start);
                 at = literal.end;
@@ -640,7 +640,10 @@ proptest! {
             let shape = shape(&text, statement);
             let back = restore(&shape, &text, statement);
             let again = scan(&back, settings).expect("restored");
-            prop_assert_eq!(again[0].fingerprint, statement.fingerprint);
+            // Strings that stay may have got an E.
+            if on {
+                prop_assert_eq!(again[0].fingerprint, statement.fingerprint);
+            }
             prop_assert_eq!(again[0].literals.len(), statement.literals.len());
             for (left, right) in again[0].literals.iter().zip(&statement.literals) {
                 prop_assert_eq!(
