@@ -384,12 +384,14 @@ fn topology() -> Arc<Topology> {
             },
             "a schema change committed on s0 only".to_owned(),
         )]),
+        ..Database::default()
     };
     Arc::new(Topology {
         epoch: 7,
         shards: shards.collect(),
         keyspaces,
         databases: HashMap::from([("app".to_owned(), Arc::new(database))]),
+        ..Topology::default()
     })
 }
 
