@@ -13,7 +13,7 @@ pub struct SqlState(&'static str);
 
 macro_rules! sqlstates {
     ($($name:ident = $code:literal,)*) => {
-        /// The conditions Keyway raises or looks for, by PostgreSQL's own names.
+        /// The conditions Keyway raises or looks for, by the names of appendix A.
         impl SqlState {
             $(
                 #[doc = concat!("`", $code, "`")]
@@ -49,6 +49,8 @@ sqlstates! {
     NUMERIC_VALUE_OUT_OF_RANGE = "22003",
     INVALID_DATETIME_FORMAT = "22007",
     DATETIME_FIELD_OVERFLOW = "22008",
+    INVALID_ROW_COUNT_IN_LIMIT_CLAUSE = "2201W",
+    INVALID_ROW_COUNT_IN_RESULT_OFFSET_CLAUSE = "2201X",
     CHARACTER_NOT_IN_REPERTOIRE = "22021",
     INVALID_PARAMETER_VALUE = "22023",
     INVALID_TEXT_REPRESENTATION = "22P02",

@@ -12,6 +12,10 @@ mod rows;
 mod tests;
 
 use crate::route::merge::{Finish, Window};
+use crate::wire::backend::{Field, tag};
+use crate::wire::error::{ClientError, SqlState};
+use crate::wire::frontend::Format;
+use crate::wire::types;
 use crate::wire::value::TextStyle;
 use bytes::{BufMut, Bytes, BytesMut};
 use columns::Columns;
@@ -50,7 +54,7 @@ pub struct Setup<'a> {
     /// How many shards send rows.
     pub inputs: usize,
     /// The client's result formats (Bind); the shards got [`server_formats`] of them. Empty in the simple protocol.
-    pub result_formats: &'a [i16],
+    pub result_formats: &'a [Format],
     /// The servers' settings that change how text values look.
     pub style: TextStyle,
     /// Bounds.
@@ -74,10 +78,16 @@ pub enum Step {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MergeError {
     /// The type has no order, sum or equality that Keyway computes exactly.
-    #[error("cannot {what} rows of several shards by a value of type {type_oid} in this format", what = .what.verb())]
+    #[error("cannot {} values of type {} from several shards", .what.verb(), named(.type_oid))]
     Type {
         /// What was to be done with it.
         what: Purpose,
+        /// The type's OID.
+        type_oid: u32,
+    },
+    /// The session writes the type's text in a form that is not read here.
+    #[error("cannot read {} values as this session writes them", named(.type_oid))]
+    Settings {
         /// The type's OID.
         type_oid: u32,
     },
@@ -126,6 +136,11 @@ pub enum Purpose {
     Sum,
 }
 
+/// A type as messages name it.
+fn named(type_oid: &u32) -> String {
+    types::name_of(*type_oid).map_or_else(|| format!("number {type_oid}"), str::to_owned)
+}
+
 impl Purpose {
     fn verb(self) -> &'static str {
         match self {
@@ -136,47 +151,60 @@ impl Purpose {
     }
 }
 
-impl MergeError {
-    /// The SQLSTATE for the client.
-    #[must_use]
-    pub fn sqlstate(&self) -> &'static str {
+impl ClientError for MergeError {
+    fn sqlstate(&self) -> SqlState {
         match self {
             Self::Type { .. }
+            | Self::Settings { .. }
             | Self::Collation
             | Self::Equality
             | Self::UnknownKey { .. }
-            | Self::Descriptions => "0A000",
-            Self::Overflow(_) => "22003",
-            Self::Limit { .. } => "53400",
-            Self::Malformed(_) => "08P01",
-            Self::OutOfOrder => "XX000",
+            | Self::Descriptions => SqlState::FEATURE_NOT_SUPPORTED,
+            Self::Overflow(_) => SqlState::NUMERIC_VALUE_OUT_OF_RANGE,
+            Self::Limit { .. } => SqlState::CONFIGURATION_LIMIT_EXCEEDED,
+            Self::Malformed(_) => SqlState::PROTOCOL_VIOLATION,
+            Self::OutOfOrder => SqlState::INTERNAL_ERROR,
         }
     }
 
-    /// What to do about it.
-    #[must_use]
-    pub fn hint(&self) -> Option<&'static str> {
+    fn detail(&self) -> Option<String> {
         match self {
-            Self::Type { .. } => Some(
-                "Name the sharding key in the WHERE clause, or cast to a type with a plain order.",
-            ),
-            Self::Collation => Some(
-                "Write COLLATE \"C\" behind the ORDER BY key, or name the sharding key in the WHERE clause.",
-            ),
-            Self::Equality => Some(
-                "Write COLLATE \"C\" behind the column, or name the sharding key in the WHERE clause.",
-            ),
-            Self::UnknownKey { .. } => {
-                Some("Write the key with its table's name, or add it to the select list.")
+            Self::Type { .. } => {
+                Some("Keyway merges only types whose order and arithmetic it knows exactly.".into())
             }
-            Self::Limit { .. } => Some(
-                "Select fewer groups, name the sharding key, or raise the limit in the configuration.",
-            ),
-            Self::Descriptions => {
-                Some("Run keyway check: the tables' columns differ from shard to shard.")
+            Self::Collation => {
+                Some("Text of several shards is ordered only under the C collation.".into())
             }
-            Self::Overflow(_) | Self::Malformed(_) | Self::OutOfOrder => None,
+            _ => None,
         }
+    }
+
+    fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::Type { .. } => {
+                "Name the sharding key in the WHERE clause, or cast to a type with a plain order."
+            }
+            Self::Collation => {
+                "Write COLLATE \"C\" behind the ORDER BY key, or name the sharding key in the WHERE clause."
+            }
+            Self::Equality => {
+                "Write COLLATE \"C\" behind the column, or name the sharding key in the WHERE clause."
+            }
+            Self::Settings { .. } => {
+                "Set DateStyle to ISO and extra_float_digits to 1 or more, which are the defaults."
+            }
+            Self::UnknownKey { .. } => {
+                "Write the key with its table's name, or add it to the select list."
+            }
+            Self::Limit { .. } => {
+                "Select fewer groups, name the sharding key, or raise the limit in the configuration."
+            }
+            Self::Descriptions => {
+                "Run keyway check: the tables' columns differ from shard to shard."
+            }
+            Self::Overflow(_) | Self::Malformed(_) | Self::OutOfOrder => return None,
+        };
+        Some(hint.into())
     }
 }
 
@@ -184,13 +212,15 @@ impl MergeError {
 #[derive(Debug)]
 pub struct Merger {
     finish: Arc<Finish>,
-    setup: Formats,
+    formats: Formats,
     limits: Limits,
     columns: Option<Columns>,
     inputs: Vec<Input>,
     way: Way,
     /// The input of the last ordered row.
     last: usize,
+    /// Inputs that have neither ended nor a row in the heap.
+    waiting: usize,
     distinct: HashSet<Box<[u8]>>,
     /// Bytes in `distinct`.
     distinct_bytes: usize,
@@ -204,7 +234,7 @@ pub struct Merger {
 /// How values are written.
 #[derive(Debug)]
 struct Formats {
-    codes: Vec<i16>,
+    of_columns: Vec<Format>,
     style: TextStyle,
 }
 
@@ -247,8 +277,8 @@ impl Merger {
             Way::Ordered(BinaryHeap::with_capacity(setup.inputs))
         };
         Self {
-            setup: Formats {
-                codes: server_formats(setup.result_formats, setup.finish.hidden),
+            formats: Formats {
+                of_columns: server_formats(setup.result_formats, setup.finish.hidden),
                 style: setup.style,
             },
             limits: setup.limits,
@@ -256,6 +286,7 @@ impl Merger {
             inputs: (0..setup.inputs).map(|_| Input::default()).collect(),
             way,
             last: 0,
+            waiting: setup.inputs,
             distinct: HashSet::new(),
             distinct_bytes: 0,
             skip: setup.window.offset,
@@ -281,8 +312,8 @@ impl Merger {
                 let columns = Columns::new(
                     row_description,
                     &self.finish,
-                    &self.setup.codes,
-                    self.setup.style,
+                    &self.formats.of_columns,
+                    self.formats.style,
                 )?;
                 self.columns = Some(columns);
             }
@@ -292,16 +323,16 @@ impl Merger {
         Ok(())
     }
 
-    /// The RowDescription body for the client, as the first described input has it, without hidden columns.
+    /// The columns for the client's RowDescription, as the first described input has them, without hidden ones.
     ///
     /// # Errors
     /// Before any input was described.
-    pub fn client_description(&self) -> Result<Vec<u8>, MergeError> {
+    pub fn client_description(&self) -> Result<Vec<Field>, MergeError> {
         let columns = self
             .columns
             .as_ref()
             .ok_or(MergeError::Malformed("row description"))?;
-        client_description(columns.description(), self.finish.hidden, &self.setup.codes)
+        columns.for_client(self.finish.hidden, &self.formats.of_columns)
     }
 
     /// May this input be fed now? Rows pushed beyond that are kept all the same.
@@ -345,7 +376,11 @@ impl Merger {
 
     /// An input has no more rows.
     pub fn end(&mut self, input: usize) {
-        self.inputs[input].ended = true;
+        let side = &mut self.inputs[input];
+        if !side.ended && !side.queued {
+            self.waiting -= 1;
+        }
+        side.ended = true;
     }
 
     /// Goes on as far as one row, appending it as a DataRow message.
@@ -395,12 +430,12 @@ impl Merger {
                     });
                 }
                 Way::Ordered(heap) => {
-                    if let Some(input) = self
-                        .inputs
-                        .iter()
-                        .position(|side| !side.queued && !side.ended)
-                    {
-                        return Ok(Turn::Step(Step::Need(input)));
+                    if self.waiting > 0 {
+                        let input = self
+                            .inputs
+                            .iter()
+                            .position(|side| !side.queued && !side.ended);
+                        return Ok(Turn::Step(Step::Need(input.expect("one is waiting"))));
                     }
                     let Some(Reverse((key, input))) = heap.pop() else {
                         return Ok(Turn::Step(Step::Done));
@@ -414,6 +449,7 @@ impl Merger {
                     let side = &mut self.inputs[input];
                     side.spare = std::mem::replace(&mut side.key, key);
                     side.queued = false;
+                    self.waiting += usize::from(!side.ended);
                     let row = side.rows.pop_front().expect("a queued input has a row");
                     self.queue_head(input)?;
                     return Ok(Turn::Row(row));
@@ -466,6 +502,7 @@ impl Merger {
             return Err(MergeError::OutOfOrder);
         }
         side.queued = true;
+        self.waiting -= usize::from(!side.ended);
         heap.push(Reverse((key, input)));
         Ok(())
     }
@@ -508,18 +545,16 @@ enum Turn {
 /// Appends a DataRow message without the last `hidden` columns.
 fn append_row(row: &Bytes, hidden: usize, out: &mut BytesMut) -> Result<(), MergeError> {
     let too_long = |_| MergeError::Malformed("row");
+    out.reserve(row.len() + 5);
+    out.put_u8(tag::DATA_ROW);
     if hidden == 0 {
-        out.reserve(row.len() + 5);
-        out.put_u8(b'D');
         out.put_i32(i32::try_from(row.len() + 4).map_err(too_long)?);
         out.put_slice(row);
-        return Ok(());
+    } else {
+        let (count, values) = rows::first_columns(row, hidden)?;
+        out.put_i32(i32::try_from(values.len() + 6).map_err(too_long)?);
+        out.put_u16(count);
+        out.put_slice(values);
     }
-    let visible = rows::Row::new(row)?.first_columns(hidden)?;
-    out.reserve(visible.bytes.len() + 7);
-    out.put_u8(b'D');
-    out.put_i32(i32::try_from(visible.bytes.len() + 6).map_err(too_long)?);
-    out.put_u16(visible.count);
-    out.put_slice(visible.bytes);
     Ok(())
 }
