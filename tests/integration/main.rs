@@ -7,7 +7,9 @@
     reason = "these are tests: what goes wrong must be loud"
 )]
 
+mod faults;
 mod harness;
 mod oracle;
 mod protocol;
 mod raw;
+mod sessions;
