@@ -67,10 +67,17 @@ pub(crate) fn free_port() -> u16 {
 pub(crate) fn http_get(port: u16, path: &str) -> io::Result<(u16, String)> {
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
     stream.set_read_timeout(Some(PATIENCE))?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    )?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
-    let status = answer.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or(0);
+    let status = answer
+        .split(' ')
+        .nth(1)
+        .and_then(|code| code.parse().ok())
+        .unwrap_or(0);
     let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
     Ok((status, body.to_owned()))
 }
@@ -111,7 +118,11 @@ impl Router {
             .spawn()
             .expect("start keyway");
         let watchdog = Command::new("/bin/sh")
-            .args(["-c", r#"cat >/dev/null; kill -9 "$0""#, &child.id().to_string()])
+            .args([
+                "-c",
+                r#"cat >/dev/null; kill -9 "$0""#,
+                &child.id().to_string(),
+            ])
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -128,14 +139,21 @@ impl Router {
 
     /// Writes another configuration where the router reads its own, on the same ports.
     pub(crate) fn replace_config(&self, config: &str) {
-        let text = format!("listen = \"127.0.0.1:{}\"\nhttp = \"127.0.0.1:{}\"\n{config}", self.port, self.http);
-        fs::write(self.directory.path().join("keyway.toml"), text).expect("write the configuration");
+        let text = format!(
+            "listen = \"127.0.0.1:{}\"\nhttp = \"127.0.0.1:{}\"\n{config}",
+            self.port, self.http
+        );
+        fs::write(self.directory.path().join("keyway.toml"), text)
+            .expect("write the configuration");
     }
 
     /// Is the process there? Unlike [`Router::is_alive`] it does not take its exit code.
     pub(crate) fn is_running(&self) -> bool {
         let status = fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap_or_default();
-        let state = status.rsplit(") ").next().and_then(|rest| rest.chars().next());
+        let state = status
+            .rsplit(") ")
+            .next()
+            .and_then(|rest| rest.chars().next());
         !matches!(state, None | Some('Z' | 'X'))
     }
 
@@ -170,9 +188,16 @@ impl Router {
 
     /// Resident memory in KiB.
     pub(crate) fn resident_kib(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("the router lives");
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("a resident size");
-        line.split_whitespace().nth(1).and_then(|n| n.parse().ok()).expect("a number")
+        let status =
+            fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("the router lives");
+        let line = status
+            .lines()
+            .find(|line| line.starts_with("VmRSS:"))
+            .expect("a resident size");
+        line.split_whitespace()
+            .nth(1)
+            .and_then(|n| n.parse().ok())
+            .expect("a number")
     }
 
     /// Is the process alive?
@@ -190,7 +215,10 @@ impl Router {
 
     /// Waits for the process's end and returns its exit code.
     pub(crate) fn wait_exit(&mut self) -> Option<i32> {
-        eventually("keyway leaves", || self.child.try_wait().expect("ask for the child")).code()
+        eventually("keyway leaves", || {
+            self.child.try_wait().expect("ask for the child")
+        })
+        .code()
     }
 }
 
@@ -291,7 +319,7 @@ impl Setup<'_> {
              {shards}\
              [databases.app]\nkeyspaces = [\"main\", \"activity\", \"settings\"]\ndefault = \"main\"\n\
              [keyspaces.main]\nshards = [\"s0\", \"s1\", \"s2\"]\n[keyspaces.main.tables]\n{tables}\n\
-             [keyspaces.activity]\nshards = [\"activity\"]\n[keyspaces.activity.tables]\nuser_activities = {{}}\nactivity_kinds = {{}}\n\
+             [keyspaces.activity]\nshards = [\"activity\"]\n[keyspaces.activity.tables]\nuser_activities = {{}}\nactivity_kinds = {{}}\nactivity_log = {{}}\n\
              [keyspaces.settings]\nshards = [\"settings\"]\n[keyspaces.settings.tables]\nuser_settings = {{}}\n\
              [pool]\nsize = {pool_size}\n{pool}\n{more}\n"
         );
@@ -349,8 +377,11 @@ impl Env {
     /// Waits until no server connection of the router is inside a query or a transaction.
     pub(crate) fn wait_idle(&self) {
         let all_idle = || {
-            let busy: Vec<Vec<String>> =
-                SHARDS.iter().flat_map(|shard| self.servers(shard)).filter(|row| row[0] != "idle").collect();
+            let busy: Vec<Vec<String>> = SHARDS
+                .iter()
+                .flat_map(|shard| self.servers(shard))
+                .filter(|row| row[0] != "idle")
+                .collect();
             busy.is_empty().then_some(())
         };
         eventually("every server connection is idle again", all_idle);
@@ -361,11 +392,20 @@ impl Env {
         let mut keyspace = "main".to_owned();
         let mut restart = false;
         for (sql, comments) in statements(schema) {
-            if let Some(named) = comments.iter().find_map(|line| line.strip_prefix("-- keyspace: ")) {
+            if let Some(named) = comments
+                .iter()
+                .find_map(|line| line.strip_prefix("-- keyspace: "))
+            {
                 keyspace = named.trim().to_owned();
             }
-            let error = match client.send(&crate::raw::query(&sql)).and_then(|()| client.until_ready()) {
-                Ok(messages) => messages.iter().find(|m| m.tag == b'E').map(|e| format!("{e:?}")),
+            let error = match client
+                .send(&crate::raw::query(&sql))
+                .and_then(|()| client.until_ready())
+            {
+                Ok(messages) => messages
+                    .iter()
+                    .find(|m| m.tag == b'E')
+                    .map(|e| format!("{e:?}")),
                 Err(error) => {
                     client = self.client();
                     Some(error.to_string())
@@ -404,7 +444,9 @@ pub(crate) fn direct_target(database: &str) -> Target {
 /// Creates an empty database in the C locale.
 pub(crate) fn create_database(name: &str) {
     let sql = format!("CREATE DATABASE \"{name}\" TEMPLATE template0");
-    cluster().execute("postgres", &sql).unwrap_or_else(|error| panic!("{sql}: {error}"));
+    cluster()
+        .execute("postgres", &sql)
+        .unwrap_or_else(|error| panic!("{sql}: {error}"));
 }
 
 /// Runs the statements of `types` rotated by `turn`, behind so many throwaway types, so that no two databases give the
@@ -418,7 +460,9 @@ pub(crate) fn apply_types(database: &str, types: &str, turn: usize) {
     statements.rotate_left(turn % length);
     let mut client = Client::connect(&direct_target(database));
     for step in 0..turn * 3 {
-        client.run(&format!("create type padding_{step} as (a int); drop type padding_{step}"));
+        client.run(&format!(
+            "create type padding_{step} as (a int); drop type padding_{step}"
+        ));
     }
     for sql in statements {
         client.run(&sql);
@@ -437,7 +481,11 @@ pub(crate) fn statements(text: &str) -> Vec<(String, Vec<String>)> {
                 sql.push('\n');
             }
             sql.push_str(line);
-            if let Some(whole) = line.trim_end().ends_with(';').then(|| sql.trim_end().trim_end_matches(';').to_owned()) {
+            if let Some(whole) = line
+                .trim_end()
+                .ends_with(';')
+                .then(|| sql.trim_end().trim_end_matches(';').to_owned())
+            {
                 found.push((whole, std::mem::take(&mut comments)));
                 sql.clear();
             }
@@ -449,6 +497,8 @@ pub(crate) fn statements(text: &str) -> Vec<(String, Vec<String>)> {
 
 /// A file below `tests/`.
 pub(crate) fn file(path: &str) -> String {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests").join(path);
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("tests")
+        .join(path);
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("read {}: {error}", path.display()))
 }

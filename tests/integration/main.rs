@@ -7,8 +7,12 @@
     reason = "these are tests: what goes wrong must be loud"
 )]
 
+mod crowd;
+mod drivers;
 mod faults;
+mod fuzz;
 mod harness;
+mod house;
 mod oracle;
 mod protocol;
 mod raw;

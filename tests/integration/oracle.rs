@@ -34,7 +34,7 @@ pairs = { key = ["a", "b"] }
 maybes = { key = "k" }
 defaults = { key = "k" }
 events = { key = "user_id" }
-"Odd Table" = { key = "Key Col" }
+'"Odd Table"' = { key = '"Key Col"' }
 "other.t" = { key = "k" }
 tickets = { key = "user_id" }
 notes = { key = "user_id" }
@@ -108,11 +108,39 @@ impl Case {
     /// Between BEGIN and ROLLBACK, because it writes and does not say how it cleans up.
     fn is_wrapped(&self) -> bool {
         let first = self.steps[0].sql.to_lowercase();
-        let own = ["begin", "start", "commit", "rollback", "savepoint", "declare", "discard", "end", "set ", "prepare", "listen", "create temp"];
-        if self.autocommit || own.iter().any(|verb| first.starts_with(verb)) || first.contains(';') {
+        let own = [
+            "begin",
+            "start",
+            "commit",
+            "rollback",
+            "savepoint",
+            "declare",
+            "discard",
+            "end",
+            "set ",
+            "prepare",
+            "listen",
+            "create temp",
+        ];
+        if self.autocommit || own.iter().any(|verb| first.starts_with(verb)) || first.contains(';')
+        {
             return false;
         }
-        let writes = ["insert ", "update ", "delete ", "merge ", "truncate ", "alter ", "create ", "drop ", "lock ", "touch(", "nextval", "copy ", "comment on"];
+        let writes = [
+            "insert ",
+            "update ",
+            "delete ",
+            "merge ",
+            "truncate ",
+            "alter ",
+            "create ",
+            "drop ",
+            "lock ",
+            "touch(",
+            "nextval",
+            "copy ",
+            "comment on",
+        ];
         self.steps.iter().any(|step| {
             let sql = step.sql.to_lowercase();
             writes.iter().any(|verb| sql.contains(verb))
@@ -123,9 +151,22 @@ impl Case {
     fn needs_own_session(&self) -> bool {
         self.steps.len() > 1 || {
             let sql = self.steps[0].sql.to_lowercase();
-            ["set ", "set_config", "setseed", "currval", "nextval", "prepare", "listen", "declare", "discard", "begin", "advisory", "temp "]
-                .iter()
-                .any(|word| sql.contains(word))
+            [
+                "set ",
+                "set_config",
+                "setseed",
+                "currval",
+                "nextval",
+                "prepare",
+                "listen",
+                "declare",
+                "discard",
+                "begin",
+                "advisory",
+                "temp ",
+            ]
+            .iter()
+            .any(|word| sql.contains(word))
         }
     }
 }
@@ -155,13 +196,20 @@ impl Side {
         let types = client
             .rows("select oid, format_type(oid, null), typcategory from pg_type where oid >= 16384")
             .into_iter()
-            .map(|row| (row[0].parse().expect("an OID"), (row[1].clone(), row[2] == "A")))
+            .map(|row| {
+                (
+                    row[0].parse().expect("an OID"),
+                    (row[1].clone(), row[2] == "A"),
+                )
+            })
             .collect();
         Self { target, types }
     }
 
     fn type_name(&self, oid: u32) -> String {
-        self.types.get(&oid).map_or_else(|| oid.to_string(), |(name, _)| name.clone())
+        self.types
+            .get(&oid)
+            .map_or_else(|| oid.to_string(), |(name, _)| name.clone())
     }
 }
 
@@ -220,7 +268,9 @@ fn build_house() -> House {
         }
         // Reference rows go shard by shard, by hint, until the router writes to several shards at once.
         let texts = if is_reference {
-            ["s0", "s1", "s2"].map(|shard| format!("/* keyway: shard={shard} */ {sql}")).to_vec()
+            ["s0", "s1", "s2"]
+                .map(|shard| format!("/* keyway: shard={shard} */ {sql}"))
+                .to_vec()
         } else {
             vec![sql]
         };
@@ -241,10 +291,17 @@ fn build_house() -> House {
 fn plain_databases() -> (Side, Side) {
     let [oracle, witness] = ["oracle_plain", "oracle_witness"].map(|name| {
         create_database(name);
-        apply_types(name, &file("oracle/types.sql"), if name == "oracle_plain" { 7 } else { 8 });
+        apply_types(
+            name,
+            &file("oracle/types.sql"),
+            if name == "oracle_plain" { 7 } else { 8 },
+        );
         let mut client = Client::connect(&direct_target(name));
         client.run(&file("oracle/schema.sql"));
-        let mut rows: Vec<String> = statements(&file("oracle/data.sql")).into_iter().map(|(sql, _)| sql).collect();
+        let mut rows: Vec<String> = statements(&file("oracle/data.sql"))
+            .into_iter()
+            .map(|(sql, _)| sql)
+            .collect();
         if name == "oracle_witness" {
             // Only the physical order changes: foreign keys are checked at the end.
             rows.reverse();
@@ -263,7 +320,9 @@ fn read_cases(text: &str) -> Vec<Case> {
     let mut lines = text.lines().peekable();
     let mut sql = String::new();
     while let Some(line) = lines.next() {
-        let directive = line.strip_prefix("-- ").and_then(|rest| rest.split_once(": ").or(Some((rest, ""))));
+        let directive = line
+            .strip_prefix("-- ")
+            .and_then(|rest| rest.split_once(": ").or(Some((rest, ""))));
         match (sql.is_empty(), directive) {
             (true, Some(("all", value))) => default = expectation(value),
             (true, Some(("name", value))) => cases.push(Case {
@@ -280,7 +339,9 @@ fn read_cases(text: &str) -> Vec<Case> {
                 steps: Vec::new(),
             }),
             (true, Some((name, value))) => {
-                let Some(case) = cases.last_mut() else { continue };
+                let Some(case) = cases.last_mut() else {
+                    continue;
+                };
                 match name {
                     "expect" => case.expectation = expectation(value),
                     "unordered" => case.unordered = true,
@@ -290,7 +351,12 @@ fn read_cases(text: &str) -> Vec<Case> {
                     "error" => case.error = Some(value.trim().to_owned()),
                     "cleanup" => case.cleanup.push(value.to_owned()),
                     "params" => case.parameters = parameters(value),
-                    "modes" => case.modes = Mode::ALL.into_iter().filter(|m| value.contains(m.name())).collect(),
+                    "modes" => {
+                        case.modes = Mode::ALL
+                            .into_iter()
+                            .filter(|m| value.contains(m.name()))
+                            .collect()
+                    }
                     _ => panic!("case {}: what is {line:?}?", case.name),
                 }
             }
@@ -303,20 +369,30 @@ fn read_cases(text: &str) -> Vec<Case> {
                 if !line.trim_end().ends_with(';') {
                     continue;
                 }
-                let text = sql.trim_end().strip_suffix(';').expect("it ends so").to_owned();
+                let text = sql
+                    .trim_end()
+                    .strip_suffix(';')
+                    .expect("it ends so")
+                    .to_owned();
                 sql.clear();
                 let lower = text.to_lowercase();
-                let input = (lower.starts_with("copy ") && lower.contains("from stdin")).then(|| {
-                    let rows: Vec<&str> = lines.by_ref().take_while(|row| *row != "\\.").collect();
-                    rows.iter().map(|row| format!("{row}\n")).collect()
-                });
+                let input =
+                    (lower.starts_with("copy ") && lower.contains("from stdin")).then(|| {
+                        let rows: Vec<&str> =
+                            lines.by_ref().take_while(|row| *row != "\\.").collect();
+                        rows.iter().map(|row| format!("{row}\n")).collect()
+                    });
                 let case = cases.last_mut().expect("a case before its SQL");
                 case.steps.push(Step { sql: text, input });
             }
         }
     }
     for case in &cases {
-        assert!(!case.steps.is_empty(), "case {} has no statement", case.name);
+        assert!(
+            !case.steps.is_empty(),
+            "case {} has no statement",
+            case.name
+        );
     }
     cases
 }
@@ -363,7 +439,10 @@ fn encode(name: &str, value: &serde_json::Value, plain: Option<String>) -> Param
         let digits: Vec<u8> = text.bytes().filter(u8::is_ascii_hexdigit).collect();
         digits
             .chunks(2)
-            .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).expect("ASCII"), 16).expect("hexadecimal"))
+            .map(|pair| {
+                u8::from_str_radix(std::str::from_utf8(pair).expect("ASCII"), 16)
+                    .expect("hexadecimal")
+            })
             .collect()
     };
     if let Some(name) = name.strip_prefix("bytes:") {
@@ -385,8 +464,15 @@ fn encode(name: &str, value: &serde_json::Value, plain: Option<String>) -> Param
                 number => encode(element, number, Some(number.to_string())),
             })
             .collect();
-        let quote = |text: &Option<String>| text.as_ref().map_or("NULL".to_owned(), |t| format!("\"{t}\""));
-        let text = items.iter().map(|item| quote(&item.text)).collect::<Vec<_>>().join(",");
+        let quote = |text: &Option<String>| {
+            text.as_ref()
+                .map_or("NULL".to_owned(), |t| format!("\"{t}\""))
+        };
+        let text = items
+            .iter()
+            .map(|item| quote(&item.text))
+            .collect::<Vec<_>>()
+            .join(",");
         let has_null = items.iter().any(|item| item.text.is_none());
         let mut bytes = Vec::new();
         let dimensions: i32 = i32::from(!items.is_empty());
@@ -426,8 +512,18 @@ fn encode(name: &str, value: &serde_json::Value, plain: Option<String>) -> Param
         "int2" => Some((number() as i16).to_be_bytes().to_vec()),
         "int4" => Some((number() as i32).to_be_bytes().to_vec()),
         "int8" => Some(number().to_be_bytes().to_vec()),
-        "float4" => Some(text.parse::<f32>().expect("a number").to_be_bytes().to_vec()),
-        "float8" => Some(text.parse::<f64>().expect("a number").to_be_bytes().to_vec()),
+        "float4" => Some(
+            text.parse::<f32>()
+                .expect("a number")
+                .to_be_bytes()
+                .to_vec(),
+        ),
+        "float8" => Some(
+            text.parse::<f64>()
+                .expect("a number")
+                .to_be_bytes()
+                .to_vec(),
+        ),
         "text" | "varchar" | "bpchar" => Some(text.clone().into_bytes()),
         "uuid" => Some(hex(&text)),
         "bytea" => Some(hex(&text)),
@@ -435,7 +531,11 @@ fn encode(name: &str, value: &serde_json::Value, plain: Option<String>) -> Param
         "timestamp" | "timestamptz" => Some(microseconds_since_2000(&text).to_be_bytes().to_vec()),
         _ => None,
     };
-    let text = if name == "bytea" { format!("\\x{text}") } else { text };
+    let text = if name == "bytea" {
+        format!("\\x{text}")
+    } else {
+        text
+    };
     Parameter {
         oid: oid(name),
         text: Some(text),
@@ -447,18 +547,28 @@ fn encode(name: &str, value: &serde_json::Value, plain: Option<String>) -> Param
 fn days_since_2000(date: &str) -> i32 {
     let part = |range: std::ops::Range<usize>| date[range].parse::<i32>().expect("a date's number");
     let (year, month, day) = (part(0..4), part(5..7), part(8..10));
-    let shifted = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
-    let days = |(y, m): (i32, i32), d: i32| 365 * y + y / 4 - y / 100 + y / 400 + (153 * m + 2) / 5 + d;
+    let shifted = if month > 2 {
+        (year, month - 3)
+    } else {
+        (year - 1, month + 9)
+    };
+    let days =
+        |(y, m): (i32, i32), d: i32| 365 * y + y / 4 - y / 100 + y / 400 + (153 * m + 2) / 5 + d;
     days(shifted, day) - days((1999, 10), 1)
 }
 
 /// `YYYY-MM-DD HH:MM:SS[.f][+HH]`.
 fn microseconds_since_2000(text: &str) -> i64 {
     let (time, zone) = match text[11..].find(['+', '-']) {
-        Some(at) => (&text[11..11 + at], text[11 + at..].parse::<i64>().expect("a zone")),
+        Some(at) => (
+            &text[11..11 + at],
+            text[11 + at..].parse::<i64>().expect("a zone"),
+        ),
         None => (&text[11..], 0),
     };
-    let mut parts = time.split(':').map(|part| part.parse::<f64>().expect("a time's number"));
+    let mut parts = time
+        .split(':')
+        .map(|part| part.parse::<f64>().expect("a time's number"));
     let mut next = || parts.next().expect("three parts");
     let seconds = next().mul_add(3600.0, next() * 60.0) + next();
     let micros = (seconds * 1e6).round() as i64;
@@ -491,7 +601,12 @@ fn oid(name: &str) -> u32 {
 }
 
 /// Sends one step and reads its whole answer.
-fn run_step(client: &mut Client, case: &Case, step: &Step, mode: Mode) -> std::io::Result<Vec<Message>> {
+fn run_step(
+    client: &mut Client,
+    case: &Case,
+    step: &Step,
+    mode: Mode,
+) -> std::io::Result<Vec<Message>> {
     let input = |out: &mut Vec<u8>| {
         if let Some(rows) = &step.input {
             for row in rows.split_inclusive('\n') {
@@ -511,22 +626,31 @@ fn run_step(client: &mut Client, case: &Case, step: &Step, mode: Mode) -> std::i
         input(&mut bytes);
     } else {
         let uses_parameters = step.sql.contains('$') && !case.parameters.is_empty();
-        let parameters: &[Parameter] = if uses_parameters { &case.parameters } else { &[] };
-        let count = (1..=parameters.len()).rev().find(|n| step.sql.contains(&format!("${n}"))).unwrap_or(0);
+        let parameters: &[Parameter] = if uses_parameters {
+            &case.parameters
+        } else {
+            &[]
+        };
+        let count = (1..=parameters.len())
+            .rev()
+            .find(|n| step.sql.contains(&format!("${n}")))
+            .unwrap_or(0);
         let parameters = &parameters[..count];
         let oids: Vec<u32> = parameters.iter().map(|p| p.oid).collect();
         let values: Vec<Value> = parameters
             .iter()
-            .map(|parameter| match (&parameter.binary, &parameter.text, mode) {
-                (Some(binary), _, Mode::Binary) => Value {
-                    format: 1,
-                    bytes: Some(binary.clone()),
+            .map(
+                |parameter| match (&parameter.binary, &parameter.text, mode) {
+                    (Some(binary), _, Mode::Binary) => Value {
+                        format: 1,
+                        bytes: Some(binary.clone()),
+                    },
+                    (_, text, _) => Value {
+                        format: 0,
+                        bytes: text.as_ref().map(|t| t.clone().into_bytes()),
+                    },
                 },
-                (_, text, _) => Value {
-                    format: 0,
-                    bytes: text.as_ref().map(|t| t.clone().into_bytes()),
-                },
-            })
+            )
             .collect();
         bytes.extend(raw::parse("", &step.sql, &oids));
         bytes.extend(raw::describe(b'S', ""));
@@ -558,13 +682,29 @@ fn transcript(side: &Side, case: &Case, messages: &[Message], status: u8) -> Ans
             b'T' => {
                 columns = message.columns();
                 let shown = columns.iter().map(|c| {
-                    format!("{}:{}:{}:{}:{}", c.name, side.type_name(c.type_oid), c.type_size, c.typmod, c.format)
+                    format!(
+                        "{}:{}:{}:{}:{}",
+                        c.name,
+                        side.type_name(c.type_oid),
+                        c.type_size,
+                        c.typmod,
+                        c.format
+                    )
                 });
-                lines.push(format!("RowDescription {}", shown.collect::<Vec<_>>().join(" ")));
+                lines.push(format!(
+                    "RowDescription {}",
+                    shown.collect::<Vec<_>>().join(" ")
+                ));
             }
             b't' => {
-                let shown = message.parameter_oids().into_iter().map(|oid| side.type_name(oid));
-                lines.push(format!("ParameterDescription {}", shown.collect::<Vec<_>>().join(" ")));
+                let shown = message
+                    .parameter_oids()
+                    .into_iter()
+                    .map(|oid| side.type_name(oid));
+                lines.push(format!(
+                    "ParameterDescription {}",
+                    shown.collect::<Vec<_>>().join(" ")
+                ));
             }
             b'D' => rows.push(row_line(side, &columns, message)),
             b'd' if case.unordered => rows.extend(copy_lines(&message.body)),
@@ -577,38 +717,62 @@ fn transcript(side: &Side, case: &Case, messages: &[Message], status: u8) -> Ans
             b'C' => lines.push(format!("CommandComplete {}", message.text())),
             b'E' => {
                 // How many rows came before an error is not promised, and neither is their description.
-                while lines.last().is_some_and(|line| line.starts_with("DataRow") || line.starts_with("RowDescription") || line.starts_with("CopyData")) {
+                while lines.last().is_some_and(|line| {
+                    line.starts_with("DataRow")
+                        || line.starts_with("RowDescription")
+                        || line.starts_with("CopyData")
+                }) {
                     lines.pop();
                 }
                 copied.clear();
-                lines.push(format!("ErrorResponse {} {}", message.field(b'S').unwrap_or_default(), message.sqlstate()));
+                lines.push(format!(
+                    "ErrorResponse {} {}",
+                    message.field(b'S').unwrap_or_default(),
+                    message.sqlstate()
+                ));
                 error = Some(message.clone());
             }
             b'N' => {
-                let (severity, sqlstate) = (message.field(b'S').unwrap_or_default(), message.sqlstate());
+                let (severity, sqlstate) =
+                    (message.field(b'S').unwrap_or_default(), message.sqlstate());
                 if sqlstate != "01000" {
                     lines.push(format!("NoticeResponse {severity} {sqlstate}"));
                 }
             }
-            tag => lines.push(format!("{} {}", char::from(tag), message.body.escape_ascii())),
+            tag => lines.push(format!(
+                "{} {}",
+                char::from(tag),
+                message.body.escape_ascii()
+            )),
         }
     }
     lines.append(&mut rows);
     lines.push(format!("ReadyForQuery {}", char::from(status)));
     if case.status_only {
-        lines = vec![error.as_ref().map_or("worked".to_owned(), |e: &Message| format!("failed {}", e.sqlstate()))];
+        lines = vec![error.as_ref().map_or("worked".to_owned(), |e: &Message| {
+            format!("failed {}", e.sqlstate())
+        })];
     }
     Answer { lines, error }
 }
 
 fn row_line(side: &Side, columns: &[raw::Column], message: &Message) -> String {
     let values = message.row().into_iter().enumerate().map(|(index, value)| {
-        let Some(value) = value else { return "∅".to_owned() };
+        let Some(value) = value else {
+            return "∅".to_owned();
+        };
         let column = columns.get(index);
-        let is_user_array = column.is_some_and(|c| c.format == 1 && side.types.get(&c.type_oid).is_some_and(|(_, array)| *array));
+        let is_user_array = column.is_some_and(|c| {
+            c.format == 1 && side.types.get(&c.type_oid).is_some_and(|(_, array)| *array)
+        });
         if is_user_array && value.len() >= 12 {
             let element = u32::from_be_bytes(value[8..12].try_into().expect("four bytes"));
-            return format!("[{}|{}|{}]", value[..8].escape_ascii(), side.type_name(element), value[12..].escape_ascii());
+            return format!(
+                "[{}|{}|{}]",
+                value[..8].escape_ascii(),
+                side.type_name(element),
+                value[12..].escape_ascii()
+            );
         }
         value.escape_ascii().to_string()
     });
@@ -619,7 +783,10 @@ fn row_line(side: &Side, columns: &[raw::Column], message: &Message) -> String {
 fn copy_lines(body: &[u8]) -> Vec<String> {
     const SIGNATURE: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
     match body.strip_prefix(SIGNATURE) {
-        Some(rest) => vec!["CopyData header".to_owned(), format!("CopyData {}", rest.escape_ascii())],
+        Some(rest) => vec![
+            "CopyData header".to_owned(),
+            format!("CopyData {}", rest.escape_ascii()),
+        ],
         None => vec![format!("CopyData {}", body.escape_ascii())],
     }
 }
@@ -645,35 +812,57 @@ fn compare(sessions: &mut Sessions, one: &Side, other: &Side, case: &Case, mode:
     if own {
         *sessions = Sessions::default();
     }
-    let first = sessions.one.get_or_insert_with(|| Client::connect(&one.target));
-    let second = sessions.other.get_or_insert_with(|| Client::connect(&other.target));
+    let first = sessions
+        .one
+        .get_or_insert_with(|| Client::connect(&one.target));
+    let second = sessions
+        .other
+        .get_or_insert_with(|| Client::connect(&other.target));
     let verdict = compare_steps((first, one), (second, other), case, mode);
     let mut broken = own || matches!(verdict, Verdict::Different(_));
     for client in [first, second] {
         if !broken && client.status != b'I' {
-            broken |= client.send(&raw::query("rollback")).and_then(|()| client.until_ready()).is_err();
+            broken |= client
+                .send(&raw::query("rollback"))
+                .and_then(|()| client.until_ready())
+                .is_err();
         }
         for sql in &case.cleanup {
             if client.status != b'I' {
-                let _ = client.send(&raw::query("rollback")).and_then(|()| client.until_ready());
+                let _ = client
+                    .send(&raw::query("rollback"))
+                    .and_then(|()| client.until_ready());
             }
-            let _ = client.send(&raw::query(sql)).and_then(|()| client.until_ready());
+            let _ = client
+                .send(&raw::query(sql))
+                .and_then(|()| client.until_ready());
         }
     }
     if broken {
-        for client in [sessions.one.take(), sessions.other.take()].into_iter().flatten() {
+        for client in [sessions.one.take(), sessions.other.take()]
+            .into_iter()
+            .flatten()
+        {
             client.bye();
         }
     }
     verdict
 }
 
-fn compare_steps(one: (&mut Client, &Side), other: (&mut Client, &Side), case: &Case, mode: Mode) -> Verdict {
+fn compare_steps(
+    one: (&mut Client, &Side),
+    other: (&mut Client, &Side),
+    case: &Case,
+    mode: Mode,
+) -> Verdict {
     let (first, first_side) = one;
     let (second, second_side) = other;
     if case.is_wrapped() {
         for client in [&mut *first, &mut *second] {
-            if let Err(error) = client.send(&raw::query("begin")).and_then(|()| client.until_ready()) {
+            if let Err(error) = client
+                .send(&raw::query("begin"))
+                .and_then(|()| client.until_ready())
+            {
                 return Verdict::Different(format!("begin: {error}"));
             }
         }
@@ -682,14 +871,23 @@ fn compare_steps(one: (&mut Client, &Side), other: (&mut Client, &Side), case: &
     for step in &case.steps {
         let answer = match run_step(first, case, step, mode) {
             Ok(messages) => transcript(first_side, case, &messages, first.status),
-            Err(error) => return Verdict::Different(format!("{}\n    the connection ends: {error}", step.sql)),
+            Err(error) => {
+                return Verdict::Different(format!(
+                    "{}\n    the connection ends: {error}",
+                    step.sql
+                ));
+            }
         };
         let error = answer.error.as_ref();
-        let refused = error.is_some_and(|e| e.sqlstate() == "0A000") && case.error.as_deref() != Some("0A000");
+        let refused = error.is_some_and(|e| e.sqlstate() == "0A000")
+            && case.error.as_deref() != Some("0A000");
         if refused {
             let error = error.expect("a refusal is an error");
             if error.field(b'D').is_none() || error.field(b'H').is_none() {
-                return Verdict::Different(format!("{}\n    a refusal without DETAIL or HINT: {error:?}", step.sql));
+                return Verdict::Different(format!(
+                    "{}\n    a refusal without DETAIL or HINT: {error:?}",
+                    step.sql
+                ));
             }
             return Verdict::Refused;
         }
@@ -701,7 +899,10 @@ fn compare_steps(one: (&mut Client, &Side), other: (&mut Client, &Side), case: &
         if let Some(sqlstate) = expected.sqlstate() {
             let follows_from_it = saw_error && sqlstate == "25P02";
             if Some(&sqlstate) != case.error.as_ref() && !follows_from_it {
-                return Verdict::Different(format!("{}\n    the oracle itself says {:?}", step.sql, expected.error));
+                return Verdict::Different(format!(
+                    "{}\n    the oracle itself says {:?}",
+                    step.sql, expected.error
+                ));
             }
         }
         if answer.lines != expected.lines {
@@ -709,13 +910,20 @@ fn compare_steps(one: (&mut Client, &Side), other: (&mut Client, &Side), case: &
         }
     }
     match &case.error {
-        Some(error) if !saw_error => Verdict::Different(format!("the oracle gives no error {error}")),
+        Some(error) if !saw_error => {
+            Verdict::Different(format!("the oracle gives no error {error}"))
+        }
         _ => Verdict::Equal,
     }
 }
 
 fn difference(sql: &str, answer: &Answer, expected: &Answer) -> String {
-    let at = answer.lines.iter().zip(&expected.lines).take_while(|(a, b)| a == b).count();
+    let at = answer
+        .lines
+        .iter()
+        .zip(&expected.lines)
+        .take_while(|(a, b)| a == b)
+        .count();
     let shown = |lines: &[String]| {
         let line = lines.get(at).map_or("(nothing)", String::as_str);
         line.chars().take(400).collect::<String>()
@@ -760,12 +968,18 @@ fn check_file(name: &str) {
             let is_listed = refused.contains(&case.name) || refused.contains(&tag);
             let complaint = match (verdict, case.expectation) {
                 (Verdict::Different(text), _) => Some(text),
-                (Verdict::Equal, Expectation::Refused) => Some("must be refused, and is answered".to_owned()),
-                (Verdict::Refused, Expectation::Equal) => Some("must be answered, and is refused".to_owned()),
+                (Verdict::Equal, Expectation::Refused) => {
+                    Some("must be refused, and is answered".to_owned())
+                }
+                (Verdict::Refused, Expectation::Equal) => {
+                    Some("must be answered, and is refused".to_owned())
+                }
                 (Verdict::Refused, Expectation::Listed) if !is_listed => {
                     Some("is refused, and refused.txt does not list it".to_owned())
                 }
-                (Verdict::Equal, _) if is_listed => Some("is answered now: take it off refused.txt".to_owned()),
+                (Verdict::Equal, _) if is_listed => {
+                    Some("is answered now: take it off refused.txt".to_owned())
+                }
                 _ => None,
             };
             if let Some(complaint) = complaint {
@@ -796,7 +1010,21 @@ macro_rules! oracle_files {
 }
 
 oracle_files!(
-    aggregates, copy, ddl, dml, errors, functions, joins, openings, ordering, queries, routing, session, transactions, types, vertical,
+    aggregates,
+    copy,
+    ddl,
+    dml,
+    errors,
+    functions,
+    joins,
+    openings,
+    ordering,
+    queries,
+    routing,
+    session,
+    transactions,
+    types,
+    vertical,
 );
 
 #[test]
@@ -804,7 +1032,14 @@ fn every_file_has_its_test() {
     let directory = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/oracle/cases");
     let mut found: Vec<String> = std::fs::read_dir(directory)
         .expect("the cases' directory")
-        .map(|entry| entry.expect("an entry").file_name().to_string_lossy().trim_end_matches(".sql").to_owned())
+        .map(|entry| {
+            entry
+                .expect("an entry")
+                .file_name()
+                .to_string_lossy()
+                .trim_end_matches(".sql")
+                .to_owned()
+        })
         .collect();
     found.sort();
     assert_eq!(found, FILES);
@@ -813,7 +1048,10 @@ fn every_file_has_its_test() {
 /// The list of refusals names cases that exist, that may be refused, and each once.
 #[test]
 fn the_list_of_refusals_is_honest() {
-    let all: Vec<Case> = FILES.iter().flat_map(|name| read_cases(&file(&format!("oracle/cases/{name}.sql")))).collect();
+    let all: Vec<Case> = FILES
+        .iter()
+        .flat_map(|name| read_cases(&file(&format!("oracle/cases/{name}.sql"))))
+        .collect();
     let mut names = BTreeSet::new();
     for case in &all {
         assert!(names.insert(&case.name), "case {} exists twice", case.name);
@@ -848,12 +1086,24 @@ fn rows_load_through_the_router() {
     assert!(failures.is_empty(), "refused or failed:\n{failures}");
     // Every row is on exactly one shard, and a key's rows are all on one.
     for table in ["users", "t", "kinds", "words", "pairs", "maybes"] {
-        let counts = ["s0", "s1", "s2"]
-            .map(|shard| house.env.direct(shard).one(&format!("select count(*) from {table}")).parse::<i64>().expect("a count"));
+        let counts = ["s0", "s1", "s2"].map(|shard| {
+            house
+                .env
+                .direct(shard)
+                .one(&format!("select count(*) from {table}"))
+                .parse::<i64>()
+                .expect("a count")
+        });
         let mut oracle = Client::connect(&plain().oracle.target);
-        let whole: i64 = oracle.one(&format!("select count(*) from {table}")).parse().expect("a count");
+        let whole: i64 = oracle
+            .one(&format!("select count(*) from {table}"))
+            .parse()
+            .expect("a count");
         assert_eq!(counts.iter().sum::<i64>(), whole, "{table}: {counts:?}");
-        assert!(counts.iter().filter(|n| **n > 0).count() > 1, "{table} is spread: {counts:?}");
+        assert!(
+            counts.iter().filter(|n| **n > 0).count() > 1,
+            "{table} is spread: {counts:?}"
+        );
     }
 }
 
@@ -871,14 +1121,21 @@ fn cases_are_sound() {
                 if mode == Mode::Simple && !case.parameters.is_empty() {
                     continue;
                 }
-                if let Verdict::Different(text) = compare(&mut sessions, &plain.witness, &plain.oracle, &case, mode) {
+                if let Verdict::Different(text) =
+                    compare(&mut sessions, &plain.witness, &plain.oracle, &case, mode)
+                {
                     failures.push(format!("{name}/{}@{}: {text}", case.name, mode.name()));
                 }
             }
         }
     }
     drop(turn);
-    assert!(failures.is_empty(), "{} cases are not sound:\n{}", failures.len(), failures.join("\n"));
+    assert!(
+        failures.is_empty(),
+        "{} cases are not sound:\n{}",
+        failures.len(),
+        failures.join("\n")
+    );
 }
 
 #[test]
@@ -887,5 +1144,8 @@ fn dates_are_counted_as_postgresql_counts_them() {
     assert_eq!(days_since_2000("2000-03-01"), 60);
     assert_eq!(days_since_2000("1999-12-31"), -1);
     assert_eq!(days_since_2000("2024-01-30"), 8795);
-    assert_eq!(microseconds_since_2000("2000-01-01 00:00:01.5+01"), 1_500_000 - 3_600_000_000);
+    assert_eq!(
+        microseconds_since_2000("2000-01-01 00:00:01.5+01"),
+        1_500_000 - 3_600_000_000
+    );
 }

@@ -139,7 +139,11 @@ impl<'a> Cursor<'a> {
     }
 
     pub(crate) fn text(&mut self) -> String {
-        let end = self.0.iter().position(|b| *b == 0).expect("a terminated string");
+        let end = self
+            .0
+            .iter()
+            .position(|b| *b == 0)
+            .expect("a terminated string");
         let text = String::from_utf8_lossy(&self.0[..end]).into_owned();
         self.0 = &self.0[end + 1..];
         text
@@ -348,7 +352,10 @@ impl Client {
     /// A whole login.
     pub(crate) fn try_connect(target: &Target, more: &[(&str, &str)]) -> Result<Self, Refusal> {
         let mut client = Self::open(target.port)?;
-        let mut parameters = vec![("user", target.user.as_str()), ("database", target.database.as_str())];
+        let mut parameters = vec![
+            ("user", target.user.as_str()),
+            ("database", target.database.as_str()),
+        ];
         parameters.extend_from_slice(more);
         client.send(&startup(PROTOCOL_3_0, &parameters))?;
         client.log_in(&target.user, &target.password)?;
@@ -376,7 +383,10 @@ impl Client {
                         3 => self.send(&self::message(b'p', &cstrings(&[password])))?,
                         5 => {
                             let salt = cursor.take(4);
-                            self.send(&self::message(b'p', &cstrings(&[&md5_answer(user, password, salt)])))?;
+                            self.send(&self::message(
+                                b'p',
+                                &cstrings(&[&md5_answer(user, password, salt)]),
+                            ))?;
                         }
                         10 => {
                             assert_eq!(cursor.text(), "SCRAM-SHA-256");
@@ -390,10 +400,14 @@ impl Client {
                         }
                         11 => {
                             let exchange = scram.as_mut().expect("SASL has begun");
-                            let answer = exchange.answer(&String::from_utf8_lossy(cursor.0), password);
+                            let answer =
+                                exchange.answer(&String::from_utf8_lossy(cursor.0), password);
                             self.send(&self::message(b'p', answer.as_bytes()))?;
                         }
-                        12 => scram.as_ref().expect("SASL has begun").check(&String::from_utf8_lossy(cursor.0)),
+                        12 => scram
+                            .as_ref()
+                            .expect("SASL has begun")
+                            .check(&String::from_utf8_lossy(cursor.0)),
                         other => panic!("authentication request {other}"),
                     }
                 }
@@ -449,7 +463,11 @@ impl Client {
         while self.buffer.is_empty() {
             self.fill()?;
         }
-        if self.buffer[0] == tag { self.read_any().map(Some) } else { Ok(None) }
+        if self.buffer[0] == tag {
+            self.read_any().map(Some)
+        } else {
+            Ok(None)
+        }
     }
 
     fn fill(&mut self) -> io::Result<()> {
@@ -466,8 +484,12 @@ impl Client {
     pub(crate) fn read_any(&mut self) -> io::Result<Message> {
         loop {
             if self.buffer.len() >= 5 {
-                let length = u32::from_be_bytes(self.buffer[1..5].try_into().expect("four bytes")) as usize;
-                assert!((4..1 << 30).contains(&length), "the server sends a length of {length}");
+                let length =
+                    u32::from_be_bytes(self.buffer[1..5].try_into().expect("four bytes")) as usize;
+                assert!(
+                    (4..1 << 30).contains(&length),
+                    "the server sends a length of {length}"
+                );
                 if self.buffer.len() > length {
                     let tag = self.buffer[0];
                     let body = self.buffer[5..=length].to_vec();
@@ -514,7 +536,10 @@ impl Client {
     /// The only value of a simple query's only row.
     pub(crate) fn one(&mut self, sql: &str) -> String {
         let rows = self.rows(sql);
-        assert!(rows.len() == 1 && rows[0].len() == 1, "{sql}: one value, not {rows:?}");
+        assert!(
+            rows.len() == 1 && rows[0].len() == 1,
+            "{sql}: one value, not {rows:?}"
+        );
         rows[0][0].clone()
     }
 
@@ -551,7 +576,10 @@ impl Client {
                 if message.tag == b'A' {
                     return message;
                 }
-                assert_eq!(message.tag, b'S', "only a notification is awaited, not {message:?}");
+                assert_eq!(
+                    message.tag, b'S',
+                    "only a notification is awaited, not {message:?}"
+                );
             }
         }
         self.notifications.remove(0)
@@ -573,7 +601,9 @@ impl Client {
 
     /// Bounds the wait of later reads.
     pub(crate) fn patience(&self, patience: Duration) {
-        self.stream.set_read_timeout(Some(patience)).expect("a timeout");
+        self.stream
+            .set_read_timeout(Some(patience))
+            .expect("a timeout");
     }
 
     /// Says goodbye and closes.
@@ -582,9 +612,18 @@ impl Client {
         let _ = self.stream.shutdown(Shutdown::Both);
     }
 
-    /// Closes the write half only.
+    /// The socket of a session with nothing unread, for asynchronous use.
+    pub(crate) fn into_stream(self) -> TcpStream {
+        assert!(self.buffer.is_empty(), "nothing is left unread");
+        self.stream
+            .set_nonblocking(true)
+            .expect("a non-blocking socket");
+        self.stream
+    }
+
+    /// Closes the write half only, if the socket is still there.
     pub(crate) fn half_close(&self) {
-        self.stream.shutdown(Shutdown::Write).expect("a half-closed socket");
+        let _ = self.stream.shutdown(Shutdown::Write);
     }
 
     /// Reads until the server closes; what it said before.
@@ -614,8 +653,13 @@ impl Canceller {
     /// Sends the CancelRequest and waits until the server has closed the connection.
     pub(crate) fn cancel(&self) {
         let mut other = Client::open(self.port).expect("a connection for the CancelRequest");
-        other.send(&cancel_request(self.pid, &self.key)).expect("send a CancelRequest");
-        assert!(other.until_closed().is_empty(), "a CancelRequest gets no answer");
+        other
+            .send(&cancel_request(self.pid, &self.key))
+            .expect("send a CancelRequest");
+        assert!(
+            other.until_closed().is_empty(),
+            "a CancelRequest gets no answer"
+        );
     }
 }
 
@@ -627,7 +671,12 @@ pub(crate) fn rows_of(messages: &[Message]) -> Vec<Vec<String>> {
         .map(|m| {
             m.row()
                 .into_iter()
-                .map(|value| value.map_or_else(|| "∅".to_owned(), |v| String::from_utf8_lossy(&v).into_owned()))
+                .map(|value| {
+                    value.map_or_else(
+                        || "∅".to_owned(),
+                        |v| String::from_utf8_lossy(&v).into_owned(),
+                    )
+                })
                 .collect()
         })
         .collect()
@@ -650,6 +699,34 @@ fn hmac(key: &[u8], text: &[u8]) -> Vec<u8> {
     let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("any key length will do");
     mac.update(text);
     mac.finalize().into_bytes().to_vec()
+}
+
+fn salt_password(password: &str, salt: &[u8], rounds: u32) -> Vec<u8> {
+    let first = [salt, &1_u32.to_be_bytes()].concat();
+    let mut previous = hmac(password.as_bytes(), &first);
+    let mut salted = previous.clone();
+    for _ in 1..rounds {
+        previous = hmac(password.as_bytes(), &previous);
+        for (sum, byte) in salted.iter_mut().zip(&previous) {
+            *sum ^= byte;
+        }
+    }
+    salted
+}
+
+/// What PostgreSQL stores for `password` (`pg_authid.rolpassword`), with few rounds so that thousands can log in.
+pub(crate) fn scram_verifier(password: &str) -> String {
+    const ROUNDS: u32 = 16;
+    let salt = b"salt of the tests";
+    let salted = salt_password(password, salt, ROUNDS);
+    let stored = Sha256::digest(hmac(&salted, b"Client Key"));
+    let server = hmac(&salted, b"Server Key");
+    format!(
+        "SCRAM-SHA-256${ROUNDS}:{}${}:{}",
+        BASE64.encode(salt),
+        BASE64.encode(stored),
+        BASE64.encode(server)
+    )
 }
 
 /// The client's half of SCRAM-SHA-256 (RFC 5802, RFC 7677), without channel binding.
@@ -679,33 +756,40 @@ impl Scram {
             server_first
                 .split(',')
                 .find_map(|field| field.strip_prefix(name))
-                .unwrap_or_else(|| panic!("{name} is missing in the server's first message {server_first}"))
+                .unwrap_or_else(|| {
+                    panic!("{name} is missing in the server's first message {server_first}")
+                })
         };
         let (nonce, salt) = (part("r="), BASE64.decode(part("s=")).expect("base64"));
         assert!(nonce.starts_with(&self.nonce), "the server keeps our nonce");
-        let rounds: u32 = part("i=").parse().expect("a number of rounds");
-        let mut block = salt;
-        block.extend_from_slice(&1_u32.to_be_bytes());
-        let mut previous = hmac(password.as_bytes(), &block);
-        let mut salted = previous.clone();
-        for _ in 1..rounds {
-            previous = hmac(password.as_bytes(), &previous);
-            for (sum, byte) in salted.iter_mut().zip(&previous) {
-                *sum ^= byte;
-            }
-        }
+        let salted = salt_password(
+            password,
+            &salt,
+            part("i=").parse().expect("a number of rounds"),
+        );
         let client_key = hmac(&salted, b"Client Key");
         self.server_key = hmac(&salted, b"Server Key");
         let without_proof = format!("c=biws,r={nonce}");
-        self.auth_message = format!("n=,r={},{server_first},{without_proof}", self.nonce).into_bytes();
+        self.auth_message =
+            format!("n=,r={},{server_first},{without_proof}", self.nonce).into_bytes();
         let signature = hmac(&Sha256::digest(&client_key), &self.auth_message);
-        let proof: Vec<u8> = client_key.iter().zip(&signature).map(|(a, b)| a ^ b).collect();
+        let proof: Vec<u8> = client_key
+            .iter()
+            .zip(&signature)
+            .map(|(a, b)| a ^ b)
+            .collect();
         format!("{without_proof},p={}", BASE64.encode(proof))
     }
 
     fn check(&self, server_final: &str) {
-        let expected = format!("v={}", BASE64.encode(hmac(&self.server_key, &self.auth_message)));
-        assert_eq!(server_final, expected, "the server proves that it knows the password");
+        let expected = format!(
+            "v={}",
+            BASE64.encode(hmac(&self.server_key, &self.auth_message))
+        );
+        assert_eq!(
+            server_final, expected,
+            "the server proves that it knows the password"
+        );
     }
 }
 

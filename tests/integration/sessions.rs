@@ -8,16 +8,16 @@ use std::time::Duration;
 use crate::harness::{Env, SHARDS, Setup};
 use crate::raw::{Client, Message, Value, bind, describe, execute, parse, rows_of, sync, tags};
 
-const TABLES: &str = r#"
+const TABLES: &str = r##"
 people = { key = "id" }
 tickets = { key = "user_id" }
 "left.same" = { key = "k" }
 "right.same" = { key = "k" }
-'Quoted "Table"' = { key = "The Key" }
+'"Quoted ""Table"""' = { key = '"The Key"' }
 secrets = { key = "id" }
 hooked = { key = "id" }
 parents = { key = "id" }
-"#;
+"##;
 
 const SCHEMA: &str = r#"
 create table people (id int primary key, name text, seen timestamptz, born date);
@@ -47,7 +47,9 @@ fn one_connection() -> (&'static Env, MutexGuard<'static, ()>) {
         .start();
         let mut client = env.client();
         for id in 1..=20 {
-            client.run(&format!("insert into people values ({id}, 'n{id}', '2024-01-01 00:00+00', '2024-02-01')"));
+            client.run(&format!(
+                "insert into people values ({id}, 'n{id}', '2024-01-01 00:00+00', '2024-02-01')"
+            ));
             client.run(&format!("insert into secrets values ({id}, 'u{}')", id % 2));
         }
         client.run("insert into \"left\".same values (1, 'from left')");
@@ -66,7 +68,11 @@ fn pair(env: &Env) -> (Client, Client) {
 #[test]
 fn the_schema_applies() {
     let (env, _turn) = one_connection();
-    assert!(env.schema_failures.is_empty(), "{}", env.schema_failures.join("\n"));
+    assert!(
+        env.schema_failures.is_empty(),
+        "{}",
+        env.schema_failures.join("\n")
+    );
 }
 
 #[test]
@@ -77,10 +83,20 @@ fn one_server_connection_serves_two_clients() {
         assert_eq!(a.one("select name from people where id = 3"), "n3");
         assert_eq!(b.one("select name from people where id = 3"), "n3");
     }
-    let pids: Vec<String> = [&mut a, &mut b].into_iter().map(|c| c.one("select pg_backend_pid() from people where id = 3")).collect();
+    let pids: Vec<String> = [&mut a, &mut b]
+        .into_iter()
+        .map(|c| c.one("select pg_backend_pid() from people where id = 3"))
+        .collect();
     assert_eq!(pids[0], pids[1], "a pool of one");
     for shard in SHARDS {
-        assert!(env.servers(shard).iter().filter(|row| row[1].contains("people")).count() <= 1, "{shard} has more than one");
+        assert!(
+            env.servers(shard)
+                .iter()
+                .filter(|row| row[1].contains("people"))
+                .count()
+                <= 1,
+            "{shard} has more than one"
+        );
     }
 }
 
@@ -90,14 +106,29 @@ fn a_setting_is_its_sessions_own() {
     let (mut a, mut b) = pair(env);
     let default = b.one("select current_setting('work_mem') from people where id = 3");
     a.run("set work_mem = '7MB'");
-    assert_eq!(a.one("select current_setting('work_mem') from people where id = 3"), "7MB");
-    assert_eq!(b.one("select current_setting('work_mem') from people where id = 3"), default);
-    assert_eq!(a.one("select current_setting('work_mem') from people where id = 3"), "7MB");
+    assert_eq!(
+        a.one("select current_setting('work_mem') from people where id = 3"),
+        "7MB"
+    );
+    assert_eq!(
+        b.one("select current_setting('work_mem') from people where id = 3"),
+        default
+    );
+    assert_eq!(
+        a.one("select current_setting('work_mem') from people where id = 3"),
+        "7MB"
+    );
     a.run("reset work_mem");
-    assert_eq!(a.one("select current_setting('work_mem') from people where id = 3"), default);
+    assert_eq!(
+        a.one("select current_setting('work_mem') from people where id = 3"),
+        default
+    );
     a.run("set work_mem = '9MB'");
     a.run("reset all");
-    assert_eq!(a.one("select current_setting('work_mem') from people where id = 3"), default);
+    assert_eq!(
+        a.one("select current_setting('work_mem') from people where id = 3"),
+        default
+    );
 }
 
 #[test]
@@ -142,12 +173,23 @@ fn set_config_is_a_setting_too() {
     let (mut a, mut b) = pair(env);
     let default = b.one("show work_mem");
     let messages = a.simple("select set_config('work_mem', '7MB', false)");
-    let refused = messages.iter().any(|m| m.tag == b'E' && m.sqlstate() == "0A000");
+    let refused = messages
+        .iter()
+        .any(|m| m.tag == b'E' && m.sqlstate() == "0A000");
     if !refused {
-        assert_eq!(a.one("select current_setting('work_mem') from people where id = 3"), "7MB");
+        assert_eq!(
+            a.one("select current_setting('work_mem') from people where id = 3"),
+            "7MB"
+        );
     }
-    assert_eq!(b.one("select current_setting('work_mem') from people where id = 3"), default);
-    assert_eq!(b.one("select current_setting('work_mem') from people where id = 4"), default);
+    assert_eq!(
+        b.one("select current_setting('work_mem') from people where id = 3"),
+        default
+    );
+    assert_eq!(
+        b.one("select current_setting('work_mem') from people where id = 4"),
+        default
+    );
 }
 
 #[test]
@@ -155,10 +197,14 @@ fn a_custom_setting_is_missing_for_others() {
     let (env, _turn) = one_connection();
     let (mut a, mut b) = pair(env);
     a.run("set app.tenant = 'u1'");
-    let ask = "select coalesce(current_setting('app.tenant', true), 'missing') from people where id = 3";
+    let ask =
+        "select coalesce(current_setting('app.tenant', true), 'missing') from people where id = 3";
     assert_eq!(a.one(ask), "u1");
     assert_eq!(b.one(ask), "missing", "not even an empty text");
-    assert_eq!(b.error("select current_setting('app.tenant') from people where id = 3"), "42704");
+    assert_eq!(
+        b.error("select current_setting('app.tenant') from people where id = 3"),
+        "42704"
+    );
     a.run("reset app.tenant");
     a.run("select name from people where id = 3");
     a.bye();
@@ -182,7 +228,16 @@ fn literals_are_read_by_each_sessions_settings() {
         client.exchange(&[parse("same name", sql, &[]), sync()].concat());
         let mut got = Vec::new();
         for _ in 0..2 {
-            got.extend(rows_of(&client.exchange(&[bind("", "same name", &[Value::text("3")], 0), execute("", 0), sync()].concat())));
+            got.extend(rows_of(
+                &client.exchange(
+                    &[
+                        bind("", "same name", &[Value::text("3")], 0),
+                        execute("", 0),
+                        sync(),
+                    ]
+                    .concat(),
+                ),
+            ));
         }
         got
     };
@@ -203,31 +258,70 @@ fn now_in_a_prepared_statement_is_each_clients_own() {
     let (mut a, mut b) = pair(env);
     // PostgreSQL fixes 'now'::timestamptz at Parse: two clients that parse at different times see different times.
     let sql = "select extract(epoch from 'now'::timestamptz) from people where id = $1";
-    let run = |client: &mut Client| rows_of(&client.exchange(&[bind("", "s", &[Value::text("3")], 0), execute("", 0), sync()].concat()));
+    let run = |client: &mut Client| {
+        rows_of(
+            &client.exchange(
+                &[
+                    bind("", "s", &[Value::text("3")], 0),
+                    execute("", 0),
+                    sync(),
+                ]
+                .concat(),
+            ),
+        )
+    };
     a.exchange(&[parse("s", sql, &[]), sync()].concat());
     let first = run(&mut a);
     a.run("select pg_sleep(0.05) from people where id = 3");
     b.exchange(&[parse("s", sql, &[]), sync()].concat());
     let second = run(&mut b);
     let seconds = |rows: &[Vec<String>]| rows[0][0].parse::<f64>().expect("seconds");
-    assert!(seconds(&second) - seconds(&first) > 0.04, "{first:?} and {second:?}");
-    assert!((seconds(&run(&mut a)) - seconds(&first)).abs() < 1e-9 || seconds(&run(&mut a)) <= seconds(&second), "a's time does not run");
+    assert!(
+        seconds(&second) - seconds(&first) > 0.04,
+        "{first:?} and {second:?}"
+    );
+    assert!(
+        (seconds(&run(&mut a)) - seconds(&first)).abs() < 1e-9
+            || seconds(&run(&mut a)) <= seconds(&second),
+        "a's time does not run"
+    );
 }
 
 #[test]
 fn prepared_statements_with_one_name_and_two_texts() {
     let (env, _turn) = one_connection();
     let (mut a, mut b) = pair(env);
-    a.exchange(&[parse("p", "select name from people where id = $1", &[]), sync()].concat());
-    b.exchange(&[parse("p", "select id, born from people where id = $1", &[]), sync()].concat());
+    a.exchange(
+        &[
+            parse("p", "select name from people where id = $1", &[]),
+            sync(),
+        ]
+        .concat(),
+    );
+    b.exchange(
+        &[
+            parse("p", "select id, born from people where id = $1", &[]),
+            sync(),
+        ]
+        .concat(),
+    );
     for _ in 0..3 {
-        let run = [bind("", "p", &[Value::text("3")], 0), describe(b'P', ""), execute("", 0), sync()].concat();
+        let run = [
+            bind("", "p", &[Value::text("3")], 0),
+            describe(b'P', ""),
+            execute("", 0),
+            sync(),
+        ]
+        .concat();
         assert_eq!(rows_of(&a.exchange(&run)), [["n3"]]);
         assert_eq!(rows_of(&b.exchange(&run)), [["3", "2024-02-01"]]);
     }
     a.run("prepare q as select 1");
     b.run("prepare q as select 2");
-    assert_eq!((a.one("execute q"), b.one("execute q")), ("1".to_owned(), "2".to_owned()));
+    assert_eq!(
+        (a.one("execute q"), b.one("execute q")),
+        ("1".to_owned(), "2".to_owned())
+    );
     a.run("deallocate q");
     assert_eq!(a.error("execute q"), "26000");
     assert_eq!(b.one("execute q"), "2");
@@ -238,17 +332,40 @@ fn a_prepared_statement_survives_a_schema_change() {
     let (env, _turn) = one_connection();
     let (mut a, mut b) = pair(env);
     b.run("create table if not exists user_settings (user_id int primary key, theme text)");
-    let messages = a.exchange(&[parse("s", "select * from user_settings where user_id = $1", &[]), sync()].concat());
+    let messages = a.exchange(
+        &[
+            parse("s", "select * from user_settings where user_id = $1", &[]),
+            sync(),
+        ]
+        .concat(),
+    );
     assert_eq!(tags(&messages), "1");
-    let run = [bind("", "s", &[Value::text("3")], 0), execute("", 0), sync()].concat();
+    let run = [
+        bind("", "s", &[Value::text("3")], 0),
+        execute("", 0),
+        sync(),
+    ]
+    .concat();
     assert_eq!(tags(&a.exchange(&run)), "2C");
     b.run("alter table user_settings add column extra int");
     let messages = a.exchange(&run);
-    let error = messages.iter().find(|m| m.tag == b'E').map(Message::sqlstate);
+    let error = messages
+        .iter()
+        .find(|m| m.tag == b'E')
+        .map(Message::sqlstate);
     // PostgreSQL: "cached plan must not change result type" (0A000). A fresh Parse sees the new column.
-    assert!(error.is_none() || error.as_deref() == Some("0A000"), "{messages:?}");
+    assert!(
+        error.is_none() || error.as_deref() == Some("0A000"),
+        "{messages:?}"
+    );
     let messages = a.extended("select * from user_settings where user_id = $1", &["3"]);
-    assert_eq!(messages.iter().find(|m| m.tag == b'T').map(|m| m.columns().len()), Some(3));
+    assert_eq!(
+        messages
+            .iter()
+            .find(|m| m.tag == b'T')
+            .map(|m| m.columns().len()),
+        Some(3)
+    );
 }
 
 #[test]
@@ -260,8 +377,14 @@ fn search_path_decides_the_table() {
     for _ in 0..3 {
         assert_eq!(a.one("select v from same where k = 1"), "from left");
         assert_eq!(b.one("select v from same where k = 1"), "from right");
-        assert_eq!(rows_of(&a.extended("select v from same where k = $1", &["1"])), [["from left"]]);
-        assert_eq!(rows_of(&b.extended("select v from same where k = $1", &["1"])), [["from right"]]);
+        assert_eq!(
+            rows_of(&a.extended("select v from same where k = $1", &["1"])),
+            [["from left"]]
+        );
+        assert_eq!(
+            rows_of(&b.extended("select v from same where k = $1", &["1"])),
+            [["from right"]]
+        );
     }
     assert_eq!(a.error("select name from people where id = 3"), "42P01");
     assert_eq!(b.one("select name from people where id = 3"), "n3");
@@ -286,7 +409,10 @@ fn quoted_identifiers_are_kept() {
     let (env, _turn) = one_connection();
     let mut a = env.client();
     a.run("insert into \"Quoted \"\"Table\"\"\" values (5, 'five')");
-    assert_eq!(a.one("select \"a.b\" from \"Quoted \"\"Table\"\"\" where \"The Key\" = 5"), "five");
+    assert_eq!(
+        a.one("select \"a.b\" from \"Quoted \"\"Table\"\"\" where \"The Key\" = 5"),
+        "five"
+    );
     assert_eq!(a.one("select \"a.b\" from public.\"Quoted \"\"Table\"\"\" \"where id = 7\" where \"The Key\" = 5"), "five");
     assert_eq!(a.error("select * from quoted where id = 5"), "42P01");
     a.run("delete from \"Quoted \"\"Table\"\"\" where \"The Key\" = 5");
@@ -303,7 +429,10 @@ fn currval_belongs_to_the_session() {
         let messages = a.simple(sql);
         match messages.iter().find(|m| m.tag == b'E') {
             // PostgreSQL's answer, or a clear refusal; never the other client's value.
-            Some(error) => assert!(["0A000", "55000"].contains(&error.sqlstate().as_str()), "{error:?}"),
+            Some(error) => assert!(
+                ["0A000", "55000"].contains(&error.sqlstate().as_str()),
+                "{error:?}"
+            ),
             None => assert_eq!(rows_of(&messages), [[mine.clone()]], "{sql}"),
         }
     }
@@ -315,13 +444,19 @@ fn currval_belongs_to_the_session() {
 fn sequences_are_unique_over_shards() {
     let (env, _turn) = one_connection();
     let mut a = env.client();
-    let mut ids: Vec<String> =
-        (1..=40).map(|user| a.one(&format!("insert into tickets (user_id, note) values ({user}, 'x') returning id"))).collect();
+    let mut ids: Vec<String> = (1..=40)
+        .map(|user| {
+            a.one(&format!(
+                "insert into tickets (user_id, note) values ({user}, 'x') returning id"
+            ))
+        })
+        .collect();
     ids.sort();
     let count = ids.len();
     ids.dedup();
     assert_eq!(ids.len(), count, "serial values repeat");
-    let refused = a.simple("insert into tickets (user_id, note) values (1, 'x'), (2, 'y') returning id");
+    let refused =
+        a.simple("insert into tickets (user_id, note) values (1, 'x'), (2, 'y') returning id");
     assert!(!tags(&refused).is_empty());
 }
 
@@ -330,16 +465,29 @@ fn an_aborted_transaction_says_so_until_it_ends() {
     let (env, _turn) = one_connection();
     let (mut a, mut b) = pair(env);
     a.run("begin");
-    assert_eq!(a.error("select 1 / (id - 3) from people where id = 3"), "22012");
+    assert_eq!(
+        a.error("select 1 / (id - 3) from people where id = 3"),
+        "22012"
+    );
     assert_eq!(a.status, b'E');
     assert_eq!(a.error("select name from people where id = 4"), "25P02");
     assert_eq!(a.error("set work_mem = '7MB'"), "25P02");
     assert_eq!(a.error("savepoint s"), "25P02");
     let messages = a.extended("select name from people where id = $1", &["4"]);
-    assert_eq!(messages.iter().find(|m| m.tag == b'E').map(Message::sqlstate).as_deref(), Some("25P02"));
+    assert_eq!(
+        messages
+            .iter()
+            .find(|m| m.tag == b'E')
+            .map(Message::sqlstate)
+            .as_deref(),
+        Some("25P02")
+    );
     // An aborted transaction holds no server that others wait for longer than they must.
     let messages = a.simple("commit");
-    assert_eq!(messages.last().map(Message::text).as_deref(), Some("ROLLBACK"));
+    assert_eq!(
+        messages.last().map(Message::text).as_deref(),
+        Some("ROLLBACK")
+    );
     assert_eq!(a.status, b'I');
     assert_eq!(a.one("select name from people where id = 3"), "n3");
     assert_eq!(b.one("select name from people where id = 3"), "n3");
@@ -360,7 +508,10 @@ fn savepoints_reach_shards_that_join_later() {
     assert_eq!(a.one("select name from people where id = 1"), "n1");
     a.run("savepoint two");
     for id in 2..8 {
-        assert_eq!(a.one(&format!("select name from people where id = {id}")), format!("n{id}"));
+        assert_eq!(
+            a.one(&format!("select name from people where id = {id}")),
+            format!("n{id}")
+        );
     }
     a.run("update people set name = 'changed' where id = 5");
     a.run("rollback to two");
@@ -390,7 +541,10 @@ fn begin_alone_takes_no_server() {
     a.run("savepoint s");
     a.run("set local work_mem = '5MB'");
     for id in 1..=20 {
-        assert_eq!(b.one(&format!("select name from people where id = {id}")), format!("n{id}"));
+        assert_eq!(
+            b.one(&format!("select name from people where id = {id}")),
+            format!("n{id}")
+        );
     }
     a.run("commit");
 }
@@ -402,9 +556,15 @@ fn a_held_server_is_waited_for_and_the_wait_is_bounded() {
     a.run("begin");
     a.run("update people set name = name where id = 3");
     let messages = b.simple("select name from people where id = 3");
-    let error = messages.iter().find(|m| m.tag == b'E').expect("the pool is exhausted");
+    let error = messages
+        .iter()
+        .find(|m| m.tag == b'E')
+        .expect("the pool is exhausted");
     assert_eq!(error.sqlstate(), "53300");
-    assert!(error.field(b'D').is_some_and(|detail| detail.contains('1')), "the pool's numbers: {error:?}");
+    assert!(
+        error.field(b'D').is_some_and(|detail| detail.contains('1')),
+        "the pool's numbers: {error:?}"
+    );
     assert_eq!(b.status, b'I');
     // A server that is freed meanwhile is taken.
     thread::scope(|scope| {
@@ -442,9 +602,13 @@ fn two_clients_that_need_two_pools_each_do_not_wait_for_each_other() {
                 scope.spawn(move || {
                     client.run("begin");
                     for id in ids {
-                        let messages = client.simple(&format!("select name from people where id = {id}"));
+                        let messages =
+                            client.simple(&format!("select name from people where id = {id}"));
                         if let Some(error) = messages.iter().find(|m| m.tag == b'E') {
-                            assert!(["53300", "40P01", "40001"].contains(&error.sqlstate().as_str()), "turn {turn}: {error:?}");
+                            assert!(
+                                ["53300", "40P01", "40001"].contains(&error.sqlstate().as_str()),
+                                "turn {turn}: {error:?}"
+                            );
                             break;
                         }
                     }
@@ -517,10 +681,16 @@ fn advisory_locks_exclude_other_sessions() {
         return;
     }
     assert_eq!(b.one("select pg_try_advisory_lock(77)"), "f");
-    assert_eq!(a.one("select pg_try_advisory_lock(77)"), "t", "it is ours, and counted");
+    assert_eq!(
+        a.one("select pg_try_advisory_lock(77)"),
+        "t",
+        "it is ours, and counted"
+    );
     a.bye();
     env.wait_idle();
-    crate::harness::eventually("the lock goes with its session", || (b.one("select pg_try_advisory_lock(77)") == "t").then_some(()));
+    crate::harness::eventually("the lock goes with its session", || {
+        (b.one("select pg_try_advisory_lock(77)") == "t").then_some(())
+    });
 }
 
 #[test]
@@ -553,14 +723,27 @@ fn constraints_that_one_shard_cannot_hold_are_refused() {
         "prepare transaction 'mine'",
     ] {
         let messages = a.simple(sql);
-        let error = messages.iter().find(|m| m.tag == b'E').unwrap_or_else(|| panic!("{sql} works: {messages:?}"));
-        assert!(["0A000", "25P01"].contains(&error.sqlstate().as_str()), "{sql}: {error:?}");
+        let error = messages
+            .iter()
+            .find(|m| m.tag == b'E')
+            .unwrap_or_else(|| panic!("{sql} works: {messages:?}"));
+        assert!(
+            ["0A000", "25P01"].contains(&error.sqlstate().as_str()),
+            "{sql}: {error:?}"
+        );
         if error.sqlstate() == "0A000" {
-            assert!(error.field(b'D').is_some() && error.field(b'H').is_some(), "{sql}: DETAIL and HINT are missing: {error:?}");
+            assert!(
+                error.field(b'D').is_some() && error.field(b'H').is_some(),
+                "{sql}: DETAIL and HINT are missing: {error:?}"
+            );
         }
     }
     for shard in ["s0", "s1", "s2"] {
-        assert_eq!(env.direct(shard).one("select count(*) from pg_class where relname in ('people_name', 'parents')"), "0");
+        assert_eq!(
+            env.direct(shard)
+                .one("select count(*) from pg_class where relname in ('people_name', 'parents')"),
+            "0"
+        );
     }
 }
 
@@ -569,12 +752,22 @@ fn an_unlisted_table_is_refused_with_the_line_to_add() {
     let env = roomy();
     let mut a = env.client();
     let messages = a.simple("create table django_session (session_key text primary key)");
-    let error = messages.iter().find(|m| m.tag == b'E').expect("an unlisted table in a sharded default keyspace");
+    let error = messages
+        .iter()
+        .find(|m| m.tag == b'E')
+        .expect("an unlisted table in a sharded default keyspace");
     assert_eq!(error.sqlstate(), "0A000");
     let hint = error.field(b'H').unwrap_or_default();
-    assert!(hint.contains("django_session"), "the hint names the table: {hint}");
+    assert!(
+        hint.contains("django_session"),
+        "the hint names the table: {hint}"
+    );
     for shard in SHARDS {
-        assert_eq!(env.direct(shard).one("select count(*) from pg_class where relname = 'django_session'"), "0");
+        assert_eq!(
+            env.direct(shard)
+                .one("select count(*) from pg_class where relname = 'django_session'"),
+            "0"
+        );
     }
 }
 
@@ -582,11 +775,19 @@ fn an_unlisted_table_is_refused_with_the_line_to_add() {
 fn hints_place_what_cannot_be_seen() {
     let env = roomy();
     let mut a = env.client();
-    let on = |client: &mut Client, shard: &str| client.one(&format!("/* keyway: shard={shard} */ select count(*) from people"));
+    let on = |client: &mut Client, shard: &str| {
+        client.one(&format!(
+            "/* keyway: shard={shard} */ select count(*) from people"
+        ))
+    };
     let counts = ["s0", "s1", "s2"].map(|shard| on(&mut a, shard));
-    let direct = ["s0", "s1", "s2"].map(|shard| env.direct(shard).one("select count(*) from people"));
+    let direct =
+        ["s0", "s1", "s2"].map(|shard| env.direct(shard).one("select count(*) from people"));
     assert_eq!(counts, direct);
-    assert_eq!(a.one("/* keyway: key=3 */ select name from people where id = 3"), "n3");
+    assert_eq!(
+        a.one("/* keyway: key=3 */ select name from people where id = 3"),
+        "n3"
+    );
     a.run("set keyway.key = '3'");
     assert_eq!(a.one("select name from people where id = 3"), "n3");
     a.run("reset keyway.key");
@@ -595,17 +796,34 @@ fn hints_place_what_cannot_be_seen() {
     assert_eq!(a.one("select count(*) from people"), direct[1]);
     a.run("commit");
     assert_eq!(a.one("select count(*) from people"), "20");
-    assert!(a.simple("/* keyway: shard=nowhere */ select 1").iter().any(|m| m.tag == b'E'), "an unknown shard is an error");
+    assert!(
+        a.simple("/* keyway: shard=nowhere */ select 1")
+            .iter()
+            .any(|m| m.tag == b'E'),
+        "an unknown shard is an error"
+    );
 }
 
 #[test]
 fn explain_route_tells_the_plan() {
     let env = roomy();
     let mut a = env.client();
-    let text = |client: &mut Client, sql: &str| -> String { client.rows(sql).into_iter().flatten().collect::<Vec<_>>().join("\n") };
+    let text = |client: &mut Client, sql: &str| -> String {
+        client
+            .rows(sql)
+            .into_iter()
+            .flatten()
+            .collect::<Vec<_>>()
+            .join("\n")
+    };
     assert!(text(&mut a, "explain (route) select * from people where id = 3").contains("single"));
     assert!(text(&mut a, "explain (route) select * from people order by id").contains("scatter"));
-    assert!(text(&mut a, "explain (route) update people set id = 3").contains("0A000") || !a.simple("explain (route) update people set id = 3").is_empty());
+    assert!(
+        text(&mut a, "explain (route) update people set id = 3").contains("0A000")
+            || !a
+                .simple("explain (route) update people set id = 3")
+                .is_empty()
+    );
 }
 
 #[test]
@@ -624,21 +842,46 @@ fn user_types_have_one_oid_for_clients() {
     for id in 1..=10 {
         a.run(&format!("insert into things values ({id}, 'ok', '{{sad,ok}}', 5, '{{1,2}}', '(1,2)', '{{\"(3,4)\"}}', 'red')"));
     }
-    let oids: Vec<String> = ["s0", "s1", "s2"].iter().map(|s| env.direct(s).one("select 'mood'::regtype::oid")).collect();
-    assert!(oids[0] != oids[1] && oids[1] != oids[2], "the shards differ: {oids:?}");
+    let oids: Vec<String> = ["s0", "s1", "s2"]
+        .iter()
+        .map(|s| env.direct(s).one("select 'mood'::regtype::oid"))
+        .collect();
+    assert!(
+        oids[0] != oids[1] && oids[1] != oids[2],
+        "the shards differ: {oids:?}"
+    );
     // What a driver does: look the type up, then trust it in every description.
-    let mood: u32 = a.one("select oid from pg_type where typname = 'mood'").parse().expect("an OID");
-    let moods: u32 = a.one("select typarray from pg_type where typname = 'mood'").parse().expect("an OID");
+    let mood: u32 = a
+        .one("select oid from pg_type where typname = 'mood'")
+        .parse()
+        .expect("an OID");
+    let moods: u32 = a
+        .one("select typarray from pg_type where typname = 'mood'")
+        .parse()
+        .expect("an OID");
     for id in 1..=10 {
         let messages = a.simple(&format!("select m, ms from things where id = {id}"));
         let columns = messages[0].columns();
-        assert_eq!((columns[0].type_oid, columns[1].type_oid), (mood, moods), "id {id}");
+        assert_eq!(
+            (columns[0].type_oid, columns[1].type_oid),
+            (mood, moods),
+            "id {id}"
+        );
         assert_eq!(rows_of(&messages), [["ok", "{sad,ok}"]]);
         // A parameter typed by the client, and one that the server types.
         let bytes = [
-            parse("", "select id from things where id = $1 and m = $2", &[23, mood]),
+            parse(
+                "",
+                "select id from things where id = $1 and m = $2",
+                &[23, mood],
+            ),
             describe(b'S', ""),
-            bind("", "", &[Value::text(&id.to_string()), Value::text("ok")], 0),
+            bind(
+                "",
+                "",
+                &[Value::text(&id.to_string()), Value::text("ok")],
+                0,
+            ),
             execute("", 0),
             sync(),
         ]
@@ -646,15 +889,40 @@ fn user_types_have_one_oid_for_clients() {
         let messages = a.exchange(&bytes);
         assert_eq!(messages[1].parameter_oids(), [23, mood], "{messages:?}");
         assert_eq!(rows_of(&messages), [[id.to_string()]]);
-        let messages = a.exchange(&[parse("", "select m from things where id = 3 and m = $1", &[]), describe(b'S', ""), sync()].concat());
+        let messages = a.exchange(
+            &[
+                parse("", "select m from things where id = 3 and m = $1", &[]),
+                describe(b'S', ""),
+                sync(),
+            ]
+            .concat(),
+        );
         assert_eq!(messages[1].parameter_oids(), [mood]);
         // Binary values with an OID inside are right or refused.
-        let messages = a.exchange(&[parse("", &format!("select ms from things where id = {id}"), &[]), bind("", "", &[], 1), execute("", 0), sync()].concat());
+        let messages = a.exchange(
+            &[
+                parse("", &format!("select ms from things where id = {id}"), &[]),
+                bind("", "", &[], 1),
+                execute("", 0),
+                sync(),
+            ]
+            .concat(),
+        );
         match messages.iter().find(|m| m.tag == b'E') {
             Some(error) => assert_eq!(error.sqlstate(), "0A000"),
             None => {
-                let value = messages.iter().find(|m| m.tag == b'D').expect("a row").row()[0].clone().expect("a value");
-                assert_eq!(value[8..12], mood.to_be_bytes(), "the element's OID inside the value");
+                let value = messages
+                    .iter()
+                    .find(|m| m.tag == b'D')
+                    .expect("a row")
+                    .row()[0]
+                    .clone()
+                    .expect("a value");
+                assert_eq!(
+                    value[8..12],
+                    mood.to_be_bytes(),
+                    "the element's OID inside the value"
+                );
             }
         }
     }
@@ -671,8 +939,16 @@ fn ddl_fails_on_all_shards_or_none() {
     env.direct("s1").run("create table parents (other int)");
     let messages = a.simple("create table parents (id int primary key)");
     assert!(messages.iter().any(|m| m.tag == b'E'), "{messages:?}");
-    assert_eq!(env.direct("s0").one("select count(*) from pg_class where relname = 'parents'"), "0");
-    assert_eq!(env.direct("s2").one("select count(*) from pg_class where relname = 'parents'"), "0");
+    assert_eq!(
+        env.direct("s0")
+            .one("select count(*) from pg_class where relname = 'parents'"),
+        "0"
+    );
+    assert_eq!(
+        env.direct("s2")
+            .one("select count(*) from pg_class where relname = 'parents'"),
+        "0"
+    );
     env.direct("s1").run("drop table parents");
 }
 
@@ -689,7 +965,9 @@ fn roomy() -> &'static Env {
         .start();
         let mut client = env.client();
         for id in 1..=20 {
-            client.run(&format!("insert into people values ({id}, 'n{id}', null, null)"));
+            client.run(&format!(
+                "insert into people values ({id}, 'n{id}', null, null)"
+            ));
         }
         env
     })
@@ -700,15 +978,35 @@ fn many_clients_prepare_the_same_text_under_their_own_names() {
     let env = roomy();
     let mut clients: Vec<Client> = (0..20).map(|_| env.client()).collect();
     for (n, client) in clients.iter_mut().enumerate() {
-        client.exchange(&[parse(&format!("s{n}"), "select name from people where id = $1", &[]), sync()].concat());
+        client.exchange(
+            &[
+                parse(
+                    &format!("s{n}"),
+                    "select name from people where id = $1",
+                    &[],
+                ),
+                sync(),
+            ]
+            .concat(),
+        );
     }
     for turn in 0..5 {
         for (n, client) in clients.iter_mut().enumerate() {
             let id = (n + turn) % 20 + 1;
-            let messages = client.exchange(&[bind("", &format!("s{n}"), &[Value::text(&id.to_string())], 0), execute("", 0), sync()].concat());
+            let messages = client.exchange(
+                &[
+                    bind("", &format!("s{n}"), &[Value::text(&id.to_string())], 0),
+                    execute("", 0),
+                    sync(),
+                ]
+                .concat(),
+            );
             assert_eq!(rows_of(&messages), [[format!("n{id}")]]);
         }
     }
     let names = env.servers("s0").len();
-    assert!(names <= 12, "{names} server connections for one client at a time");
+    assert!(
+        names <= 12,
+        "{names} server connections for one client at a time"
+    );
 }
