@@ -5,6 +5,7 @@
 //! Reading order: `scan` (one pass over the text), `command` (session statements), `parse` (shape text → tree), `tree`.
 
 pub mod command;
+pub(crate) mod lex;
 pub mod parse;
 pub mod scan;
 pub mod tree;

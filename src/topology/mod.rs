@@ -3,12 +3,19 @@
 //! In: the checked configuration, the catalog's bucket maps, the shards' schemas. Out: a [`Topology`] behind an
 //! `Arc`, replaced as a whole. A statement takes one snapshot and keeps it. This room does no I/O.
 
-use std::collections::HashMap;
-use std::fmt;
-use std::sync::Arc;
+pub mod build;
+pub mod schema;
 
-/// Buckets in every keyspace's map.
-pub const BUCKETS: usize = 16_384;
+#[cfg(test)]
+mod tests;
+
+// Words that the configuration writes and the snapshot carries; topology is their home for the data path.
+pub use crate::config::values::{
+    BUCKETS, Dsn, FunctionDeclaration, KeyFamily, KeyHash, Secret, ServerTls, TableName,
+};
+
+use std::collections::HashMap;
+use std::sync::Arc;
 
 /// A shard's index in [`Topology::shards`]. Not stable over reloads: the stable id is [`Shard::stable_id`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -27,6 +34,8 @@ pub struct Bucket(pub u16);
 pub struct Topology {
     /// Grows with every published change of configuration, map or schema; plans are keyed by it.
     pub epoch: u64,
+    /// The catalog's own epoch when this was read; what this Keyway acknowledges to the others.
+    pub catalog_epoch: u64,
     /// All shards.
     pub shards: Vec<Arc<Shard>>,
     /// All keyspaces.
@@ -46,76 +55,6 @@ pub struct Shard {
     pub primary: Dsn,
     /// The replicas (not read from yet).
     pub replicas: Vec<Dsn>,
-}
-
-/// Where a server is and how the control plane logs in.
-#[derive(Clone, PartialEq, Eq, Hash)]
-pub struct Dsn {
-    /// Host name, address, or a directory (leading `/`) of a unix socket.
-    pub host: String,
-    /// Port.
-    pub port: u16,
-    /// Database name.
-    pub database: String,
-    /// The control plane's role.
-    pub user: String,
-    /// Its password.
-    pub password: Option<Secret>,
-    /// TLS towards this server.
-    pub tls: ServerTls,
-}
-
-impl fmt::Debug for Dsn {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{self}")
-    }
-}
-
-/// Without user and password.
-impl fmt::Display for Dsn {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}/{}", self.host, self.port, self.database)
-    }
-}
-
-/// TLS towards a server, as libpq's sslmode.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum ServerTls {
-    /// Never.
-    Disable,
-    /// If the server offers it, unverified.
-    #[default]
-    Prefer,
-    /// Must, unverified.
-    Require,
-    /// Must, chain verified.
-    VerifyCa,
-    /// Must, chain and host name verified.
-    VerifyFull,
-}
-
-/// Text that is never printed.
-#[derive(Clone, PartialEq, Eq, Hash, Default)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Hides `text`.
-    #[must_use]
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-
-    /// The text, for the one place that needs it.
-    #[must_use]
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
-    }
 }
 
 /// A set of tables that live together.
@@ -143,18 +82,6 @@ pub enum KeyspaceKind {
     },
 }
 
-/// How a key becomes a bucket.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum KeyHash {
-    /// xxh3-64 of the canonical bytes, mod 16,384.
-    Xxh3,
-    /// PostgreSQL's `PARTITION BY HASH` with this modulus; bucket = remainder.
-    Postgres {
-        /// The modulus, at most [`BUCKETS`].
-        modulus: u16,
-    },
-}
-
 /// What a client names in its connection string.
 #[derive(Debug, Clone, Default)]
 pub struct Database {
@@ -177,25 +104,21 @@ pub struct Database {
     pub collation_is_c: bool,
     /// Tables that may not be used, with the reason (a DDL that committed on some shards only).
     pub refused: HashMap<TableName, String>,
+    /// User types' OIDs on each shard against those on the home shard, which clients see; by [`ShardId`]. Empty when
+    /// offline.
+    pub types: Vec<Arc<TypeMap>>,
 }
 
-/// A table's name with its schema, folded.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct TableName {
-    /// `public` by default.
-    pub schema: String,
-    /// The name.
-    pub name: String,
-}
-
-impl fmt::Display for TableName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.schema == "public" {
-            f.write_str(&self.name)
-        } else {
-            write!(f, "{}.{}", self.schema, self.name)
-        }
-    }
+/// One shard's OIDs of user types (above 16383) against the home shard's.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TypeMap {
+    /// False while this shard's types have not been read (it was down): nothing is known about OIDs above 16383.
+    pub known: bool,
+    /// This shard's OID → the home shard's, where they differ. `None`: the home shard has no such type, and this
+    /// number means another type there.
+    pub to_home: HashMap<u32, Option<u32>>,
+    /// The home shard's OID → this shard's, where they differ. `None`: this shard has no such type.
+    pub from_home: HashMap<u32, Option<u32>>,
 }
 
 /// A table (or view, matview, foreign table, partition parent or child).
@@ -244,29 +167,6 @@ pub struct KeyColumn {
     pub family: Option<KeyFamily>,
 }
 
-/// Types whose equality is equality of canonical bytes, grouped by those bytes (DESIGN §5).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum KeyFamily {
-    /// int2, int4, int8
-    Int,
-    /// text, varchar
-    Text,
-    /// char(n)
-    Bpchar,
-    /// uuid
-    Uuid,
-    /// bool
-    Bool,
-    /// date
-    Date,
-    /// timestamp
-    Timestamp,
-    /// timestamptz
-    TimestampTz,
-    /// bytea
-    Bytea,
-}
-
 /// A column.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Column {
@@ -301,18 +201,4 @@ pub struct Function {
     pub kind: char,
     /// Declared in `[functions]`.
     pub declared: Option<FunctionDeclaration>,
-}
-
-/// What the configuration says a function does.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum FunctionDeclaration {
-    /// Touches nothing but its arguments and the rows on its own shard that the statement is pinned to.
-    PerShard,
-    /// Reads and writes these tables.
-    Touches {
-        /// Tables read.
-        reads: Vec<TableName>,
-        /// Tables written.
-        writes: Vec<TableName>,
-    },
 }

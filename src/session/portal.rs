@@ -1,0 +1,34 @@
+//! Portals and cursors: a statement with its parameters, and where its rows come from.
+
+use crate::execute::scatter::Gathering;
+use crate::route::plan::Plan;
+use crate::session::prepared::Prepared;
+use crate::topology::ShardId;
+use bytes::Bytes;
+use std::rc::Rc;
+
+/// A bound statement.
+#[derive(Debug)]
+pub struct Portal {
+    /// What it runs.
+    pub prepared: Rc<Prepared>,
+    /// The body of the client's Bind; empty for a cursor.
+    pub bind: Bytes,
+    /// Where it stands.
+    pub place: Place,
+}
+
+/// Where a portal's rows come from.
+#[derive(Debug)]
+pub enum Place {
+    /// Keyway itself: a statement about the session.
+    Local,
+    /// A portal of the same name on this shard's server.
+    Server(ShardId),
+    /// Several shards, not asked yet.
+    Merge(Box<Plan>),
+    /// Several shards, some rows fetched.
+    Merging(Box<Gathering>),
+    /// No rows any more.
+    Done,
+}
