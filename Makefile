@@ -12,6 +12,7 @@ demo: setup ## Throwaway shards, a router in front of them, sample data; Ctrl-C 
 	cargo run --release --quiet -- demo $(ARGS)
 
 test: setup ## All tests; they start their own PostgreSQL servers
+	tests/drivers/.venv/bin/python tests/drivers/compose.py
 	cargo test $(ARGS)
 
 lint: ## Formatting and lints, as CI wants them

@@ -3,7 +3,7 @@
 //! The servers are read only as far as the merge needs rows, so a slow client holds them back through their sockets.
 
 use crate::backend::pool::Lease;
-use crate::backend::server::{Doubt, Server};
+use crate::backend::server::{Doubt, Server, ServerState};
 use crate::execute::client::Client;
 use crate::execute::merge::{MergeError, Merger, Step};
 use crate::execute::relay::RelayError;
@@ -218,7 +218,8 @@ fn feed(
             tag::READY_FOR_QUERY => {
                 source.lease.ready(body.first().copied().unwrap_or(0));
                 // One for the BEGIN that went before may come first.
-                source.progress.ready = source.progress.ended;
+                source.progress.ready = true;
+                return Ok(true);
             }
             tag::ERROR_RESPONSE => {
                 let fields = backend::read_error(&body).unwrap_or_default();
@@ -303,6 +304,23 @@ pub async fn fetch(
     Ok((rows, true))
 }
 
+/// Sends what waits for a source and takes in its columns, until it is in sync.
+///
+/// Cancel safe: as [`stream`].
+///
+/// # Errors
+/// See [`ScatterError`].
+pub async fn open(source: &mut Source, index: usize, merger: &mut Merger) -> Result<(), ScatterError> {
+    source.lease.flush().await.map_err(|error| lost(&source.name, error))?;
+    let mut notices = BytesMut::new();
+    while matches!(source.lease.state(), ServerState::Busy { .. }) {
+        if !feed(source, index, merger, &mut notices)? {
+            source.lease.fill().await.map_err(|error| lost(&source.name, error))?;
+        }
+    }
+    Ok(())
+}
+
 /// The next chunk of every shard that has run out of rows.
 async fn refill(
     gathering: &mut Gathering,
@@ -322,7 +340,7 @@ async fn refill(
     }
     for index in wanting {
         let source = &mut sources[index];
-        while matches!(source.lease.state(), crate::backend::server::ServerState::Busy { .. }) {
+        while matches!(source.lease.state(), ServerState::Busy { .. }) {
             if !feed(source, index, &mut gathering.merger, &mut client.outbox)? {
                 wait(&mut [(index, source)], client).await?;
             }

@@ -5,9 +5,11 @@ use crate::session::error::SessionError;
 use crate::wire::error::{ClientError, ErrorFields, SqlState};
 use crate::wire::frame::next_frame;
 use crate::wire::frontend::tag;
+use crate::metrics::{Outcome, QueryPlan};
 use bytes::Bytes;
 use std::future::poll_fn;
 use std::task::Poll;
+use tokio::time::Instant;
 
 /// What the client asked for.
 enum Request {
@@ -60,12 +62,15 @@ impl Session {
     /// One request's way through the router. Statement errors are told to the client here.
     async fn answer(&mut self, request: Request) -> Result<(), SessionError> {
         self.look_around()?;
+        let started = Instant::now();
+        (self.plan, self.outcome) = (QueryPlan::Local, Outcome::Done);
         match request {
             Request::Query(message) => self.simple_query(&message).await?,
             Request::Batch => self.batch().await?,
             Request::FunctionCall => self.function_call(),
             Request::Stray | Request::Terminate => {}
         }
+        self.worker.metrics.query(self.plan, self.outcome, started.elapsed());
         if self.pinned_lost {
             return Err(self.silence(&Silence::PinnedLost));
         }

@@ -85,8 +85,9 @@ impl Session {
             Some(_) => self.warn(SqlState::ACTIVE_SQL_TRANSACTION, "there is already a transaction in progress"),
             None => {
                 let one_snapshot = self.one_snapshot(modes.isolation);
-                self.block =
-                    Some(Box::new(Block::new(false, begin_text(modes), one_snapshot, &self.settings)));
+                let mut block = Block::new(false, begin_text(modes), one_snapshot, &self.settings);
+                block.hint_before = self.hint.clone();
+                self.block = Some(Box::new(block));
             }
         }
         self.complete("BEGIN");
@@ -136,13 +137,18 @@ impl Session {
     }
 
     /// The message or batch is through: its implicit transaction ends.
-    pub(super) async fn end_implicit(&mut self) -> Result<(), SessionError> {
+    pub(super) async fn end_implicit_or_fail(&mut self) -> Result<(), SessionError> {
         let Some(block) = &self.block else { return Ok(()) };
         if !block.implicit {
             return Ok(());
         }
         let end = if block.failed { End::Rollback } else { End::Commit };
-        match self.finish_block(end).await {
+        self.finish_block(end).await
+    }
+
+    /// The same, telling the client at once when it fails.
+    pub(super) async fn end_implicit(&mut self) -> Result<(), SessionError> {
+        match self.end_implicit_or_fail().await {
             Err(SessionError::Statement(fields)) => {
                 if let Some(fields) = fields {
                     self.say_error(&fields);

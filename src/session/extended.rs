@@ -4,12 +4,14 @@
 //! batch is taken apart into segments ([`Session::stepwise`]) inside an implicit transaction.
 
 use crate::backend::pool::Lease;
-use crate::execute::relay::{Reply, Script, To};
+use crate::execute::oids::to_server;
+use crate::execute::relay::{Relayed, Reply, Script, To};
 use crate::route::plan::{Access, Plan, PlanKind, ShardSet};
 use crate::session::Session;
 use crate::session::error::SessionError;
 use crate::session::portal::{Place, Portal};
 use crate::session::prepared::{Body, Canonical, Prepared};
+use crate::session::servers::Taken;
 use crate::session::simple::is_command;
 use crate::statement::command::command;
 use crate::statement::scan::{Verb, scan};
@@ -301,7 +303,7 @@ impl Session {
             Body::Command(_) | Body::Empty => Place::Local,
             Body::Routed(scanned) => {
                 let plan = self.plan_bound(&prepared, scanned, &bind)?;
-                self.worker.shared.metrics.planned(plan.kind);
+                self.note_plan(plan.kind);
                 let access = batch.access.map_or(plan.access, |known| heavier(known, plan.access));
                 batch.access = Some(access);
                 if Self::is_for_one(&plan) && plan.access != Access::Schema && plan.text.is_none() {
@@ -320,7 +322,7 @@ impl Session {
             _ => Need::Own,
         };
         let portal = bind.portal.to_owned();
-        self.names.set_portal(&portal, Portal { prepared: Rc::clone(&prepared), bind: body.clone(), place });
+        self.names.set_portal(&portal, Portal { prepared: Rc::clone(&prepared), bind: body.clone(), place, hold: false });
         Ok((Item::Bind { portal, prepared, body: body.clone() }, need))
     }
 
@@ -500,6 +502,22 @@ impl Session {
         Ok(())
     }
 
+    /// Relays a batch's replies; statements whose Parse never succeeded are forgotten on the server.
+    async fn relay_batch(
+        &mut self,
+        shard: ShardId,
+        mut taken: Taken,
+        parses: &[u64],
+    ) -> Result<Relayed, SessionError> {
+        let result = self.relay_lease(shard, &mut taken).await;
+        let parsed = result.as_ref().map_or(0, |relayed| relayed.parsed);
+        for id in parses.iter().skip(parsed) {
+            taken.lease.forget_prepared(*id);
+        }
+        self.give_back(shard, taken.lease);
+        Ok(result?)
+    }
+
     /// A statement whose Parse failed has never been.
     fn forget_statement(&mut self, name: &str) {
         if name.is_empty() {
@@ -611,11 +629,11 @@ impl Session {
 
     /// The client's type OIDs as this shard knows them.
     fn server_types(&self, shard: ShardId, types: &[u32]) -> Result<SmallVec<[u32; 4]>, SessionError> {
-        let Some(map) = self.database.oid_map(shard) else { return Ok(types.iter().copied().collect()) };
+        let Some(map) = self.type_map(shard) else { return Ok(types.iter().copied().collect()) };
         types
             .iter()
             .map(|oid| {
-                map.server(*oid).ok_or_else(|| {
+                to_server(map, *oid).ok_or_else(|| {
                     SessionError::unsupported(
                         "a parameter's type does not exist on every shard",
                         &format!("Type OID {oid} is not known on shard {}.", self.shard_name(shard)),
@@ -763,7 +781,7 @@ impl Session {
                 }
                 Body::Command(command) => {
                     let own = prepared.own_text().to_owned();
-                    self.run_own_command(command.clone(), &own, false).await
+                    self.bound_command(command.clone(), &own).await
                 }
                 Body::Routed(_) => Err(SessionError::refuse(SqlState::INTERNAL_ERROR, "a routed statement is not local")),
             },
@@ -772,7 +790,7 @@ impl Session {
                 self.execute_spread(name, &prepared, &body, *plan, rows_max).await
             }
             Place::Merging(gathering) => self.fetch_portal(name, gathering, u64::from(rows_max)).await,
-            Place::Server(_) | Place::Done => {
+            Place::Server(_) | Place::Cursor(..) | Place::Done => {
                 // A completed portal returns nothing more (manual §55.2.3).
                 reply::command_complete(&mut self.client.outbox, "SELECT 0");
                 Ok(())

@@ -19,20 +19,23 @@ pub mod portal;
 pub mod prepared;
 pub mod servers;
 pub mod simple;
+pub mod spread;
 pub mod transaction;
 pub mod worker;
 
 use crate::backend::pool::Lease;
 use crate::backend::settings::Settings;
 use crate::execute::client::Client;
-use crate::route::plan::ShardSet;
+use crate::execute::oids::is_trivial;
+use crate::metrics::{Outcome, QueryPlan};
+use crate::route::plan::{PlanKind, ShardSet};
 use crate::session::cancel::CancelSlot;
 use crate::session::error::SessionError;
 use crate::session::prepared::Names;
 use crate::session::transaction::Block;
 use crate::session::worker::{Greeting, RolePools, Worker};
 use crate::statement::scan::ScanSettings;
-use crate::topology::{Database, ShardId, Topology};
+use crate::topology::{Database, ShardId, Topology, TypeMap};
 use crate::wire::backend::{self as reply, TransactionStatus};
 use crate::wire::error::ErrorFields;
 use std::rc::Rc;
@@ -73,6 +76,10 @@ pub struct Session {
     skipping: bool,
     cancel: Rc<CancelSlot>,
     message_max: usize,
+    /// What kind of plan the request at hand has had, for metrics.
+    plan: QueryPlan,
+    /// How it ended.
+    outcome: Outcome,
 }
 
 /// Hints set for the session or the transaction.
@@ -118,6 +125,28 @@ impl Session {
         ScanSettings { standard_conforming_strings: !off }
     }
 
+    /// Begins a transaction block that no shard takes part in yet.
+    fn open_block(&mut self, implicit: bool) {
+        let mut block = Block::new(implicit, "BEGIN".to_owned(), false, &self.settings);
+        block.hint_before = self.hint.clone();
+        self.block = Some(Box::new(block));
+    }
+
+    /// The type OIDs of a shard, when some differ from those that clients see.
+    fn type_map(&self, shard: ShardId) -> Option<&TypeMap> {
+        let map = self.database.types.get(usize::from(shard.0))?;
+        (!is_trivial(map)).then_some(map)
+    }
+
+    fn note_plan(&mut self, kind: PlanKind) {
+        self.plan = match kind {
+            PlanKind::Single => QueryPlan::Single,
+            PlanKind::Any => QueryPlan::Any,
+            PlanKind::Scatter => QueryPlan::Scatter,
+            PlanKind::Broadcast => QueryPlan::Broadcast,
+        };
+    }
+
     /// What ReadyForQuery says.
     fn status(&self) -> TransactionStatus {
         match &self.block {
@@ -133,7 +162,8 @@ impl Session {
     }
 
     fn say_error(&mut self, fields: &ErrorFields) {
-        self.worker.shared.metrics.refused(&fields.code);
+        self.worker.metrics.refused(&fields.code);
+        self.outcome = Outcome::Refused;
         reply::error_response(&mut self.client.outbox, fields);
     }
 }

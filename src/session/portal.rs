@@ -16,6 +16,8 @@ pub struct Portal {
     pub bind: Bytes,
     /// Where it stands.
     pub place: Place,
+    /// WITH HOLD.
+    pub hold: bool,
 }
 
 /// Where a portal's rows come from.
@@ -29,6 +31,16 @@ pub enum Place {
     Merge(Box<Plan>),
     /// Several shards, some rows fetched.
     Merging(Box<Gathering>),
+    /// A cursor over several shards: its rows, and what FETCH says of the columns.
+    Cursor(Box<Gathering>, Bytes),
     /// No rows any more.
     Done,
+}
+
+impl Portal {
+    /// Only cursors WITH HOLD, which stay with their server, outlive the transaction they were made in.
+    #[must_use]
+    pub fn survives_its_transaction(&self) -> bool {
+        self.hold
+    }
 }

@@ -1,10 +1,12 @@
 //! The simple protocol: a message of statements, answered one after the other, ended by one ReadyForQuery.
 
-use crate::execute::relay::{Relayed, Reply, To, relay};
+use crate::execute::oids::is_trivial;
+use crate::execute::relay::{RelayError, Relayed, Reply, To, relay};
+use crate::metrics::Outcome;
 use crate::route::plan::{Access, Plan, PlanKind};
 use crate::session::Session;
 use crate::session::error::SessionError;
-use crate::session::transaction::Block;
+use crate::session::servers::Taken;
 use crate::statement::command;
 use crate::statement::scan::{Scanned, Verb, scan};
 use crate::wire::backend as reply;
@@ -73,8 +75,7 @@ impl Session {
                 }
                 for scanned in several {
                     if self.block.is_none() {
-                        let settings = self.settings.clone();
-                        self.block = Some(Box::new(Block::new(true, "BEGIN".to_owned(), false, &settings)));
+                        self.open_block(true);
                     }
                     self.statement(text, scanned, None, Ending::Keyway).await?;
                     self.look_around()?;
@@ -160,7 +161,7 @@ impl Session {
         plan: Plan,
         ending: Ending,
     ) -> Result<Ready, SessionError> {
-        self.worker.shared.metrics.planned(plan.kind);
+        self.note_plan(plan.kind);
         if plan.outside_transaction && self.block.as_ref().is_some_and(|b| !b.implicit) {
             return Err(SessionError::refuse(
                 SqlState::ACTIVE_SQL_TRANSACTION,
@@ -220,33 +221,43 @@ impl Session {
     pub(super) async fn relay_taken(
         &mut self,
         shard: crate::topology::ShardId,
-        mut taken: super::servers::Taken,
+        mut taken: Taken,
     ) -> Result<Relayed, SessionError> {
-        let topology = std::sync::Arc::clone(&self.topology);
-        let name = topology.shards.get(usize::from(shard.0)).map_or("?", |s| s.name.as_str());
-        let oids = self.database.oid_map(shard).cloned();
-        if let Err(source) = taken.lease.flush().await {
-            let error = self.lost(name, source);
-            self.give_back(shard, taken.lease);
-            return Err(error);
-        }
-        let result = relay(&mut taken.lease, &mut self.client, &mut taken.script, name, oids.as_deref()).await;
-        self.note_failure(&result);
+        let result = self.relay_lease(shard, &mut taken).await;
         self.give_back(shard, taken.lease);
         Ok(result?)
     }
 
-    fn note_failure(&mut self, result: &Result<Relayed, crate::execute::relay::RelayError>) {
+    /// Sends what waits for a taken server and relays what its script expects.
+    pub(super) async fn relay_lease(
+        &mut self,
+        shard: crate::topology::ShardId,
+        taken: &mut Taken,
+    ) -> Result<Relayed, RelayError> {
+        let topology = std::sync::Arc::clone(&self.topology);
+        let name = topology.shards.get(usize::from(shard.0)).map_or("?", |s| s.name.as_str());
+        let database = std::sync::Arc::clone(&self.database);
+        let types =
+            database.types.get(usize::from(shard.0)).map(AsRef::as_ref).filter(|map| !is_trivial(map));
+        let result = match taken.lease.flush().await {
+            Ok(()) => relay(&mut taken.lease, &mut self.client, &mut taken.script, name, types).await,
+            Err(source) => Err(RelayError::ServerLost { shard: name.to_owned(), source, told: false }),
+        };
+        self.note_failure(&result);
+        result
+    }
+
+    fn note_failure(&mut self, result: &Result<Relayed, RelayError>) {
         match result {
             Ok(relayed) => {
-                if let Some(failure) = &relayed.error {
-                    self.worker.shared.metrics.failed(&failure.fields.code);
+                if relayed.error.is_some() {
+                    self.outcome = Outcome::Failed;
                     if let Some(block) = &mut self.block {
                         block.failed = true;
                     }
                 }
             }
-            Err(crate::execute::relay::RelayError::ClientGone) => self.cancel.cancel(&self.worker),
+            Err(RelayError::ClientGone) => self.cancel.cancel(&self.worker),
             Err(_) => self.fail_block(),
         }
     }
@@ -301,18 +312,10 @@ pub(super) fn is_command(verb: Verb) -> bool {
             | Verb::TwoPhase
             | Verb::Set
             | Verb::Reset
-            | Verb::Show
             | Verb::Discard
             | Verb::Prepare
             | Verb::Execute
             | Verb::Deallocate
-            | Verb::Declare
-            | Verb::Fetch
-            | Verb::Move
-            | Verb::Close
-            | Verb::Listen
-            | Verb::Unlisten
-            | Verb::Notify
             | Verb::ExplainRoute
     )
 }

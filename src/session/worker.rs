@@ -5,7 +5,7 @@ use crate::backend::pool::{Pool, Pools};
 use crate::backend::settings::Settings;
 use crate::cache::plans::PlanCache;
 use crate::config::{Config, PoolMode};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, WorkerMetrics};
 use crate::route::recipe::Recipe;
 use crate::session::cancel::CancelSlot;
 use crate::session::control::Control;
@@ -46,6 +46,8 @@ pub struct Worker {
     pub index: usize,
     /// What all workers share.
     pub shared: Arc<Shared>,
+    /// Its counters.
+    pub metrics: Arc<WorkerMetrics>,
     /// Its server connections.
     pub pools: Pools,
     /// Its recipes.
@@ -72,6 +74,8 @@ pub type GreetingKey = (String, Option<Role>, Arc<Settings>);
 pub struct Greeting {
     /// ParameterStatus names and values.
     pub parameters: Vec<(String, String)>,
+    /// The role its statements run as.
+    pub user: Option<String>,
     /// The search_path of a session that sets none.
     pub search_path: String,
 }
@@ -86,6 +90,7 @@ impl Worker {
         let plans_max = shared.config.load().limits.plan_cache_max;
         Rc::new(Self {
             index,
+            metrics: shared.metrics.worker(),
             shared,
             pools,
             plans: RefCell::new(PlanCache::new(plans_max)),

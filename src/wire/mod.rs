@@ -5,7 +5,8 @@
 //! it never panics, and it never allocates more than a small multiple of the message it was given.
 //!
 //! Reading order: `frame` cuts a stream into messages; `startup` reads what comes before them; `frontend` and `backend`
-//! are the messages by direction; `error` is what goes wrong and how a client is told; `auth` checks passwords.
+//! are the messages by direction; `error` is what goes wrong and how a client is told; `auth` checks passwords;
+//! `value` compares what is in the rows.
 
 pub mod auth;
 pub mod backend;

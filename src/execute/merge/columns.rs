@@ -1,83 +1,65 @@
 //! What the shards' row descriptions tell: where the keys are, and how their types compare.
 
-use super::rows::Row;
-use super::{MergeError, Purpose};
+use super::{MergeError, Purpose, rows};
 use crate::route::merge::{Finish, Fold, SortKey, Source};
-use crate::wire::value::{Comparer, Format, TextStyle, oid};
+use crate::wire::backend::{self, Field};
+use crate::wire::frontend::Format;
+use crate::wire::types;
+use crate::wire::value::{Comparer, TextStyle};
 
-/// The format codes for the shards when the client asked for `client` and `hidden` columns are added.
+/// The result formats for the shards when the client asked for `client` and `hidden` columns are added.
 #[must_use]
-pub fn server_formats(client: &[i16], hidden: usize) -> Vec<i16> {
-    let mut codes = client.to_vec();
-    // None and one stand for all columns. With one code per column the hidden ones travel in binary, which no
-    // setting changes.
+pub fn server_formats(client: &[Format], hidden: usize) -> Vec<Format> {
+    let mut formats = client.to_vec();
+    // None and one stand for all columns. With one per column the hidden ones travel in binary, which no setting
+    // changes.
     if client.len() > 1 {
-        codes.extend(std::iter::repeat_n(Format::Binary.code(), hidden));
+        formats.extend(std::iter::repeat_n(Format::Binary, hidden));
     }
-    codes
+    formats
 }
 
-/// A RowDescription body without its last `hidden` columns, with the formats that a Bind asked for (none means text,
-/// one means all; pass none for a statement that is not bound yet).
+/// The columns of a RowDescription body for the client: without the last `hidden` ones, in the formats that its Bind
+/// asked for (none means text, one means all; pass none for a statement that is not bound yet).
 ///
 /// # Errors
 /// When the body cannot be read.
 pub fn client_description(
     body: &[u8],
     hidden: usize,
-    formats: &[i16],
-) -> Result<Vec<u8>, MergeError> {
-    let malformed = MergeError::Malformed("row description");
-    let fields = read_fields(body)?;
-    let visible = fields.len().checked_sub(hidden).ok_or(malformed.clone())?;
-    let count = u16::try_from(visible).map_err(|_| malformed.clone())?;
-    let mut out = Vec::with_capacity(body.len());
-    out.extend_from_slice(&count.to_be_bytes());
-    for (index, field) in fields[..visible].iter().enumerate() {
-        let format = Format::of_column(formats, index).ok_or(malformed.clone())?;
-        out.extend_from_slice(&field.bytes[..field.bytes.len() - 2]);
-        out.extend_from_slice(&format.code().to_be_bytes());
-    }
-    Ok(out)
-}
-
-/// One column of a RowDescription.
-#[derive(Debug, Clone, Copy)]
-struct Field<'a> {
-    name: &'a [u8],
-    type_oid: u32,
-    /// The whole column: name, 0, table OID, attribute, type OID, length, modifier, format.
-    bytes: &'a [u8],
-}
-
-/// Bytes of a column behind its name: 4 + 2 + 4 + 2 + 4 + 2.
-const FIELD_TAIL: usize = 18;
-
-fn read_fields(body: &[u8]) -> Result<Vec<Field<'_>>, MergeError> {
-    let malformed = MergeError::Malformed("row description");
-    let (count, mut rest) = body.split_first_chunk::<2>().ok_or(malformed.clone())?;
-    let mut fields = Vec::new();
-    for _ in 0..u16::from_be_bytes(*count) {
-        let end = memchr::memchr(0, rest).ok_or(malformed.clone())?;
-        let (bytes, behind) = rest
-            .split_at_checked(end + 1 + FIELD_TAIL)
-            .ok_or(malformed.clone())?;
-        let type_oid = bytes[end + 7..].first_chunk().ok_or(malformed.clone())?;
-        fields.push(Field {
-            name: &bytes[..end],
-            type_oid: u32::from_be_bytes(*type_oid),
-            bytes,
-        });
-        rest = behind;
-    }
+    formats: &[Format],
+) -> Result<Vec<Field>, MergeError> {
+    let mut fields = backend::read_row_description(body).map_err(|_| DESCRIPTION)?;
+    visible(&mut fields, hidden, formats)?;
     Ok(fields)
 }
+
+/// Takes the hidden columns off and sets the formats.
+fn visible(fields: &mut Vec<Field>, hidden: usize, formats: &[Format]) -> Result<(), MergeError> {
+    let visible = fields.len().checked_sub(hidden).ok_or(DESCRIPTION)?;
+    fields.truncate(visible);
+    for (index, field) in fields.iter_mut().enumerate() {
+        field.format = format_of(formats, index)?;
+    }
+    Ok(())
+}
+
+/// The format of a column (manual, 55.7 "Bind").
+fn format_of(formats: &[Format], column: usize) -> Result<Format, MergeError> {
+    match formats {
+        [] => Ok(Format::Text),
+        [all] => Ok(*all),
+        each => each.get(column).copied().ok_or(DESCRIPTION),
+    }
+}
+
+/// What is said of a description that cannot be read.
+const DESCRIPTION: MergeError = MergeError::Malformed("row description");
 
 /// The columns of the shards' rows, and the keys among them.
 #[derive(Debug)]
 pub(super) struct Columns {
-    description: Vec<u8>,
-    type_oids: Vec<u32>,
+    fields: Vec<Field>,
     sort_keys: Vec<ColumnKey>,
     /// DISTINCT's columns, or GROUP BY's keys.
     equality_keys: Vec<ColumnKey>,
@@ -120,22 +102,19 @@ impl Columns {
     pub(super) fn new(
         description: &[u8],
         finish: &Finish,
-        formats: &[i16],
+        formats: &[Format],
         style: TextStyle,
     ) -> Result<Self, MergeError> {
-        let malformed = MergeError::Malformed("row description");
-        let fields = read_fields(description)?;
-        let visible = fields
-            .len()
-            .checked_sub(finish.hidden)
-            .ok_or(malformed.clone())?;
-        let format_of = |column| Format::of_column(formats, column).ok_or(malformed.clone());
+        let fields = backend::read_row_description(description).map_err(|_| DESCRIPTION)?;
+        let visible = fields.len().checked_sub(finish.hidden).ok_or(DESCRIPTION)?;
         let comparer = |column: usize, purpose: Purpose| -> Result<Comparer, MergeError> {
-            let type_oid = fields.get(column).ok_or(malformed.clone())?.type_oid;
-            Comparer::for_type(type_oid, format_of(column)?, style).ok_or(MergeError::Type {
-                what: purpose,
-                type_oid,
-            })
+            let type_oid = fields.get(column).ok_or(DESCRIPTION)?.type_oid;
+            Comparer::for_type(type_oid, format_of(formats, column)?, style).ok_or(
+                MergeError::Type {
+                    what: purpose,
+                    type_oid,
+                },
+            )
         };
         let ordered = |column: usize, text_is_c: bool| match comparer(column, Purpose::Order)? {
             comparer if comparer.has_collation() && !text_is_c => Err(MergeError::Collation),
@@ -172,24 +151,24 @@ impl Columns {
         let mut folds = Vec::new();
         if let Some(groups) = &finish.groups {
             if groups.columns.len() != fields.len() {
-                return Err(malformed);
+                return Err(DESCRIPTION);
             }
             for key in &groups.keys {
                 equality_keys.push(equality_key(key.column, key.text_by_bytes)?);
             }
             for (column, fold) in groups.columns.iter().enumerate() {
-                let (type_oid, format) = (fields[column].type_oid, format_of(column)?);
+                let (type_oid, format) = (fields[column].type_oid, format_of(formats, column)?);
                 folds.push(match (fold, type_oid) {
                     (Fold::First, _) => ColumnFold::First,
-                    (Fold::Count, oid::INT8) => ColumnFold::AddInt {
+                    (Fold::Count, types::INT8) => ColumnFold::AddInt {
                         empty: Some(0),
                         format,
                     },
-                    (Fold::Sum, oid::INT8) => ColumnFold::AddInt {
+                    (Fold::Sum, types::INT8) => ColumnFold::AddInt {
                         empty: None,
                         format,
                     },
-                    (Fold::Sum, oid::NUMERIC) => ColumnFold::AddNumeric { format },
+                    (Fold::Sum, types::NUMERIC) => ColumnFold::AddNumeric { format },
                     (Fold::Count | Fold::Sum, _) => {
                         return Err(MergeError::Type {
                             what: Purpose::Sum,
@@ -206,8 +185,7 @@ impl Columns {
             }
         }
         Ok(Self {
-            description: description.to_vec(),
-            type_oids: fields.iter().map(|field| field.type_oid).collect(),
+            fields,
             sort_keys,
             equality_keys,
             folds,
@@ -217,13 +195,12 @@ impl Columns {
     /// Another input's description must be the same. Users' types have other OIDs on other shards; keys are never of
     /// such types.
     pub(super) fn agree(&self, description: &[u8]) -> Result<(), MergeError> {
-        let fields = read_fields(description)?;
-        let same = |a: u32, b: u32| a == b || (a >= oid::FIRST_USER && b >= oid::FIRST_USER);
-        let agree = fields.len() == self.type_oids.len()
-            && fields
-                .iter()
-                .zip(&self.type_oids)
-                .all(|(field, type_oid)| same(field.type_oid, *type_oid));
+        let fields = backend::read_row_description(description).map_err(|_| DESCRIPTION)?;
+        let users = types::FIRST_USER_OID;
+        let same = |(a, b): (&Field, &Field)| {
+            a.type_oid == b.type_oid || (a.type_oid >= users && b.type_oid >= users)
+        };
+        let agree = fields.len() == self.fields.len() && fields.iter().zip(&self.fields).all(same);
         if agree {
             Ok(())
         } else {
@@ -231,8 +208,15 @@ impl Columns {
         }
     }
 
-    pub(super) fn description(&self) -> &[u8] {
-        &self.description
+    /// What the client is told.
+    pub(super) fn for_client(
+        &self,
+        hidden: usize,
+        formats: &[Format],
+    ) -> Result<Vec<Field>, MergeError> {
+        let mut fields = self.fields.clone();
+        visible(&mut fields, hidden, formats)?;
+        Ok(fields)
     }
 
     pub(super) fn folds(&self) -> &[ColumnFold] {
@@ -241,7 +225,7 @@ impl Columns {
 
     /// How many columns the shards' rows have.
     pub(super) fn len(&self) -> usize {
-        self.type_oids.len()
+        self.fields.len()
     }
 
     /// Bytes that order rows as ORDER BY does.
@@ -264,16 +248,17 @@ impl Columns {
         row: &[u8],
         out: &mut Vec<u8>,
     ) -> Result<(), MergeError> {
-        let values = Row::new(row)?.values(self.len())?;
+        let values = rows::values(row, self.len())?;
         // Keys mostly ask for columns in order, so one walk serves them all; a key further left starts again.
-        let (mut at, mut rest) = (0, values);
+        let (mut at, mut rest) = (0, values.clone());
         for key in keys {
             if key.column < at {
-                (at, rest) = (0, values);
+                (at, rest) = (0, values.clone());
             }
             let value = rest
                 .nth(key.column - at)
-                .ok_or(MergeError::Malformed("row"))??;
+                .and_then(Result::ok)
+                .ok_or(MergeError::Malformed("row"))?;
             at = key.column + 1;
             key.append(value, out)?;
         }
@@ -299,11 +284,11 @@ impl ColumnKey {
     }
 }
 
-fn find_column(key: &SortKey, fields: &[Field<'_>], visible: usize) -> Result<usize, MergeError> {
+fn find_column(key: &SortKey, fields: &[Field], visible: usize) -> Result<usize, MergeError> {
     let named = |name: &str| {
         fields[..visible]
             .iter()
-            .position(|field| field.name == name.as_bytes())
+            .position(|field| field.name == name)
     };
     let column = match &key.source {
         Source::Visible(column) => Some(*column).filter(|column| *column < visible),
@@ -314,5 +299,5 @@ fn find_column(key: &SortKey, fields: &[Field<'_>], visible: usize) -> Result<us
         }
         Source::NamedOrHidden(name, hidden) => named(name).or(Some(visible + hidden)),
     };
-    column.ok_or(MergeError::Malformed("row description"))
+    column.ok_or(DESCRIPTION)
 }

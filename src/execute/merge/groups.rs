@@ -1,11 +1,12 @@
 //! Partial groups: rows with equal keys become one.
 
 use super::columns::{ColumnFold, Columns};
-use super::rows::{Row, append_value};
+use super::rows::{self, append_value};
 use super::{Limits, MergeError};
 use crate::route::merge::Groups;
+use crate::wire::frontend::Format;
 use crate::wire::value::numeric::Numeric;
-use crate::wire::value::{Comparer, Format, read_int8};
+use crate::wire::value::{Comparer, read_int8};
 use bytes::Bytes;
 use std::collections::HashMap;
 
@@ -43,7 +44,8 @@ impl GroupTable {
     pub(super) fn add(&mut self, row: &Bytes, columns: &Columns) -> Result<(), MergeError> {
         let mut key = Vec::new();
         columns.append_distinct_key(row, &mut key)?;
-        let values = Row::new(row)?.values(columns.len())?;
+        let values = rows::values(row, columns.len())?
+            .map(|value| value.map_err(|_| MergeError::Malformed("row")));
         if let Some(cells) = self.groups.get_mut(key.as_slice()) {
             for ((cell, fold), value) in cells.iter_mut().zip(columns.folds()).zip(values) {
                 cell.add(*fold, value?, &mut self.bytes)?;

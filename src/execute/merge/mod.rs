@@ -12,6 +12,9 @@ mod rows;
 mod tests;
 
 use crate::route::merge::{Finish, Window};
+use crate::wire::backend::{Field, tag};
+use crate::wire::error::{ClientError, SqlState};
+use crate::wire::frontend::Format;
 use crate::wire::value::TextStyle;
 use bytes::{BufMut, Bytes, BytesMut};
 use columns::Columns;
@@ -50,7 +53,7 @@ pub struct Setup<'a> {
     /// How many shards send rows.
     pub inputs: usize,
     /// The client's result formats (Bind); the shards got [`server_formats`] of them. Empty in the simple protocol.
-    pub result_formats: &'a [i16],
+    pub result_formats: &'a [Format],
     /// The servers' settings that change how text values look.
     pub style: TextStyle,
     /// Bounds.
@@ -136,47 +139,56 @@ impl Purpose {
     }
 }
 
-impl MergeError {
-    /// The SQLSTATE for the client.
-    #[must_use]
-    pub fn sqlstate(&self) -> &'static str {
+impl ClientError for MergeError {
+    fn sqlstate(&self) -> SqlState {
         match self {
             Self::Type { .. }
             | Self::Collation
             | Self::Equality
             | Self::UnknownKey { .. }
-            | Self::Descriptions => "0A000",
-            Self::Overflow(_) => "22003",
-            Self::Limit { .. } => "53400",
-            Self::Malformed(_) => "08P01",
-            Self::OutOfOrder => "XX000",
+            | Self::Descriptions => SqlState::FEATURE_NOT_SUPPORTED,
+            Self::Overflow(_) => SqlState::NUMERIC_VALUE_OUT_OF_RANGE,
+            Self::Limit { .. } => SqlState::CONFIGURATION_LIMIT_EXCEEDED,
+            Self::Malformed(_) => SqlState::PROTOCOL_VIOLATION,
+            Self::OutOfOrder => SqlState::INTERNAL_ERROR,
         }
     }
 
-    /// What to do about it.
-    #[must_use]
-    pub fn hint(&self) -> Option<&'static str> {
+    fn detail(&self) -> Option<String> {
         match self {
-            Self::Type { .. } => Some(
-                "Name the sharding key in the WHERE clause, or cast to a type with a plain order.",
-            ),
-            Self::Collation => Some(
-                "Write COLLATE \"C\" behind the ORDER BY key, or name the sharding key in the WHERE clause.",
-            ),
-            Self::Equality => Some(
-                "Write COLLATE \"C\" behind the column, or name the sharding key in the WHERE clause.",
-            ),
-            Self::UnknownKey { .. } => {
-                Some("Write the key with its table's name, or add it to the select list.")
+            Self::Type { .. } => {
+                Some("Keyway merges only types whose order and arithmetic it knows exactly.".into())
             }
-            Self::Limit { .. } => Some(
-                "Select fewer groups, name the sharding key, or raise the limit in the configuration.",
-            ),
-            Self::Descriptions => {
-                Some("Run keyway check: the tables' columns differ from shard to shard.")
+            Self::Collation => {
+                Some("Text of several shards is ordered only under the C collation.".into())
             }
-            Self::Overflow(_) | Self::Malformed(_) | Self::OutOfOrder => None,
+            _ => None,
         }
+    }
+
+    fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::Type { .. } => {
+                "Name the sharding key in the WHERE clause, or cast to a type with a plain order."
+            }
+            Self::Collation => {
+                "Write COLLATE \"C\" behind the ORDER BY key, or name the sharding key in the WHERE clause."
+            }
+            Self::Equality => {
+                "Write COLLATE \"C\" behind the column, or name the sharding key in the WHERE clause."
+            }
+            Self::UnknownKey { .. } => {
+                "Write the key with its table's name, or add it to the select list."
+            }
+            Self::Limit { .. } => {
+                "Select fewer groups, name the sharding key, or raise the limit in the configuration."
+            }
+            Self::Descriptions => {
+                "Run keyway check: the tables' columns differ from shard to shard."
+            }
+            Self::Overflow(_) | Self::Malformed(_) | Self::OutOfOrder => return None,
+        };
+        Some(hint.into())
     }
 }
 
@@ -184,7 +196,7 @@ impl MergeError {
 #[derive(Debug)]
 pub struct Merger {
     finish: Arc<Finish>,
-    setup: Formats,
+    formats: Formats,
     limits: Limits,
     columns: Option<Columns>,
     inputs: Vec<Input>,
@@ -204,7 +216,7 @@ pub struct Merger {
 /// How values are written.
 #[derive(Debug)]
 struct Formats {
-    codes: Vec<i16>,
+    of_columns: Vec<Format>,
     style: TextStyle,
 }
 
@@ -247,8 +259,8 @@ impl Merger {
             Way::Ordered(BinaryHeap::with_capacity(setup.inputs))
         };
         Self {
-            setup: Formats {
-                codes: server_formats(setup.result_formats, setup.finish.hidden),
+            formats: Formats {
+                of_columns: server_formats(setup.result_formats, setup.finish.hidden),
                 style: setup.style,
             },
             limits: setup.limits,
@@ -281,8 +293,8 @@ impl Merger {
                 let columns = Columns::new(
                     row_description,
                     &self.finish,
-                    &self.setup.codes,
-                    self.setup.style,
+                    &self.formats.of_columns,
+                    self.formats.style,
                 )?;
                 self.columns = Some(columns);
             }
@@ -292,16 +304,16 @@ impl Merger {
         Ok(())
     }
 
-    /// The RowDescription body for the client, as the first described input has it, without hidden columns.
+    /// The columns for the client's RowDescription, as the first described input has them, without hidden ones.
     ///
     /// # Errors
     /// Before any input was described.
-    pub fn client_description(&self) -> Result<Vec<u8>, MergeError> {
+    pub fn client_description(&self) -> Result<Vec<Field>, MergeError> {
         let columns = self
             .columns
             .as_ref()
             .ok_or(MergeError::Malformed("row description"))?;
-        client_description(columns.description(), self.finish.hidden, &self.setup.codes)
+        columns.for_client(self.finish.hidden, &self.formats.of_columns)
     }
 
     /// May this input be fed now? Rows pushed beyond that are kept all the same.
@@ -508,18 +520,16 @@ enum Turn {
 /// Appends a DataRow message without the last `hidden` columns.
 fn append_row(row: &Bytes, hidden: usize, out: &mut BytesMut) -> Result<(), MergeError> {
     let too_long = |_| MergeError::Malformed("row");
+    out.reserve(row.len() + 5);
+    out.put_u8(tag::DATA_ROW);
     if hidden == 0 {
-        out.reserve(row.len() + 5);
-        out.put_u8(b'D');
         out.put_i32(i32::try_from(row.len() + 4).map_err(too_long)?);
         out.put_slice(row);
-        return Ok(());
+    } else {
+        let (count, values) = rows::first_columns(row, hidden)?;
+        out.put_i32(i32::try_from(values.len() + 6).map_err(too_long)?);
+        out.put_u16(count);
+        out.put_slice(values);
     }
-    let visible = rows::Row::new(row)?.first_columns(hidden)?;
-    out.reserve(visible.bytes.len() + 7);
-    out.put_u8(b'D');
-    out.put_i32(i32::try_from(visible.bytes.len() + 6).map_err(too_long)?);
-    out.put_u16(visible.count);
-    out.put_slice(visible.bytes);
     Ok(())
 }

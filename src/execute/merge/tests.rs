@@ -1,7 +1,11 @@
 use super::{Limits, MergeError, Merger, Setup, Step, client_description, server_formats};
 use crate::route::merge::{DistinctRows, Finish, Fold, GroupKey, Groups, SortKey, Source, Window};
+use crate::wire::backend;
+use crate::wire::error::ClientError;
+use crate::wire::frontend::Format::{self, Binary, Text};
+use crate::wire::types as oid;
+use crate::wire::value::TextStyle;
 use crate::wire::value::numeric::Numeric;
-use crate::wire::value::{Format, TextStyle, oid};
 use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
 use std::sync::Arc;
@@ -38,6 +42,10 @@ fn description(columns: &[(&str, u32)]) -> Vec<u8> {
     body
 }
 
+fn fields(columns: &[(&str, u32)]) -> Vec<backend::Field> {
+    backend::read_row_description(&description(columns)).unwrap()
+}
+
 /// Values of DataRow messages.
 fn read_rows(mut messages: &[u8]) -> Vec<Vec<Option<Vec<u8>>>> {
     let mut rows = Vec::new();
@@ -45,10 +53,7 @@ fn read_rows(mut messages: &[u8]) -> Vec<Vec<Option<Vec<u8>>>> {
         let length = u32::from_be_bytes(rest[..4].try_into().unwrap()) as usize;
         let body = &rest[4..length];
         let count = u16::from_be_bytes(body[..2].try_into().unwrap());
-        let values = super::rows::Row::new(body)
-            .unwrap()
-            .values(count.into())
-            .unwrap();
+        let values = super::rows::values(body, count.into()).unwrap();
         rows.push(
             values
                 .map(|value| value.unwrap().map(<[u8]>::to_vec))
@@ -73,7 +78,7 @@ struct Case<'a> {
     finish: Finish,
     window: Window,
     columns: &'a [(&'a str, u32)],
-    formats: &'a [i16],
+    formats: &'a [Format],
     limits: Limits,
 }
 
@@ -188,7 +193,7 @@ fn a_concatenation_needs_no_description() {
             limit: Some(1),
         },
         inputs: 2,
-        result_formats: &[1],
+        result_formats: &[Binary],
         style: TextStyle::default(),
         limits: Limits::default(),
     });
@@ -230,10 +235,7 @@ fn hidden_columns_are_dropped() {
         texts(&[&[Some("x")], &[Some("y")], &[None]])
     );
     let merger = case.merger(1).unwrap();
-    assert_eq!(
-        merger.client_description().unwrap(),
-        description(&[("a", 25)])
-    );
+    assert_eq!(merger.client_description().unwrap(), fields(&[("a", 25)]));
 }
 
 #[test]
@@ -351,7 +353,7 @@ fn what_cannot_be_ordered_exactly_is_refused_before_any_row() {
             type_oid: 3802
         }
     );
-    assert_eq!(jsonb.sqlstate(), "0A000");
+    assert_eq!(jsonb.sqlstate().code(), "0A000");
     assert!(jsonb.hint().is_some());
 }
 
@@ -462,7 +464,7 @@ fn equal_rows_are_returned_once() {
             unit: "distinct rows"
         }
     );
-    assert_eq!(full.sqlstate(), "53400");
+    assert_eq!(full.sqlstate().code(), "53400");
     let short = Case {
         limits: Limits {
             bytes_max: 20,
@@ -575,7 +577,7 @@ fn a_sum_out_of_range_is_postgresqls_error() {
         .texts(&[vec![one("9223372036854775807")], vec![one("1")]])
         .unwrap_err();
     assert_eq!(overflow, MergeError::Overflow("bigint out of range"));
-    assert_eq!(overflow.sqlstate(), "22003");
+    assert_eq!(overflow.sqlstate().code(), "22003");
 }
 
 #[test]
@@ -669,16 +671,18 @@ fn groups_are_put_together_and_ordered() {
 #[test]
 fn formats_are_those_of_the_client() {
     assert_eq!(server_formats(&[], 2), []);
-    assert_eq!(server_formats(&[1], 2), [1]);
-    assert_eq!(server_formats(&[0, 1], 2), [0, 1, 1, 1]);
+    assert_eq!(server_formats(&[Binary], 2), [Binary]);
+    assert_eq!(
+        server_formats(&[Text, Binary], 2),
+        [Text, Binary, Binary, Binary]
+    );
     let body = description(&[("a", 23), ("b", 25), ("h", 25)]);
-    let client = client_description(&body, 1, &[0, 1]).unwrap();
-    let mut expected = description(&[("a", 23), ("b", 25)]);
-    *expected.last_mut().unwrap() = 1;
+    let client = client_description(&body, 1, &[Text, Binary]).unwrap();
+    let mut expected = fields(&[("a", 23), ("b", 25)]);
+    expected[1].format = Binary;
     assert_eq!(client, expected);
     assert!(client_description(&body, 4, &[]).is_err());
-    assert!(client_description(&body, 0, &[0, 1]).is_err());
-    assert!(client_description(&body, 0, &[7]).is_err());
+    assert!(client_description(&body, 0, &[Text, Binary]).is_err());
 }
 
 #[test]
@@ -692,7 +696,7 @@ fn binary_sums_are_binary() {
         &columns,
     );
     let case = Case {
-        formats: &[1],
+        formats: &[Binary],
         ..case
     };
     let partial = |count: i64, sum: &str| {

@@ -8,17 +8,17 @@
 //! The types of the columns are not needed here: the executor (`execute/merge`) sees them in the shards' row
 //! descriptions and refuses there, before the first row, what it cannot order or add exactly.
 
+mod names;
+mod planner;
+#[cfg(test)]
+mod tests;
+mod walk;
+mod window;
+
 use crate::statement::tree::{Expr, Item, Name, Query, Select};
 use std::borrow::Cow;
 
-/// OFFSET and LIMIT of one execution.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Window {
-    /// Rows to skip.
-    pub offset: u64,
-    /// Rows to return at most.
-    pub limit: Option<u64>,
-}
+pub use window::{Window, WindowError};
 
 /// How the shards' rows become one answer. Made at planning, the same for every execution of a shape.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -139,12 +139,13 @@ pub trait Types {
     /// Does `star` ([`Item::Star`] or [`Item::QualifiedStar`]) of the block expand to a column of this name?
     fn star_has_column(&self, select: &Select, star: &Item, name: &str) -> Option<bool>;
 
-    /// The user-defined function of this name, as a call with this name could find it. PostgreSQL's own are known here.
-    fn user_function(&self, name: &Name) -> UserFunction;
+    /// What a call of this name may find: PostgreSQL's own and users' functions.
+    fn function(&self, name: &Name) -> FunctionKind;
 
-    /// `column`, written in `query` (a subquery of the block) is a column of `query`'s own FROM, not of an outer block.
-    fn is_local_column(&self, query: &Query, column: &Expr) -> Option<bool> {
-        let _ = (query, column);
+    /// `column`, written in `select` (a block of a subquery), is a column of `select`'s own FROM and not of an outer
+    /// block's. Asked only where the text alone does not tell.
+    fn is_local_column(&self, select: &Select, column: &Expr) -> Option<bool> {
+        let _ = (select, column);
         None
     }
 }
@@ -160,16 +161,18 @@ pub enum Collation {
     Unknown,
 }
 
-/// What is known about user-defined functions of a name.
+/// What the functions of a name are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum UserFunction {
-    /// There is none: the name means PostgreSQL's own, or nothing.
-    None,
-    /// A plain function, perhaps one that returns a set.
+pub enum FunctionKind {
+    /// PostgreSQL's own aggregate or window function, and no user's function has the name.
+    BuiltinAggregate,
+    /// Plain functions of PostgreSQL's, and no user's function has the name.
+    Builtin,
+    /// Plain functions, some of them users': they may return sets.
     Plain,
-    /// An aggregate or window function.
+    /// A user's aggregate or window function is among them.
     Aggregate,
-    /// The schema was not read.
+    /// The schema was not read, so it could be anything.
     Unknown,
 }
 
@@ -193,58 +196,12 @@ pub struct Refusal {
     pub hint: Cow<'static, str>,
 }
 
-/// A LIMIT or OFFSET that PostgreSQL refuses, or that is not understood.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum WindowError {
-    /// 2201W
-    #[error("LIMIT must not be negative")]
-    NegativeLimit,
-    /// 2201X
-    #[error("OFFSET must not be negative")]
-    NegativeOffset,
-}
-
-impl WindowError {
-    /// PostgreSQL's SQLSTATE for it.
-    #[must_use]
-    pub fn sqlstate(self) -> &'static str {
-        match self {
-            Self::NegativeLimit => "2201W",
-            Self::NegativeOffset => "2201X",
+impl Refusal {
+    fn new(reason: impl Into<Cow<'static, str>>, hint: &'static str) -> Self {
+        Self {
+            reason: reason.into(),
+            hint: Cow::Borrowed(hint),
         }
-    }
-}
-
-impl Finish {
-    /// LIMIT and OFFSET with one execution's values. `value_of` is asked for [`Expr::Literal`] and [`Expr::Param`]
-    /// only, and answers `None` for NULL; it refuses what is not a plain integer.
-    ///
-    /// # Errors
-    /// What `value_of` refuses, and negative values, in PostgreSQL's order (OFFSET first).
-    pub fn window<E: From<WindowError>>(
-        &self,
-        value_of: impl Fn(&Expr) -> Result<Option<i64>, E>,
-    ) -> Result<Window, E> {
-        let value = |expr: &Option<Expr>| match expr.as_ref().map(uncast) {
-            None => Ok(None),
-            Some(Expr::Number(digits)) => Ok(digits.parse::<i64>().ok()),
-            Some(expr) => value_of(expr),
-        };
-        let offset = value(&self.offset)?.unwrap_or(0);
-        let offset = u64::try_from(offset).map_err(|_| WindowError::NegativeOffset)?;
-        let limit = match value(&self.limit)? {
-            Some(limit) => Some(u64::try_from(limit).map_err(|_| WindowError::NegativeLimit)?),
-            None => None,
-        };
-        Ok(Window { offset, limit })
-    }
-}
-
-/// The operand of a cast.
-fn uncast(expr: &Expr) -> &Expr {
-    match expr {
-        Expr::Cast { expr, .. } => expr,
-        expr => expr,
     }
 }
 
@@ -253,9 +210,5 @@ fn uncast(expr: &Expr) -> &Expr {
 /// # Errors
 /// When the answer could differ from one PostgreSQL's, with the reason.
 pub fn plan_finish(query: &Query, types: &dyn Types, shape: &str) -> Result<Planned, Refusal> {
-    let _ = (query, types, shape);
-    Err(Refusal {
-        reason: Cow::Borrowed("the query needs rows of several shards"),
-        hint: Cow::Borrowed("Name the sharding key in the WHERE clause."),
-    })
+    planner::plan(query, types, shape)
 }

@@ -9,88 +9,9 @@ pub mod numeric;
 #[cfg(test)]
 mod tests;
 
+use crate::wire::frontend::Format;
+use crate::wire::types::{self, Oid};
 use std::cmp::Ordering;
-
-/// PostgreSQL's type OIDs that are named here (pg_type.dat; fixed for all versions).
-pub mod oid {
-    /// bool
-    pub const BOOL: u32 = 16;
-    /// bytea
-    pub const BYTEA: u32 = 17;
-    /// int8
-    pub const INT8: u32 = 20;
-    /// int2
-    pub const INT2: u32 = 21;
-    /// int4
-    pub const INT4: u32 = 23;
-    /// text
-    pub const TEXT: u32 = 25;
-    /// oid
-    pub const OID: u32 = 26;
-    /// float4
-    pub const FLOAT4: u32 = 700;
-    /// float8
-    pub const FLOAT8: u32 = 701;
-    /// char(n)
-    pub const BPCHAR: u32 = 1042;
-    /// varchar
-    pub const VARCHAR: u32 = 1043;
-    /// date
-    pub const DATE: u32 = 1082;
-    /// time without time zone
-    pub const TIME: u32 = 1083;
-    /// timestamp without time zone
-    pub const TIMESTAMP: u32 = 1114;
-    /// timestamp with time zone
-    pub const TIMESTAMPTZ: u32 = 1184;
-    /// numeric
-    pub const NUMERIC: u32 = 1700;
-    /// uuid
-    pub const UUID: u32 = 2950;
-    /// The first OID that a user's object can have; they differ from shard to shard.
-    pub const FIRST_USER: u32 = 16_384;
-}
-
-/// How a value is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Format {
-    /// Format code 0.
-    Text,
-    /// Format code 1.
-    Binary,
-}
-
-impl Format {
-    /// By format code.
-    #[must_use]
-    pub fn from_code(code: i16) -> Option<Self> {
-        match code {
-            0 => Some(Self::Text),
-            1 => Some(Self::Binary),
-            _ => None,
-        }
-    }
-
-    /// Its format code.
-    #[must_use]
-    pub fn code(self) -> i16 {
-        match self {
-            Self::Text => 0,
-            Self::Binary => 1,
-        }
-    }
-
-    /// The format of column `column` when a client asked for `codes` (protocol 3, Bind: none means text, one means all).
-    #[must_use]
-    pub fn of_column(codes: &[i16], column: usize) -> Option<Self> {
-        let code = match codes {
-            [] => 0,
-            [all] => *all,
-            codes => *codes.get(column)?,
-        };
-        Self::from_code(code)
-    }
-}
 
 /// Session settings of the servers that change how text values look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -163,24 +84,24 @@ pub struct Comparer {
 impl Comparer {
     /// The comparer of a type, if Keyway knows the type's order and its form under these settings.
     #[must_use]
-    pub fn for_type(type_oid: u32, format: Format, style: TextStyle) -> Option<Self> {
+    pub fn for_type(type_oid: Oid, format: Format, style: TextStyle) -> Option<Self> {
         let kind = match type_oid {
-            oid::BOOL => Kind::Bool,
-            oid::BYTEA => Kind::Bytea,
-            oid::INT8 => Kind::Int8,
-            oid::INT2 => Kind::Int2,
-            oid::INT4 => Kind::Int4,
-            oid::TEXT | oid::VARCHAR => Kind::Text,
-            oid::OID => Kind::Oid,
-            oid::FLOAT4 => Kind::Float4,
-            oid::FLOAT8 => Kind::Float8,
-            oid::BPCHAR => Kind::Bpchar,
-            oid::DATE => Kind::Date,
-            oid::TIME => Kind::Time,
-            oid::TIMESTAMP => Kind::Timestamp,
-            oid::TIMESTAMPTZ => Kind::TimestampTz,
-            oid::NUMERIC => Kind::Numeric,
-            oid::UUID => Kind::Uuid,
+            types::BOOL => Kind::Bool,
+            types::BYTEA => Kind::Bytea,
+            types::INT8 => Kind::Int8,
+            types::INT2 => Kind::Int2,
+            types::INT4 => Kind::Int4,
+            types::TEXT | types::VARCHAR => Kind::Text,
+            types::OID => Kind::Oid,
+            types::FLOAT4 => Kind::Float4,
+            types::FLOAT8 => Kind::Float8,
+            types::BPCHAR => Kind::Bpchar,
+            types::DATE => Kind::Date,
+            types::TIME => Kind::Time,
+            types::TIMESTAMP => Kind::Timestamp,
+            types::TIMESTAMPTZ => Kind::TimestampTz,
+            types::NUMERIC => Kind::Numeric,
+            types::UUID => Kind::Uuid,
             _ => return None,
         };
         let readable = match (format, kind) {

@@ -1,6 +1,6 @@
 //! numeric without floats: read, compared, added and written as PostgreSQL's numeric.c does.
 
-use super::Format;
+use crate::wire::frontend::Format;
 use smallvec::SmallVec;
 use std::cmp::Ordering;
 

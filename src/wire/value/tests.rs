@@ -1,5 +1,7 @@
 use super::numeric::Numeric;
-use super::{BadValue, Comparer, Format, TextStyle, oid};
+use super::{BadValue, Comparer, TextStyle};
+use crate::wire::frontend::Format;
+use crate::wire::types as oid;
 use proptest::prelude::*;
 use std::cmp::Ordering;
 
