@@ -4,6 +4,8 @@
 //!
 //! The format of a case is described in `tests/oracle/README.md`.
 
+mod random;
+
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
