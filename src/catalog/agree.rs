@@ -28,6 +28,15 @@ pub(super) struct Identity {
     pub(super) catalog: String,
 }
 
+/// What [`agree`] is called for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Intent {
+    /// To write what is new.
+    Settle,
+    /// To find out what would be said; everything is rolled back.
+    Look,
+}
+
 /// What both agree on.
 #[derive(Debug)]
 pub(super) struct Agreed {
@@ -37,6 +46,8 @@ pub(super) struct Agreed {
     pub(super) catalog: String,
     /// Ids, maps and refusals.
     pub(super) assignments: Assignments,
+    /// There was no catalog before.
+    pub(super) fresh: bool,
     /// Shards that could not be reached, and why.
     pub(super) down: Vec<(String, CatalogError)>,
 }
@@ -52,7 +63,11 @@ struct Locked {
 /// Brings them to agree.
 ///
 /// Cancel safe: everything is written in transactions on connections that close when dropped.
-pub(super) async fn agree(config: &Config, servers: &Servers) -> Result<Agreed, CatalogError> {
+pub(super) async fn agree(
+    config: &Config,
+    servers: &Servers,
+    intent: Intent,
+) -> Result<Agreed, CatalogError> {
     let (mut locked, down) = lock_all(servers).await?;
     let catalog = authority(config, servers, &locked)?;
     let fresh = locked.values().all(|shard| shard.identity.is_none());
@@ -74,9 +89,14 @@ pub(super) async fn agree(config: &Config, servers: &Servers) -> Result<Agreed, 
         });
     };
     let said = holder.identity.clone();
-    let result = settle(config, servers, &catalog, &mut holder, &mut locked).await;
-    let (cluster, assignments) = result?;
-    if said.is_none() {
+    let parties = Parties {
+        config,
+        servers,
+        catalog: &catalog,
+        intent,
+    };
+    let (cluster, assignments) = settle(&parties, &mut holder, &mut locked).await?;
+    if said.is_none() && intent == Intent::Settle {
         tracing::info!(%cluster, %catalog, "catalog created");
     }
     // Connections close here, and with them the locks.
@@ -84,6 +104,7 @@ pub(super) async fn agree(config: &Config, servers: &Servers) -> Result<Agreed, 
         cluster,
         catalog,
         assignments,
+        fresh,
         down,
     })
 }
@@ -288,13 +309,25 @@ struct Ledger<'a> {
     shards: BTreeMap<String, ShardRow>,
 }
 
+/// Who comes to terms, and what for.
+struct Parties<'a> {
+    config: &'a Config,
+    servers: &'a Servers,
+    catalog: &'a str,
+    intent: Intent,
+}
+
 async fn settle(
-    config: &Config,
-    servers: &Servers,
-    catalog: &str,
+    parties: &Parties<'_>,
     holder: &mut Locked,
     others: &mut BTreeMap<String, Locked>,
 ) -> Result<(String, Assignments), CatalogError> {
+    let Parties {
+        config,
+        servers,
+        catalog,
+        intent,
+    } = *parties;
     let failed = |doing| CatalogError::at(catalog, servers, doing);
     let writing = holder
         .client
@@ -367,6 +400,10 @@ async fn settle(
     assignments.refused = read_refused(&writing)
         .await
         .map_err(failed("read keyway.refused"))?;
+    if intent == Intent::Look {
+        writing.rollback().await.map_err(failed("roll back"))?;
+        return Ok((ledger.cluster, assignments));
+    }
     writing.commit().await.map_err(failed("commit"))?;
 
     for (name, shard) in others

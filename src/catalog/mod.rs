@@ -19,12 +19,20 @@ use crate::config::Config;
 use crate::topology::build::{Assignments, BuildError, Schemas, build};
 use crate::topology::schema::Schema;
 use crate::topology::{TableName, Topology};
-use agree::{Agreed, agree};
+use agree::{Agreed, Intent, agree};
 use arc_swap::ArcSwap;
 use futures_util::future::join_all;
 use servers::Servers;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// Readings of one schema while it is being changed.
+const READ_TRIES_MAX: u32 = 5;
+
+/// Raises the epoch and notifies every Keyway.
+const RAISE_EPOCH: &str = "
+    WITH raised AS (UPDATE keyway.settings SET value = value + 1 WHERE name = 'epoch' RETURNING value)
+    SELECT pg_catalog.pg_notify('keyway_epoch', value::text) FROM raised";
 
 /// A configuration that says other than the catalog or a shard.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -144,7 +152,7 @@ impl CatalogError {
 /// What was agreed on last.
 struct State {
     config: Config,
-    servers: Servers,
+    servers: Arc<Servers>,
     agreed: Agreed,
     /// Names of the shards whose schema could not be read.
     unread: Vec<String>,
@@ -269,12 +277,10 @@ impl Catalog {
     /// Raises the epoch and notifies every Keyway.
     async fn raise_epoch(&self) -> Result<(), CatalogError> {
         let state = self.state.load_full();
-        let sql = "WITH raised AS (UPDATE keyway.settings SET value = value + 1 WHERE name = 'epoch' RETURNING value)
-                   SELECT pg_catalog.pg_notify('keyway_epoch', value::text) FROM raised";
         state
             .holder()
             .await?
-            .query(sql, &[])
+            .query(RAISE_EPOCH, &[])
             .await
             .map_err(state.failed("raise the epoch"))?;
         Ok(())
@@ -326,8 +332,8 @@ impl Catalog {
 
 impl State {
     async fn settle(config: &Config, above: u64) -> Result<(Self, Topology), CatalogError> {
-        let servers = Servers::new(config)?;
-        let agreed = agree(config, &servers).await?;
+        let servers = Arc::new(Servers::new(config)?);
+        let agreed = agree(config, &servers, Intent::Settle).await?;
         for (shard, error) in &agreed.down {
             tracing::warn!(%shard, %error, "shard is down; statements that need it will fail");
         }
@@ -345,11 +351,12 @@ impl State {
             cluster: self.agreed.cluster.clone(),
             catalog: self.agreed.catalog.clone(),
             assignments,
+            fresh: false,
             down: Vec::new(),
         };
         Self::with_schemas(
             self.config.clone(),
-            Servers::new(&self.config)?,
+            Arc::clone(&self.servers),
             agreed,
             above,
         )
@@ -358,7 +365,7 @@ impl State {
 
     async fn with_schemas(
         config: Config,
-        servers: Servers,
+        servers: Arc<Servers>,
         agreed: Agreed,
         above: u64,
     ) -> Result<(Self, Topology), CatalogError> {
@@ -448,7 +455,21 @@ async fn read_schema(
             ),
         ));
     }
-    read::schema(&mut client)
+    read_settled(&mut client)
         .await
         .map_err(CatalogError::at(name, servers, "read the schema"))
+}
+
+/// Reads the schema, again when something was dropped in the meantime: PostgreSQL's pg_get_… functions look at the
+/// present, not at the snapshot, and miss what is gone.
+async fn read_settled(
+    client: &mut tokio_postgres::Client,
+) -> Result<Schema, tokio_postgres::Error> {
+    let mut tries_left = READ_TRIES_MAX - 1;
+    loop {
+        match read::schema(client).await {
+            Err(error) if tries_left > 0 && error.as_db_error().is_some() => tries_left -= 1,
+            result => return result,
+        }
+    }
 }

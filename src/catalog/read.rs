@@ -18,7 +18,10 @@ SELECT CASE coalesce(to_jsonb(d)->>'datlocprovider', 'c')
          WHEN 'c' THEN d.datcollate IN ('C', 'POSIX')
          WHEN 'b' THEN coalesce(to_jsonb(d)->>'datlocale', '') IN ('C', 'C.UTF-8', 'PG_UNICODE_FAST')
          ELSE false END,
-       current_setting('max_connections')::bigint - current_setting('superuser_reserved_connections')::bigint
+       current_setting('max_connections')::bigint - current_setting('superuser_reserved_connections')::bigint,
+       d.datcollate::text || coalesce(' (' || (to_jsonb(d)->>'datlocprovider') || ')', ''),
+       pg_catalog.pg_encoding_to_char(d.encoding)::text, current_setting('server_version_num')::int,
+       pg_catalog.pg_is_in_recovery()
 FROM pg_catalog.pg_database d WHERE d.datname = current_database()";
 
 const RELATIONS: &str = "
@@ -134,6 +137,13 @@ LEFT JOIN pg_catalog.pg_type e ON e.typarray = t.oid
 LEFT JOIN pg_catalog.pg_namespace en ON en.oid = e.typnamespace
 WHERE t.oid > 16383 AND ";
 
+const ENUMS: &str = "
+SELECT n.nspname || '.' || t.typname, array_agg(e.enumlabel::text ORDER BY e.enumsortorder)
+FROM pg_catalog.pg_enum e
+JOIN pg_catalog.pg_type t ON t.oid = e.enumtypid
+JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
+WHERE ";
+
 /// Reads one shard's schema.
 pub(super) async fn schema(client: &mut tokio_postgres::Client) -> Result<Schema, Error> {
     let reading = client
@@ -147,6 +157,10 @@ pub(super) async fn schema(client: &mut tokio_postgres::Client) -> Result<Schema
     if let Some(row) = reading.query_opt(DATABASE, &[]).await? {
         schema.collation_is_c = row.try_get(0)?;
         schema.connections_max = row.try_get(1)?;
+        schema.collation = row.try_get(2)?;
+        schema.encoding = row.try_get(3)?;
+        schema.version = row.try_get(4)?;
+        schema.in_recovery = row.try_get(5)?;
     }
 
     let mut places: HashMap<u32, usize> = HashMap::new();
@@ -240,6 +254,10 @@ pub(super) async fn schema(client: &mut tokio_postgres::Client) -> Result<Schema
     }
     for row in reading.query(&user(TYPES, "1"), &[]).await? {
         schema.types.push((row.try_get(0)?, row.try_get(1)?));
+    }
+    let enums = format!("{ENUMS}{USER_NAMESPACE} GROUP BY 1 ORDER BY 1");
+    for row in reading.query(&enums, &[]).await? {
+        schema.enums.push((row.try_get(0)?, row.try_get(1)?));
     }
     reading.commit().await?;
     Ok(schema)

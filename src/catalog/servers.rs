@@ -67,14 +67,13 @@ fn add_file(roots: &mut RootCertStore, path: &Path) -> Result<(), CatalogError> 
 /// One shard's primary.
 struct Primary {
     dsn: Dsn,
-    settings: tokio_postgres::Config,
-    tls: Option<MakeRustlsConnect>,
     pool: Pool,
 }
 
 /// The primaries of all shards.
 pub(super) struct Servers {
     primaries: BTreeMap<String, Primary>,
+    connectors: ServerConnectors,
     connect_timeout: Duration,
 }
 
@@ -91,15 +90,12 @@ impl Servers {
         for (name, shard) in &config.shards {
             let dsn = shard.primary.clone();
             let settings = settings(&dsn, connect_timeout);
-            let tls = connectors
-                .connector(dsn.tls)
-                .map(|tls| MakeRustlsConnect::new(tls.config().as_ref().clone()));
             let how = ManagerConfig {
                 recycling_method: RecyclingMethod::Fast,
             };
-            let manager = match tls.clone() {
-                Some(tls) => Manager::from_config(settings.clone(), tls, how),
-                None => Manager::from_config(settings.clone(), NoTls, how),
+            let manager = match make_tls(&connectors, &dsn) {
+                Some(tls) => Manager::from_config(settings, tls, how),
+                None => Manager::from_config(settings, NoTls, how),
             };
             let pool = Pool::builder(manager)
                 .max_size(CONNECTIONS_MAX)
@@ -108,18 +104,11 @@ impl Servers {
                 .wait_timeout(Some(Duration::from_secs(60)))
                 .build()
                 .map_err(|error| tls_problem(&error))?;
-            primaries.insert(
-                name.clone(),
-                Primary {
-                    dsn,
-                    settings,
-                    tls,
-                    pool,
-                },
-            );
+            primaries.insert(name.clone(), Primary { dsn, pool });
         }
         Ok(Self {
             primaries,
+            connectors,
             connect_timeout,
         })
     }
@@ -162,19 +151,56 @@ impl Servers {
     /// A connection of its own for listening; its notifications are read from the returned [`Listener`].
     pub(super) async fn listen(&self, shard: &str) -> Result<Listener, CatalogError> {
         let primary = self.primary(shard)?;
+        self.connect(shard, &primary.dsn).await
+    }
+
+    /// Asks any server, such as a replica, whether it follows another.
+    pub(super) async fn is_in_recovery(
+        &self,
+        shard: &str,
+        dsn: &Dsn,
+    ) -> Result<bool, CatalogError> {
+        let Listener {
+            client,
+            mut connection,
+        } = self.connect(shard, dsn).await?;
+        let driving = std::future::poll_fn(|context| {
+            while let std::task::Poll::Ready(message) = connection.poll_message(context) {
+                if !matches!(message, Some(Ok(_))) {
+                    return std::task::Poll::Ready(());
+                }
+            }
+            std::task::Poll::Pending
+        });
+        let asking = client.query_one("SELECT pg_catalog.pg_is_in_recovery()", &[]);
+        let answer = tokio::select! {
+            biased;
+            answer = asking => answer.and_then(|row| row.try_get(0)).map_err(|error| chain(&error)),
+            () = driving => Err("the server closed the connection".to_owned()),
+            () = tokio::time::sleep(self.connect_timeout) => Err("timed out".to_owned()),
+        };
+        answer.map_err(|why| CatalogError::Unreachable {
+            shard: shard.to_owned(),
+            server: dsn.to_string(),
+            why,
+        })
+    }
+
+    async fn connect(&self, shard: &str, dsn: &Dsn) -> Result<Listener, CatalogError> {
         let unreachable = |why: String| CatalogError::Unreachable {
             shard: shard.to_owned(),
-            server: primary.dsn.to_string(),
+            server: dsn.to_string(),
             why,
         };
+        let settings = settings(dsn, self.connect_timeout);
         let connecting = async {
-            match primary.tls.clone() {
+            match make_tls(&self.connectors, dsn) {
                 Some(tls) => {
-                    let (client, connection) = primary.settings.connect(tls).await?;
+                    let (client, connection) = settings.connect(tls).await?;
                     Ok::<_, tokio_postgres::Error>((client, Connection::Tls(Box::new(connection))))
                 }
                 None => {
-                    let (client, connection) = primary.settings.connect(NoTls).await?;
+                    let (client, connection) = settings.connect(NoTls).await?;
                     Ok((client, Connection::Plain(Box::new(connection))))
                 }
             }
@@ -185,6 +211,11 @@ impl Servers {
             .map_err(|error| unreachable(chain(&error)))?;
         Ok(Listener { client, connection })
     }
+}
+
+fn make_tls(connectors: &ServerConnectors, dsn: &Dsn) -> Option<MakeRustlsConnect> {
+    let connector = connectors.connector(dsn.tls)?;
+    Some(MakeRustlsConnect::new(connector.config().as_ref().clone()))
 }
 
 /// A connection that is polled by its owner.

@@ -344,8 +344,10 @@ async fn shards_that_are_down_stop_only_the_creation() {
     assert_eq!(catalog.unread(), ["v"]);
     let app = &topology.databases["app"];
     assert!(app.schema_known && app.tables.contains_key(&name("users")));
-    assert!(
-        !app.types[0].known,
+    let map = app.oid_map(ShardId(0)).unwrap();
+    assert_eq!(
+        map.client(16_400),
+        705,
         "the home shard is down: its OIDs are not known"
     );
 
@@ -436,8 +438,8 @@ async fn schemas_become_tables() {
         "clients see the home shard's"
     );
     assert_ne!(home, there);
-    assert_eq!(app.types[1].to_home[&there], Some(home));
-    assert_eq!(app.types[1].from_home[&home], Some(there));
+    let map = app.oid_map(ShardId(1)).unwrap();
+    assert_eq!((map.client(there), map.server(home)), (home, Some(there)));
 
     assert_eq!(app.tables[&name("users_0")].placement, users.placement);
     assert!(
@@ -487,12 +489,18 @@ async fn changes_are_heard_and_refusals_kept() {
         .lift_refusals(&[("app".into(), name("users"))])
         .await
         .unwrap();
-    let Some(Event::Epoch(epoch)) = events.recv().await else {
-        panic!("nothing heard")
-    };
-    let read = reader.read_again(&read).await.unwrap();
-    assert_eq!(read.catalog_epoch, epoch);
-    assert!(read.databases["app"].refused.is_empty());
+    let mut read = read;
+    while !read.databases["app"].refused.is_empty() {
+        assert!(matches!(events.recv().await, Some(Event::Epoch(_))));
+        read = reader.read_again(&read).await.unwrap();
+        held.store(read.catalog_epoch, Ordering::Relaxed);
+    }
+    assert!(
+        writer
+            .wait_for_others(Duration::from_secs(30))
+            .await
+            .unwrap()
+    );
 
     // A lease is given back on leaving.
     drop(events);
@@ -503,4 +511,316 @@ async fn changes_are_heard_and_refusals_kept() {
         tokio::task::yield_now().await;
     }
     panic!("the lease is still there");
+}
+
+use super::check::{Report, check as check_all};
+
+/// What `keyway check` prints, one line a finding.
+fn printed(report: &Report) -> String {
+    let line = |f: &super::check::Finding| {
+        format!(
+            "{:?}: {}: {} [{}]",
+            f.severity,
+            f.place,
+            f.what,
+            f.hint.as_deref().unwrap_or_default()
+        )
+    };
+    report
+        .findings
+        .iter()
+        .map(line)
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+#[tokio::test]
+async fn check_finds_everything_at_once_and_writes_nothing() {
+    let shards = Shards::new("check", 3);
+    for index in 0..2 {
+        shards.run(
+            index,
+            "CREATE TABLE countries (code char(2) PRIMARY KEY);
+             CREATE TABLE users (id bigserial PRIMARY KEY, email text UNIQUE, country char(2) REFERENCES countries,
+                 boss bigint REFERENCES users, seen date DEFAULT now());
+             CREATE TABLE posts (id serial PRIMARY KEY, user_id bigint REFERENCES users, slug text);
+             CREATE UNIQUE INDEX posts_slug ON posts (lower(slug));
+             CREATE TABLE floats (k float8);
+             CREATE TABLE stray (id int);
+             CREATE TYPE mood AS ENUM ('sad', 'ok');
+             CREATE FUNCTION f() RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT 1';",
+        );
+    }
+    shards.run(
+        1,
+        "ALTER TABLE users ALTER seen SET NOT NULL; ALTER TYPE mood ADD VALUE 'happy';
+                   CREATE OR REPLACE FUNCTION f() RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT 2';
+                   CREATE TABLE only_here (id int);",
+    );
+    let text = shards
+        .text()
+        .replace(
+            "countries = { reference = true }",
+            "countries = { reference = true }\nposts = { key = \"user_id\", trust = [\"nothing\"] }\nfloats = { key = \"k\" }\nonly_here = { key = \"id\" }\nlater = { key = \"id\" }",
+        )
+        .replace("password = \"x\"", "password = \"x\"\nserver_user = \"nobody_here\"")
+        + "\n[pool]\nsize = 60";
+    let report = check_all(&config(&text)).await.unwrap();
+    let found = printed(&report);
+    for expected in [
+        "Note: catalog: there is none yet; `keyway serve` will create it on shard s0",
+        "Error: keyspace main, table users: constraint \"users_email_key\", UNIQUE (email): it does not contain the sharding key",
+        "Error: keyspace main, table users: constraint \"users_boss_fkey\"",
+        "Error: keyspace main, table posts: constraint \"posts_pkey\"",
+        "Error: keyspace main, table posts: constraint \"posts_slug\"",
+        "Error: keyspace main, table users: shards s0 and s1 differ: the NOT NULL of column \"seen\"",
+        "Error: keyspace main, table only_here: exists on shard s1 but not on s0",
+        "Error: keyspace main, table floats: the sharding key's column \"k\" has type double precision",
+        "Error: keyspace main, function f(): shards s0 and s1 differ in its definition",
+        "Error: keyspace main, type public.mood: shards s0 and s1 differ in its labels",
+        "Warning: keyspace main, table posts: the sequence of column \"id\" gives the same numbers",
+        "on s1: ALTER SEQUENCE posts_id_seq MINVALUE 4194305 MAXVALUE 8388608 START 4194305 RESTART 4194305",
+        "Warning: keyspace main, table posts: trust names \"nothing\"",
+        "Warning: keyspace main, table stray: exists on the shards but no keyspace lists it",
+        "Note: keyspace main, table later: is listed but exists on no shard yet",
+        "Error: shard s0: the role \"nobody_here\" of [users] does not exist",
+        "pool.size = 60 may open 189 connections for shards s0, s1, v, but the server takes 97",
+    ] {
+        assert!(
+            found.contains(expected),
+            "{expected:?} is missing in:\n{found}"
+        );
+    }
+    for unexpected in [
+        "posts_user_id_fkey",
+        "users_country_fkey",
+        "countries_pkey",
+        "users_pkey",
+    ] {
+        assert!(
+            !found.contains(unexpected),
+            "{unexpected:?} is fine, but:\n{found}"
+        );
+    }
+    assert!(report.has_errors() && !report.contradicts);
+    assert_eq!(report.servers_reached, 3);
+    assert_eq!(
+        shards.ask(0, "SELECT to_regnamespace('keyway') IS NULL"),
+        [["t"]],
+        "nothing was written"
+    );
+}
+
+#[tokio::test]
+async fn check_is_silent_when_all_is_well_and_lifts_refusals() {
+    let shards = Shards::new("well", 3);
+    for index in 0..2 {
+        let (low, high) =
+            crate::topology::build::sequence_range(u16::try_from(index).unwrap(), 20).unwrap();
+        shards.run(
+            index,
+            &format!(
+                "CREATE TABLE countries (code char(2) PRIMARY KEY);
+                 CREATE TABLE users (id bigint GENERATED ALWAYS AS IDENTITY (MINVALUE {low} MAXVALUE {high}) PRIMARY KEY,
+                     name text, token uuid DEFAULT gen_random_uuid() UNIQUE)"
+            ),
+        );
+    }
+    let text = shards.text() + "\n[pool]\nsize = 5";
+    let (catalog, topology) = open(&text).await;
+    let report = check_all(&config(&text)).await.unwrap();
+    assert_eq!(printed(&report), "");
+
+    // A change of schema that reached one shard only, and then the other.
+    shards.run(0, "ALTER TABLE users ADD age int");
+    catalog
+        .refuse_table("app", &name("users"), "ALTER TABLE committed on s0 only")
+        .await
+        .unwrap();
+    let refused = check_all(&config(&text)).await.unwrap();
+    assert!(
+        printed(&refused).contains("is refused: ALTER TABLE committed on s0 only"),
+        "{}",
+        printed(&refused)
+    );
+    assert!(printed(&refused).contains("columns (id, name, token, age) and (id, name, token)"));
+    assert!(refused.lifted.is_empty());
+    shards.run(1, "ALTER TABLE users ADD age int");
+    let lifted = check_all(&config(&text)).await.unwrap();
+    assert_eq!(
+        (printed(&lifted).as_str(), lifted.lifted.as_slice()),
+        ("", ["app.users".to_owned()].as_slice())
+    );
+    let after = catalog.read_again(&topology).await.unwrap();
+    assert!(after.databases["app"].refused.is_empty());
+
+    // What contradicts the catalog, and who does not answer, is found too.
+    let (a, b) = (shards.dsn(0), shards.dsn(1));
+    let swapped = text
+        .replace(&a, "A")
+        .replace(&b, &a)
+        .replace("\"A\"", &format!("{b:?}"));
+    let report = check_all(&config(&swapped)).await.unwrap();
+    assert!(
+        report.contradicts && printed(&report).contains("says it is shard \"s0\""),
+        "{}",
+        printed(&report)
+    );
+    let port = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    let replica =
+        format!("primary = \"{a}\"\nreplicas = [\"postgres://k@127.0.0.1:{port}/well_s0\"]");
+    let report = check_all(&config(
+        &text.replace(&format!("primary = \"{a}\""), &replica),
+    ))
+    .await
+    .unwrap();
+    assert!(
+        printed(&report).contains("replica 127.0.0.1"),
+        "{}",
+        printed(&report)
+    );
+}
+
+#[tokio::test]
+async fn servers_are_verified_as_their_sslmode_says() {
+    use crate::demo::cluster::Auth;
+    let authority_key = rcgen::KeyPair::generate().unwrap();
+    let mut parameters = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let authority = parameters.self_signed(&authority_key).unwrap();
+    let issuer = rcgen::Issuer::new(parameters, &authority_key);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = rcgen::CertificateParams::new(vec!["localhost".to_owned()])
+        .unwrap()
+        .signed_by(&key, &issuer)
+        .unwrap();
+    let cluster = Cluster::start(&ClusterOptions {
+        settings: &[("ssl", "on")],
+        files: &[
+            ("server.crt", certificate.pem().as_bytes()),
+            ("server.key", key.serialize_pem().as_bytes()),
+        ],
+        auth: Auth::Scram { password: "s3cret" },
+        ..ClusterOptions::default()
+    })
+    .unwrap();
+    let ca = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(ca.path(), authority.pem()).unwrap();
+    let text = |host: &str, password: &str, mode: &str| {
+        let dsn = format!(
+            "postgres://postgres:{password}@{host}:{}/postgres?sslmode={mode}",
+            cluster.port()
+        );
+        let ca = ca.path().display();
+        format!(
+            "server_ca = \"{ca}\"\n[users.app]\npassword = \"x\"\n[shards.s]\nprimary = \"{dsn}\"\n\
+             [databases.app]\nkeyspaces = [\"k\"]\n[keyspaces.k]\nshards = [\"s\"]"
+        )
+    };
+    let said = |result: Result<(Catalog, Topology), CatalogError>| match result {
+        Ok(_) => String::new(),
+        Err(error) => {
+            let source = std::error::Error::source(&error)
+                .map(ToString::to_string)
+                .unwrap_or_default();
+            format!("{error}: {source}")
+        }
+    };
+    for mode in ["disable", "prefer", "require", "verify-ca", "verify-full"] {
+        let opened = Catalog::open(&config(&text("localhost", "s3cret", mode))).await;
+        assert_eq!(said(opened), "", "{mode}");
+    }
+    // The certificate is for another name.
+    let by_address = |mode| text("127.0.0.1", "s3cret", mode);
+    assert_eq!(
+        said(Catalog::open(&config(&by_address("verify-ca"))).await),
+        ""
+    );
+    let refused = said(Catalog::open(&config(&by_address("verify-full"))).await);
+    assert!(refused.contains("certificate"), "{refused}");
+    let refused = said(Catalog::open(&config(&text("localhost", "wrong", "require"))).await);
+    assert!(
+        refused.contains("password authentication failed") && !refused.contains("wrong"),
+        "{refused}"
+    );
+}
+
+#[tokio::test]
+async fn the_control_login_needs_no_more_than_create_on_its_databases() {
+    let shards = Shards::new("modest", 3);
+    shards.run(0, "CREATE ROLE modest LOGIN; CREATE ROLE modest_app; CREATE ROLE modest_other; GRANT modest_app TO modest");
+    let text = shards.text().replace("postgres://postgres", "postgres://modest").replace(
+        "password = \"x\"",
+        "password = \"x\"\nserver_user = \"modest_app\"\n[users.other]\npassword = \"x\"\nserver_user = \"modest_other\"",
+    );
+    let error = Catalog::open(&config(&text))
+        .await
+        .map(drop)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("create the schema keyway on shard s0")
+            && error.contains("permission denied"),
+        "{error}"
+    );
+    for index in 0..3 {
+        shards.run(
+            index,
+            &format!(
+                "GRANT CREATE ON DATABASE {} TO modest",
+                shards.database(index)
+            ),
+        );
+        shards.run(index, "CREATE TABLE users (id bigint PRIMARY KEY); CREATE SCHEMA hidden; CREATE TABLE hidden.t (id int)");
+    }
+    let (_catalog, topology) = open(&text).await;
+    let app = &topology.databases["app"];
+    assert_eq!(
+        app.tables[&name("users")].columns.len(),
+        1,
+        "tables that it may not read are seen"
+    );
+    assert!(app.tables.contains_key(&name("hidden.t")));
+    let report = check_all(&config(&format!("{text}\n[pool]\nsize = 5")))
+        .await
+        .unwrap();
+    let found = printed(&report);
+    assert!(
+        found.contains("\"modest\" is not a member of the role \"modest_other\""),
+        "{found}"
+    );
+    assert!(
+        found.contains("GRANT \"modest_other\" TO \"modest\"") && !found.contains("modest_app"),
+        "{found}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn schemas_are_read_while_they_change() {
+    let shards = Arc::new(Shards::new("moving", 3));
+    let (catalog, mut topology) = open(&shards.text()).await;
+    let changing = Arc::clone(&shards);
+    let change = std::thread::spawn(move || {
+        for round in 0..12 {
+            changing.run(2, &format!("CREATE TABLE t{round} (id serial PRIMARY KEY, a text DEFAULT 'x' UNIQUE);
+                                      CREATE VIEW v{round} AS SELECT a FROM t{round}; DROP TABLE t{round} CASCADE"));
+        }
+    });
+    while !change.is_finished() {
+        topology = catalog.refresh_schema(&topology).await.unwrap();
+        assert!(catalog.unread().is_empty());
+    }
+    change.join().unwrap();
+    let last = catalog.refresh_schema(&topology).await.unwrap();
+    assert!(last.epoch > topology.epoch);
+    assert!(
+        last.databases["app"]
+            .tables
+            .keys()
+            .all(|table| !table.name.starts_with('t'))
+    );
 }

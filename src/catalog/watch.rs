@@ -37,10 +37,9 @@ impl Catalog {
         let catalog = Arc::clone(self);
         tokio::spawn(async move {
             let closed = events.clone();
-            let mut seen = 0;
             let watching = async {
                 loop {
-                    let result = catalog.listen(&events, &held, &mut seen).await;
+                    let result = catalog.listen(&events, &held).await;
                     if let Err(error) = result {
                         tracing::warn!(%error, "the catalog is not heard; trying again");
                     }
@@ -61,7 +60,6 @@ impl Catalog {
         &self,
         events: &mpsc::Sender<Event>,
         held: &(impl Fn() -> u64 + Send + Sync),
-        seen: &mut u64,
     ) -> Result<(), CatalogError> {
         let state = self.state.load_full();
         let Listener {
@@ -96,12 +94,9 @@ impl Catalog {
                 let epoch = tokio::time::timeout(PATIENCE, self.ask(&client, held())).await;
                 let Ok(epoch) = epoch else { return Ok(()) };
                 let epoch = epoch?;
-                if epoch > *seen {
-                    // The first look only learns where things stand; what was read before it may be older.
-                    if epoch > held() || *seen > 0 {
-                        let _ = events.try_send(Event::Epoch(epoch));
-                    }
-                    *seen = epoch;
+                // Said again at every look until the reader holds it: a reading that failed is tried again.
+                if epoch > held() {
+                    let _ = events.try_send(Event::Epoch(epoch));
                 }
                 if self.a_shard_is_back().await {
                     let _ = events.try_send(Event::ShardBack);

@@ -5,7 +5,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use super::cluster::{Auth, Cluster, ClusterError, ClusterOptions};
-use super::{DemoError, DemoOptions, run};
+use super::{DemoError, DemoOptions, run, schema};
 
 fn value(cluster: &Cluster, sql: &str) -> String {
     cluster.query("postgres", sql).unwrap()[0][0]
@@ -343,6 +343,14 @@ async fn the_demo_loads_its_rows_runs_the_command_and_leaves_nothing() {
         let config = fs::read_to_string(keep.join("keyway.toml")).unwrap();
         assert!(
             config.contains("shards = [\"s0\", \"s1\"]") && config.contains("[shards.settings]")
+        );
+    }
+
+    for (what, statement) in schema::TO_TRY {
+        let statement = statement.replace("EXPLAIN (ROUTE)", "");
+        assert!(
+            !oracle.query("demo", &statement).unwrap().is_empty(),
+            "{what}"
         );
     }
 

@@ -7,7 +7,7 @@
 use crate::backend::server::{Doubt, Server, ServerState};
 use crate::execute::client::Client;
 use crate::execute::oids::{self, OidError};
-use crate::topology::TypeMap;
+use crate::topology::OidMap;
 use crate::wire::backend::{self, tag};
 use crate::wire::error::{ErrorFields, SqlState};
 use crate::wire::frame::{Stop, Walker, next_frame};
@@ -203,7 +203,7 @@ struct Relay<'a> {
     relayed: Relayed,
     walker: Walker,
     shard: &'a str,
-    oids: Option<&'a TypeMap>,
+    oids: Option<&'a OidMap>,
 }
 
 /// Relays until `script` is through.
@@ -217,7 +217,7 @@ pub async fn relay(
     client: &mut Client,
     script: &mut Script,
     shard: &str,
-    oids: Option<&TypeMap>,
+    oids: Option<&OidMap>,
 ) -> Result<Relayed, RelayError> {
     script.speak(&mut client.outbox);
     let mut relay =
@@ -548,6 +548,20 @@ impl crate::wire::error::ClientError for RelayError {
 /// # Errors
 /// The server is lost or out of step.
 pub async fn drain(server: &mut Server, shard: &str) -> Result<Option<Box<ErrorFields>>, RelayError> {
+    drain_rows(server, shard, |_| ()).await
+}
+
+/// As [`drain`], showing each DataRow's body to `row`.
+///
+/// Cancel safe: as [`relay`].
+///
+/// # Errors
+/// As [`drain`].
+pub async fn drain_rows(
+    server: &mut Server,
+    shard: &str,
+    mut row: impl FnMut(&[u8]),
+) -> Result<Option<Box<ErrorFields>>, RelayError> {
     let mut error = None;
     while let ServerState::Busy { .. } = server.state() {
         let frame = match next_frame(&server.inbox, MESSAGE_MAX) {
@@ -569,6 +583,7 @@ pub async fn drain(server: &mut Server, shard: &str) -> Result<Option<Box<ErrorF
         let body = frame.body(&message);
         match frame.tag {
             tag::READY_FOR_QUERY => server.ready(body.first().copied().unwrap_or(0)),
+            tag::DATA_ROW => row(body),
             tag::ERROR_RESPONSE if error.is_none() => error = backend::read_error(body).ok().map(Box::new),
             tag::PARAMETER_STATUS => {
                 if let Ok((name, value)) = backend::read_parameter_status(body) {

@@ -112,7 +112,7 @@ pub async fn stream(
         pull(&mut sources[index], index, merger, client).await?;
     }
     if describe == Describe::Yes {
-        append_message(&mut client.outbox, tag::ROW_DESCRIPTION, &merger.client_description()?);
+        backend::row_description(&mut client.outbox, merger.client_description()?.iter());
     }
     loop {
         match merger.next(&mut client.outbox)? {

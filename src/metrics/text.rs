@@ -13,6 +13,10 @@ use std::fmt;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+/// Picks one number of a shard's.
+type Of<T> = fn(&ShardMetrics) -> &T;
+
+/// Names and values.
 type Labels = Vec<(&'static str, String)>;
 
 impl Metrics {
@@ -297,7 +301,7 @@ impl Page<'_> {
                     .push(Arc::clone(shard));
             }
         }
-        let states: [(&str, fn(&ShardMetrics) -> &Level); 3] = [
+        let states: [(&str, Of<Level>); 3] = [
             ("idle", |shard| &shard.idle),
             ("busy", |shard| &shard.busy),
             ("opening", |shard| &shard.opening),
@@ -317,7 +321,7 @@ impl Page<'_> {
             "Server connections, by shard and state.",
             &values,
         )?;
-        let counts: [(&str, &str, fn(&ShardMetrics) -> &Count); 5] = [
+        let counts: [(&str, &str, Of<Count>); 5] = [
             (
                 "keyway_servers_opened",
                 "Server connections opened.",

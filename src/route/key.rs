@@ -3,10 +3,9 @@
 //! DESIGN §5 is the law: the bytes are the same for text and binary, for `7`, `'7'` and `7.0`; what is not certainly
 //! equal to one value of the key's type never pins ([`KeyValue::Unknown`]).
 
-use crate::statement::scan::{Literal, LiteralKind, ScanSettings};
+use crate::statement::scan::{Literal, LiteralKind, ScanSettings, Scanned, literal_text};
 use crate::topology::{BUCKETS, Bucket, KeyFamily, KeyHash};
 use smallvec::SmallVec;
-use std::borrow::Cow;
 use xxhash_rust::xxh3::xxh3_64;
 
 /// Canonical bytes of one key column. Integers, uuids and dates never leave the stack.
@@ -91,12 +90,10 @@ impl Params for NoParams {
 
 /// What one execution fills a recipe with.
 pub struct Values<'a> {
-    /// The message's text, which `literals` point into.
+    /// The message's text, which the statement's literals point into.
     pub text: &'a str,
-    /// The literals taken out of the shape.
-    pub literals: &'a [Literal],
-    /// How the text was scanned.
-    pub settings: ScanSettings,
+    /// The statement.
+    pub statement: &'a Scanned,
     /// The parameters.
     pub params: &'a dyn Params,
 }
@@ -262,23 +259,17 @@ fn little(bytes: &[u8]) -> u32 {
 pub fn from_literal(
     text: &str,
     literal: &Literal,
+    settings: ScanSettings,
     negative: bool,
-    family: KeyFamily,
-    given: ConstantType,
-    usage: Use,
+    column: (KeyFamily, ConstantType, Use),
 ) -> KeyValue {
-    let (start, end) = (literal.start as usize, literal.end as usize);
-    let Some(source) = text.get(start..end) else { return KeyValue::Unknown };
+    let (family, given, usage) = column;
+    let Ok(value) = literal_text(text, literal, settings) else { return KeyValue::Unknown };
     match literal.kind {
-        LiteralKind::Integer | LiteralKind::Decimal => from_number(source, negative, family, given, usage),
+        LiteralKind::Integer | LiteralKind::Decimal => from_number(&value, negative, family, given, usage),
+        LiteralKind::String | LiteralKind::EscapeString | LiteralKind::DollarString if negative => KeyValue::Unknown,
         LiteralKind::String | LiteralKind::EscapeString | LiteralKind::DollarString => {
-            if negative {
-                return KeyValue::Unknown;
-            }
-            match literal_text(source, literal.kind) {
-                Some(value) => from_string(&value, family, given, usage),
-                None => KeyValue::Unknown,
-            }
+            from_string(value.as_bytes(), family, given, usage)
         }
     }
 }
@@ -612,71 +603,6 @@ pub fn element_type_named(written: &str) -> ConstantType {
         Some(element) => type_named(element),
         None => ConstantType::Other,
     }
-}
-
-/// The value of a quoted literal; `None` when an escape is not understood.
-#[must_use]
-pub fn literal_text(source: &str, kind: LiteralKind) -> Option<Cow<'_, [u8]>> {
-    match kind {
-        LiteralKind::Integer | LiteralKind::Decimal => Some(Cow::Borrowed(source.as_bytes())),
-        LiteralKind::DollarString => {
-            let tag = source.get(1..)?.find('$')? + 2;
-            Some(Cow::Borrowed(source.get(tag..source.len().checked_sub(tag)?)?.as_bytes()))
-        }
-        LiteralKind::String => {
-            let body = source.strip_prefix('\'')?.strip_suffix('\'')?;
-            Some(if body.contains('\'') {
-                Cow::Owned(body.replace("''", "'").into_bytes())
-            } else {
-                Cow::Borrowed(body.as_bytes())
-            })
-        }
-        LiteralKind::EscapeString => {
-            let body = source.strip_prefix(['e', 'E']).unwrap_or(source);
-            unescape(body.strip_prefix('\'')?.strip_suffix('\'')?).map(Cow::Owned)
-        }
-    }
-}
-
-/// PostgreSQL manual §4.1.2.2. A `\u` escape is left to the server: it may pair with the next.
-fn unescape(body: &str) -> Option<Vec<u8>> {
-    let mut value = Vec::with_capacity(body.len());
-    let mut bytes = body.bytes().peekable();
-    while let Some(byte) = bytes.next() {
-        match byte {
-            b'\'' => {
-                bytes.next_if_eq(&b'\'')?;
-                value.push(b'\'');
-            }
-            b'\\' => match bytes.next()? {
-                b'b' => value.push(8),
-                b'f' => value.push(12),
-                b'n' => value.push(b'\n'),
-                b'r' => value.push(b'\r'),
-                b't' => value.push(b'\t'),
-                b'u' | b'U' => return None,
-                b'x' => {
-                    let mut code = hex(bytes.next()?)?;
-                    if let Some(low) = bytes.peek().copied().and_then(hex) {
-                        bytes.next();
-                        code = code * 16 + low;
-                    }
-                    value.push(code);
-                }
-                digit @ b'0'..=b'7' => {
-                    let mut code = u32::from(digit - b'0');
-                    for _ in 0..2 {
-                        let Some(next) = bytes.next_if(|b| (b'0'..=b'7').contains(b)) else { break };
-                        code = code * 8 + u32::from(next - b'0');
-                    }
-                    value.push(u8::try_from(code & 0xff).ok()?);
-                }
-                other => value.push(other),
-            },
-            other => value.push(other),
-        }
-    }
-    (!value.contains(&0)).then_some(value)
 }
 
 /// A hexadecimal digit.

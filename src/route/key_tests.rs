@@ -71,7 +71,8 @@ fn compare(source: &str, family: KeyFamily, given: ConstantType) -> KeyValue {
         LiteralKind::Integer
     };
     let end = u32::try_from(source.len()).unwrap();
-    from_literal(source, &Literal { start: 0, end, kind }, false, family, given, Use::Compare)
+    let settings = ScanSettings { standard_conforming_strings: true };
+    from_literal(source, &Literal { start: 0, end, kind }, settings, false, (family, given, Use::Compare))
 }
 
 #[test]
@@ -93,7 +94,7 @@ fn constants_pin_only_when_certain() {
     assert_eq!(compare("'7.5'", Int, ConstantType::Numeric), KeyValue::Nothing);
     assert_eq!(compare("'it''s'", Text, context), KeyValue::Bytes(KeyBytes::from_slice(b"it's")));
     assert_eq!(compare("E'it\\'s\\n\\101'", Text, context), KeyValue::Bytes(KeyBytes::from_slice(b"it's\nA")));
-    assert_eq!(compare("E'\\u0041'", Text, context), KeyValue::Unknown);
+    assert_eq!(compare("'a'\n'b'", Text, context), KeyValue::Bytes(KeyBytes::from_slice(b"ab")));
     assert_eq!(compare("'a  '", Bpchar, context), KeyValue::Bytes(KeyBytes::from_slice(b"a")));
     assert_eq!(compare("'a  '", Bpchar, ConstantType::Family(Text)), KeyValue::Unknown);
     assert_eq!(compare("'a'", Text, ConstantType::Family(Bpchar)), KeyValue::Unknown);

@@ -42,7 +42,7 @@ impl Session {
             Command::Commit { chain } => self.end(End::Commit, chain).await,
             Command::Rollback { chain } => self.end(End::Rollback, chain).await,
             Command::Savepoint(name) => self.savepoint(name, own).await,
-            Command::Release(name) => self.release(&name, own).await,
+            Command::Release(name) => self.release_savepoint(&name, own).await,
             Command::RollbackTo(name) => self.rollback_to(&name, own).await,
             Command::TwoPhase => Err(SessionError::unsupported(
                 "prepared transactions are not supported",
@@ -120,11 +120,12 @@ impl Session {
             self.complete(if end == End::Commit { "COMMIT" } else { "ROLLBACK" });
             return Ok(());
         };
-        if block.implicit {
-            self.warn(SqlState::NO_ACTIVE_SQL_TRANSACTION, "there is no transaction in progress");
-        }
+        let implicit = block.implicit;
         let next = chain.then(|| Block::new(false, block.begin.clone(), block.one_snapshot, &self.settings));
         let committed = end == End::Commit && !block.failed;
+        if implicit {
+            self.warn(SqlState::NO_ACTIVE_SQL_TRANSACTION, "there is no transaction in progress");
+        }
         let result = self.finish_block(if committed { End::Commit } else { End::Rollback }).await;
         if let Some(mut next) = next {
             next.before = Arc::clone(&self.settings);
@@ -290,7 +291,7 @@ impl Session {
         Ok(())
     }
 
-    async fn release(&mut self, name: &str, own: &str) -> Result<(), SessionError> {
+    async fn release_savepoint(&mut self, name: &str, own: &str) -> Result<(), SessionError> {
         self.in_block("RELEASE SAVEPOINT")?;
         let index = self.find_savepoint(name)?;
         self.on_participants(own).await?;

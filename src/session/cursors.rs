@@ -10,9 +10,10 @@ use crate::session::prepared::{Body, Prepared};
 use crate::statement::command::{Command, Declare, Direction, command};
 use crate::statement::scan::{Scanned, Verb, scan};
 use crate::topology::ShardId;
-use crate::wire::backend::{self as reply, tag};
+use crate::wire::backend as reply;
 use crate::wire::error::SqlState;
-use bytes::Bytes;
+use crate::wire::frontend::Format;
+use bytes::{Bytes, BytesMut};
 use std::rc::Rc;
 
 /// What a statement about cursors comes to.
@@ -111,9 +112,9 @@ impl Session {
                 format!("cursor \"{}\" already exists", declare.name),
             ));
         }
-        let formats: &[i16] = if declare.binary { &[1] } else { &[] };
+        let formats: &[Format] = if declare.binary { &[Format::Binary] } else { &[] };
         let gathering = self.gathering_for(plan, query, formats).await?;
-        let description = Bytes::from(description_of(&gathering.merger)?);
+        let description = description_of(&gathering.merger)?;
         self.names.set_portal(
             &declare.name,
             Portal {
@@ -134,11 +135,7 @@ impl Session {
             Command::Fetch { direction, cursor } => {
                 let rows = rows_forward(direction)?;
                 let (gathering, description) = self.take_cursor(&cursor)?;
-                crate::execute::scatter::append_message(
-                    &mut self.client.outbox,
-                    tag::ROW_DESCRIPTION,
-                    &description,
-                );
+                self.client.outbox.extend_from_slice(&description);
                 let fetched = self.move_cursor(&cursor, gathering, description, rows).await?;
                 reply::command_complete(&mut self.client.outbox, &format!("FETCH {fetched}"));
             }
@@ -185,11 +182,7 @@ impl Session {
         description: Bytes,
         rows: Option<u64>,
     ) -> Result<u64, SessionError> {
-        let fetched = match rows {
-            // FETCH 0 is the present row, of which a forward-only merge keeps none.
-            Some(0) => 0,
-            rows => self.fetch_rows(&mut gathering, rows.unwrap_or(0)).await?.0,
-        };
+        let (fetched, _) = self.fetch_rows(&mut gathering, rows.unwrap_or(0)).await?;
         if let Some(portal) = self.names.portal(name) {
             portal.place = Place::Cursor(gathering, description);
         }
@@ -208,8 +201,12 @@ impl Session {
     }
 }
 
-fn description_of(merger: &Merger) -> Result<Vec<u8>, SessionError> {
-    merger.client_description().map_err(|error| crate::session::spread::merge_error(&error))
+/// The RowDescription message of a cursor's rows.
+fn description_of(merger: &Merger) -> Result<Bytes, SessionError> {
+    let fields = merger.client_description().map_err(|error| crate::session::spread::merge_error(&error))?;
+    let mut message = BytesMut::new();
+    reply::row_description(&mut message, fields.iter());
+    Ok(message.freeze())
 }
 
 /// How many rows forward; `None` for all.
@@ -222,8 +219,8 @@ fn rows_forward(direction: Direction) -> Result<Option<u64>, SessionError> {
         )
     };
     match direction {
-        Direction::Next => Ok(Some(1)),
-        Direction::Forward(rows) => u64::try_from(rows).map(Some).map_err(|_| backward()),
+        // FETCH 0 is the present row again, which a merge does not keep.
+        Direction::Forward(rows) if rows > 0 => Ok(Some(u64::from(rows.unsigned_abs()))),
         Direction::ForwardAll => Ok(None),
         _ => Err(backward()),
     }

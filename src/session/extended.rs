@@ -4,9 +4,8 @@
 //! batch is taken apart into segments ([`Session::stepwise`]) inside an implicit transaction.
 
 use crate::backend::pool::Lease;
-use crate::execute::oids::to_server;
 use crate::execute::relay::{Relayed, Reply, Script, To};
-use crate::route::plan::{Access, Plan, PlanKind, ShardSet};
+use crate::route::plan::{Access, PlanKind, ShardSet};
 use crate::session::Session;
 use crate::session::error::SessionError;
 use crate::session::portal::{Place, Portal};
@@ -628,12 +627,12 @@ impl Session {
     }
 
     /// The client's type OIDs as this shard knows them.
-    fn server_types(&self, shard: ShardId, types: &[u32]) -> Result<SmallVec<[u32; 4]>, SessionError> {
+    pub(super) fn server_types(&self, shard: ShardId, types: &[u32]) -> Result<SmallVec<[u32; 4]>, SessionError> {
         let Some(map) = self.type_map(shard) else { return Ok(types.iter().copied().collect()) };
         types
             .iter()
             .map(|oid| {
-                to_server(map, *oid).ok_or_else(|| {
+                map.server(*oid).ok_or_else(|| {
                     SessionError::unsupported(
                         "a parameter's type does not exist on every shard",
                         &format!("Type OID {oid} is not known on shard {}.", self.shard_name(shard)),

@@ -10,10 +10,12 @@ pub mod answer;
 pub mod cancel;
 pub mod commands;
 pub mod control;
+pub mod cursors;
 pub mod error;
 pub mod extended;
 pub mod listener;
 pub mod login;
+pub mod own;
 pub mod planner;
 pub mod portal;
 pub mod prepared;
@@ -26,7 +28,6 @@ pub mod worker;
 use crate::backend::pool::Lease;
 use crate::backend::settings::Settings;
 use crate::execute::client::Client;
-use crate::execute::oids::is_trivial;
 use crate::metrics::{Outcome, QueryPlan};
 use crate::route::plan::{PlanKind, ShardSet};
 use crate::session::cancel::CancelSlot;
@@ -35,7 +36,7 @@ use crate::session::prepared::Names;
 use crate::session::transaction::Block;
 use crate::session::worker::{Greeting, RolePools, Worker};
 use crate::statement::scan::ScanSettings;
-use crate::topology::{Database, ShardId, Topology, TypeMap};
+use crate::topology::{Database, ShardId, Topology, OidMap};
 use crate::wire::backend::{self as reply, TransactionStatus};
 use crate::wire::error::ErrorFields;
 use std::rc::Rc;
@@ -53,7 +54,7 @@ pub struct Session {
     /// The database of that snapshot.
     database: Arc<Database>,
     /// A number for the database's name, for the plan cache.
-    database_key: u32,
+    database_key: u64,
     /// The settings it connected with: what RESET goes back to.
     startup: Arc<Settings>,
     /// Its settings outside transactions.
@@ -133,9 +134,8 @@ impl Session {
     }
 
     /// The type OIDs of a shard, when some differ from those that clients see.
-    fn type_map(&self, shard: ShardId) -> Option<&TypeMap> {
-        let map = self.database.types.get(usize::from(shard.0))?;
-        (!is_trivial(map)).then_some(map)
+    fn type_map(&self, shard: ShardId) -> Option<&OidMap> {
+        self.database.oid_map(shard).map(AsRef::as_ref)
     }
 
     fn note_plan(&mut self, kind: PlanKind) {

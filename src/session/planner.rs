@@ -22,12 +22,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 /// A Bind's parameters with the types its statement declared.
-struct Bound<'a> {
+struct Bound<'a, 'b> {
     types: &'a [u32],
-    bind: &'a Bind<'a>,
+    bind: &'a Bind<'b>,
 }
 
-impl Params for Bound<'_> {
+impl Params for Bound<'_, '_> {
     fn get(&self, number: u16) -> Option<Param<'_>> {
         let index = usize::from(number).checked_sub(1)?;
         let bytes = *self.bind.parameters.get(index)?;
@@ -76,7 +76,7 @@ impl Session {
         if shards.is_empty() { Ok([self.home()?].into_iter().collect()) } else { Ok(shards) }
     }
 
-    fn fill(
+    pub(super) fn fill(
         &self,
         recipe: &Recipe,
         text: &str,
@@ -98,7 +98,7 @@ impl Session {
     }
 
     /// The recipe of a prepared statement: its own if it still holds, else the cache's.
-    fn recipe_of(&mut self, prepared: &Prepared, scanned: &Scanned) -> Result<Rc<Recipe>, SessionError> {
+    pub(super) fn recipe_of(&mut self, prepared: &Prepared, scanned: &Scanned) -> Result<Rc<Recipe>, SessionError> {
         let settings = self.reading_key(scanned);
         if let Some(made) = prepared.recipe.borrow().as_ref()
             && made.epoch == self.topology.epoch
@@ -193,7 +193,7 @@ impl Session {
     }
 
     /// The schemas that an unqualified name is looked for in.
-    fn search_path(&self) -> Vec<String> {
+    pub(super) fn search_path(&self) -> Vec<String> {
         let text = match self.effective().get("search_path") {
             Some(SettingValue::Raw(text) | SettingValue::Text(text)) => text.as_str(),
             None => self.greeting.search_path.as_str(),

@@ -1,17 +1,21 @@
 //! How a session comes by servers, and gives them back.
 
-use crate::backend::pool::Lease;
+use crate::backend::pool::{Lease, Pool};
 use crate::backend::server::{Doubt, ServerState};
 use crate::backend::settings::Settings;
-use crate::execute::relay::{Reply, Script, To, drain};
+use crate::execute::relay::{RelayError, Reply, Script, To, drain, drain_rows};
 use crate::route::plan::{Access, Pin, Plan, PlanKind};
 use crate::session::Session;
 use crate::session::cancel::CancelTarget;
 use crate::session::error::SessionError;
 use crate::session::transaction::{Participant, Wrote};
 use crate::topology::ShardId;
+use crate::session::worker::Greeting;
+use crate::wire::backend as reply;
 use crate::wire::error::SqlState;
 use crate::wire::frontend;
+use bytes::Bytes;
+use std::rc::Rc;
 use std::sync::Arc;
 
 /// A server for a statement, and what is still expected of it: the BEGIN that is glued to its first statement.
@@ -174,15 +178,15 @@ impl Session {
     pub(super) fn give_back(&mut self, shard: ShardId, mut lease: Lease) {
         if let Some(block) = self.block.as_mut() {
             let in_block = matches!(lease.state(), ServerState::InTransaction | ServerState::Failed | ServerState::Busy { .. });
+            let failed = !in_block || lease.state() == ServerState::Failed;
             if let Some(participant) = block.participant(shard) {
                 if in_block {
-                    block.failed |= lease.state() == ServerState::Failed;
                     participant.lease = Some(lease);
                 } else {
                     // It left the transaction behind our back, or broke: its part is lost.
                     lease.doubt(Doubt::SessionState);
-                    block.failed = true;
                 }
+                block.failed |= failed;
                 return;
             }
         }
@@ -231,4 +235,43 @@ impl Session {
 pub(super) fn append_query(lease: &mut Lease, sql: &str) -> Result<(), SessionError> {
     frontend::query(&mut lease.outbox, sql)
         .map_err(|_| SessionError::refuse(SqlState::PROGRAM_LIMIT_EXCEEDED, "the statement is too long"))
+}
+
+/// Asks a server what a session with these settings is told at login.
+pub(super) async fn greet(pool: &Rc<Pool>, settings: &Arc<Settings>) -> Result<Greeting, SessionError> {
+    let mut lease = pool.check_out(settings).await?;
+    let shard = pool.address.shard.clone();
+    if let Some(sql) = lease.settings().difference(settings) {
+        append_query(&mut lease, &sql)?;
+        lease.expect_syncs(1);
+        flush_and_drain(&mut lease, &shard).await?;
+    }
+    lease.set_settings(settings);
+    append_query(&mut lease, "SELECT pg_catalog.current_setting('search_path'), current_user")?;
+    lease.expect_syncs(1);
+    let row = flush_and_drain(&mut lease, &shard).await?;
+    let mut columns = row.iter().flat_map(|row| reply::columns(row)).map(|column| match column {
+        Ok(Some(value)) => String::from_utf8_lossy(value).into_owned(),
+        _ => String::new(),
+    });
+    let search_path = columns.next().unwrap_or_default();
+    let user = columns.next();
+    let mut parameters: Vec<(String, String)> =
+        lease.parameters.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+    parameters.sort();
+    Ok(Greeting { parameters, user, search_path })
+}
+
+/// Sends what waits, reads what is owed, and returns the body of the first row. A server that objects is closed.
+async fn flush_and_drain(lease: &mut Lease, shard: &str) -> Result<Option<Bytes>, SessionError> {
+    let lost = |source| RelayError::ServerLost { shard: shard.to_owned(), source, told: false };
+    lease.flush().await.map_err(lost)?;
+    let mut row = None;
+    match drain_rows(lease, shard, |body| row = row.take().or(Some(Bytes::copy_from_slice(body)))).await? {
+        None => Ok(row),
+        Some(error) => {
+            lease.doubt(Doubt::SessionState);
+            Err(SessionError::Statement(Some(error)))
+        }
+    }
 }

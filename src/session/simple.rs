@@ -1,10 +1,10 @@
 //! The simple protocol: a message of statements, answered one after the other, ended by one ReadyForQuery.
 
-use crate::execute::oids::is_trivial;
 use crate::execute::relay::{RelayError, Relayed, Reply, To, relay};
 use crate::metrics::Outcome;
 use crate::route::plan::{Access, Plan, PlanKind};
 use crate::session::Session;
+use crate::session::cursors::CursorStatement;
 use crate::session::error::SessionError;
 use crate::session::servers::Taken;
 use crate::statement::command;
@@ -149,7 +149,18 @@ impl Session {
             };
         }
         self.refuse_in_failed_block()?;
-        let plan = self.plan_simple(text, scanned)?;
+        let plan = match self.cursor_statement(own, scanned)? {
+            CursorStatement::None => self.plan_simple(text, scanned)?,
+            CursorStatement::Forward(plan) => *plan,
+            CursorStatement::Declare(declare, plan, query) => {
+                self.declare_own(&declare, &plan, &query).await?;
+                return Ok(Ready::Due);
+            }
+            CursorStatement::Own(command) => {
+                self.use_own_cursor(command).await?;
+                return Ok(Ready::Due);
+            }
+        };
         self.run_simple(own, message, plan, ending).await
     }
 
@@ -237,8 +248,7 @@ impl Session {
         let topology = std::sync::Arc::clone(&self.topology);
         let name = topology.shards.get(usize::from(shard.0)).map_or("?", |s| s.name.as_str());
         let database = std::sync::Arc::clone(&self.database);
-        let types =
-            database.types.get(usize::from(shard.0)).map(AsRef::as_ref).filter(|map| !is_trivial(map));
+        let types = database.oid_map(shard).map(AsRef::as_ref);
         let result = match taken.lease.flush().await {
             Ok(()) => relay(&mut taken.lease, &mut self.client, &mut taken.script, name, types).await,
             Err(source) => Err(RelayError::ServerLost { shard: name.to_owned(), source, told: false }),

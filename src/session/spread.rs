@@ -13,7 +13,7 @@ use crate::session::servers::append_query;
 use crate::session::simple::Ready;
 use crate::topology::{ShardId, TableName};
 use crate::wire::backend as reply;
-use crate::wire::error::{ErrorFields, SqlState};
+use crate::wire::error::{ClientError, ErrorFields, SqlState};
 use crate::wire::frontend::{self, Bind, Format};
 use crate::wire::value::TextStyle;
 use bytes::Bytes;
@@ -76,7 +76,7 @@ impl Session {
         &mut self,
         mut sources: Vec<Source>,
         plan: &Plan,
-        formats: &[i16],
+        formats: &[Format],
         describe: Describe,
     ) -> Result<u64, SessionError> {
         let mut merger = self.merger(plan, sources.len(), formats)?;
@@ -126,7 +126,7 @@ impl Session {
         Err(error)
     }
 
-    fn merger(&self, plan: &Plan, inputs: usize, formats: &[i16]) -> Result<Merger, SessionError> {
+    fn merger(&self, plan: &Plan, inputs: usize, formats: &[Format]) -> Result<Merger, SessionError> {
         let Some(finish) = &plan.finish else {
             return Err(SessionError::refuse(SqlState::INTERNAL_ERROR, "a scatter without a finish"));
         };
@@ -167,7 +167,7 @@ impl Session {
             return self.broadcast_simple(&own, plan).await.map(|_| ());
         }
         let bind = Bind::decode(body).map_err(|error| SessionError::from_client_error(&error))?;
-        let formats: Vec<i16> = bind.result_formats.iter().map(Format::code).collect();
+        let formats: Vec<Format> = bind.result_formats.iter().collect();
         let name = if rows_max == 0 { String::new() } else { format!("keyway_{}", self.next_portal()) };
         let mut sources = self.sources(&plan).await?;
         for source in &mut sources {
@@ -183,10 +183,7 @@ impl Session {
             reply::command_complete(&mut self.client.outbox, &format!("SELECT {rows}"));
             return Ok(());
         }
-        let merger = self.merger(&plan, sources.len(), &formats)?;
-        let shards: Vec<ShardId> = sources.iter().map(|s| s.shard).collect();
-        let gathering = Gathering { merger, ended: vec![false; shards.len()], shards, portal: name };
-        let gathering = self.open_gathering(gathering, sources).await?;
+        let gathering = self.open_gathering(&plan, &formats, name, sources).await?;
         self.fetch_portal(portal, Box::new(gathering), u64::from(rows_max)).await
     }
 
@@ -197,7 +194,7 @@ impl Session {
         prepared: &Prepared,
         bind: &Bind<'_>,
         plan: &Plan,
-        formats: &[i16],
+        formats: &[Format],
         portal: &str,
     ) -> Result<(), SessionError> {
         let too_long = |_| SessionError::refuse(SqlState::PROGRAM_LIMIT_EXCEEDED, "the statement is too long");
@@ -208,8 +205,6 @@ impl Session {
         frontend::parse(out, "", text, &types).map_err(too_long)?;
         let parameter_formats: Vec<Format> = bind.parameter_formats.iter().collect();
         let result_formats = server_formats(formats, hidden);
-        let result_formats: Vec<Format> =
-            result_formats.iter().filter_map(|code| Format::from_code(*code).ok()).collect();
         frontend::bind(
             out,
             portal,
@@ -232,9 +227,14 @@ impl Session {
     /// Sends the Binds of a portal that is read in pieces and takes in the columns.
     async fn open_gathering(
         &mut self,
-        mut gathering: Gathering,
+        plan: &Plan,
+        formats: &[Format],
+        portal: String,
         mut sources: Vec<Source>,
     ) -> Result<Gathering, SessionError> {
+        let merger = self.merger(plan, sources.len(), formats)?;
+        let shards: Vec<ShardId> = sources.iter().map(|s| s.shard).collect();
+        let mut gathering = Gathering { merger, ended: vec![false; shards.len()], shards, portal };
         let mut opened = Ok(());
         for (index, source) in sources.iter_mut().enumerate() {
             if opened.is_ok() {
@@ -244,6 +244,35 @@ impl Session {
         let result = self.after_scatter(opened, &mut sources).await;
         self.release(sources);
         result.map(|()| gathering)
+    }
+
+    /// Opens a portal on each shard for a cursor over several.
+    pub(super) async fn gathering_for(
+        &mut self,
+        plan: &Plan,
+        query: &str,
+        formats: &[Format],
+    ) -> Result<Gathering, SessionError> {
+        let too_long = |_| SessionError::refuse(SqlState::PROGRAM_LIMIT_EXCEEDED, "the statement is too long");
+        let name = format!("keyway_{}", self.next_portal());
+        let hidden = plan.finish.as_ref().map_or(0, |f| f.hidden);
+        let mut sources = self.sources(plan).await?;
+        for source in &mut sources {
+            let out = &mut source.lease.outbox;
+            let text = plan.text.as_deref().unwrap_or(query);
+            let sent = frontend::parse(out, "", text, &[])
+                .and_then(|()| frontend::bind(out, &name, "", &[], std::iter::empty(), &server_formats(formats, hidden)))
+                .and_then(|()| frontend::describe(out, frontend::Target::Portal, &name));
+            frontend::sync(out);
+            source.lease.unnamed = None;
+            source.lease.expect_syncs(1);
+            if let Err(error) = sent.map_err(too_long) {
+                source.lease.outbox.clear();
+                self.release(sources);
+                return Err(error);
+            }
+        }
+        self.open_gathering(plan, formats, name, sources).await
     }
 
     /// The next rows of a portal over several shards.
@@ -266,7 +295,7 @@ impl Session {
         Ok(())
     }
 
-    async fn fetch_rows(
+    pub(super) async fn fetch_rows(
         &mut self,
         gathering: &mut Gathering,
         rows_max: u64,
@@ -493,12 +522,7 @@ impl Session {
 
 /// A merge that stopped, as the client is told.
 pub(super) fn merge_error(error: &MergeError) -> SessionError {
-    let mut fields = ErrorFields {
-        code: error.sqlstate().into(),
-        ..ErrorFields::error(SqlState::FEATURE_NOT_SUPPORTED, error.to_string())
-    };
-    fields.hint = error.hint().map(str::to_owned);
-    SessionError::Statement(Some(Box::new(fields)))
+    SessionError::Statement(Some(Box::new(error.fields())))
 }
 
 impl Prepared {

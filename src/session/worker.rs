@@ -9,6 +9,8 @@ use crate::metrics::{Metrics, WorkerMetrics};
 use crate::route::recipe::Recipe;
 use crate::session::cancel::CancelSlot;
 use crate::session::control::Control;
+use crate::session::listener::Mail;
+use crate::session::login::Directory;
 use crate::session::prepared::StatementTable;
 use crate::topology::{ShardId, Topology};
 use arc_swap::ArcSwap;
@@ -16,7 +18,7 @@ use hashbrown::HashMap;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 
 /// What all workers share: snapshots that the control plane replaces, and a way to ask it for work.
 #[derive(Debug)]
@@ -29,6 +31,23 @@ pub struct Shared {
     pub metrics: Arc<Metrics>,
     /// The control plane.
     pub control: Control,
+    /// Who may connect.
+    pub directory: ArcSwap<Directory>,
+    /// The workers' mailboxes.
+    pub mailboxes: Vec<mpsc::Sender<Mail>>,
+}
+
+impl Shared {
+    /// Sends mail to the worker whose session has this process id.
+    pub fn post(&self, pid: u32, mail: Mail) {
+        let worker = pid as usize % self.mailboxes.len().max(1);
+        // A full mailbox loses a cancel request, which PostgreSQL's protocol allows: it promises nothing.
+        if let Some(mailbox) = self.mailboxes.get(worker)
+            && mailbox.try_send(mail).is_err()
+        {
+            tracing::warn!(worker, "a worker's mailbox is full");
+        }
+    }
 }
 
 /// One role's pools, by shard, for one epoch.
@@ -102,6 +121,21 @@ impl Worker {
             draining: Cell::new(false),
             drain: Notify::new(),
         })
+    }
+
+    /// Enters a session under a process id that no other session of any worker has.
+    pub fn enter(&self, cancel: &Rc<CancelSlot>) -> u32 {
+        let workers = u32::try_from(self.shared.mailboxes.len().max(1)).unwrap_or(1);
+        let own = u32::try_from(self.index).unwrap_or(0);
+        let mut cancels = self.cancels.borrow_mut();
+        loop {
+            let turn = u32::try_from(self.next_turn() % (i32::MAX as usize / 1_024)).unwrap_or(0) + 1;
+            let pid = turn * workers + own;
+            if !cancels.contains_key(&pid) {
+                cancels.insert(pid, Rc::clone(cancel));
+                return pid;
+            }
+        }
     }
 
     /// Counts up, to take turns between equals.

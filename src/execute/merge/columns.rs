@@ -5,7 +5,7 @@ use crate::route::merge::{Finish, Fold, SortKey, Source};
 use crate::wire::backend::{self, Field};
 use crate::wire::frontend::Format;
 use crate::wire::types;
-use crate::wire::value::{Comparer, TextStyle};
+use crate::wire::value::{Comparer, IntType, TextStyle};
 
 /// The result formats for the shards when the client asked for `client` and `hidden` columns are added.
 #[must_use]
@@ -80,10 +80,10 @@ struct ColumnKey {
 pub(super) enum ColumnFold {
     /// The first.
     First,
-    /// Bigints are added; without any the sum is this.
+    /// Integers are added; without any the sum is NULL. (Counts are never without.)
     AddInt {
-        /// 0 for counts, NULL for sums.
-        empty: Option<i64>,
+        /// Their type.
+        int: IntType,
         /// How it is written.
         format: Format,
     },
@@ -109,12 +109,18 @@ impl Columns {
         let visible = fields.len().checked_sub(finish.hidden).ok_or(DESCRIPTION)?;
         let comparer = |column: usize, purpose: Purpose| -> Result<Comparer, MergeError> {
             let type_oid = fields.get(column).ok_or(DESCRIPTION)?.type_oid;
-            Comparer::for_type(type_oid, format_of(formats, column)?, style).ok_or(
-                MergeError::Type {
-                    what: purpose,
-                    type_oid,
-                },
-            )
+            let format = format_of(formats, column)?;
+            Comparer::for_type(type_oid, format, style).ok_or_else(|| {
+                // In binary nothing depends on settings.
+                if Comparer::for_type(type_oid, Format::Binary, style).is_some() {
+                    MergeError::Settings { type_oid }
+                } else {
+                    MergeError::Type {
+                        what: purpose,
+                        type_oid,
+                    }
+                }
+            })
         };
         let ordered = |column: usize, text_is_c: bool| match comparer(column, Purpose::Order)? {
             comparer if comparer.has_collation() && !text_is_c => Err(MergeError::Collation),
@@ -160,16 +166,20 @@ impl Columns {
                 let (type_oid, format) = (fields[column].type_oid, format_of(formats, column)?);
                 folds.push(match (fold, type_oid) {
                     (Fold::First, _) => ColumnFold::First,
-                    (Fold::Count, types::INT8) => ColumnFold::AddInt {
-                        empty: Some(0),
-                        format,
-                    },
                     (Fold::Sum, types::INT8) => ColumnFold::AddInt {
-                        empty: None,
+                        int: IntType::Int8,
                         format,
                     },
                     (Fold::Sum, types::NUMERIC) => ColumnFold::AddNumeric { format },
-                    (Fold::Count | Fold::Sum, _) => {
+                    (Fold::Count, _) => {
+                        let int = IntType::from_oid(type_oid);
+                        let int = int.ok_or(MergeError::Type {
+                            what: Purpose::Sum,
+                            type_oid,
+                        })?;
+                        ColumnFold::AddInt { int, format }
+                    }
+                    (Fold::Sum, _) => {
                         return Err(MergeError::Type {
                             what: Purpose::Sum,
                             type_oid,

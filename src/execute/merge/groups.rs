@@ -4,9 +4,8 @@ use super::columns::{ColumnFold, Columns};
 use super::rows::{self, append_value};
 use super::{Limits, MergeError};
 use crate::route::merge::Groups;
-use crate::wire::frontend::Format;
+use crate::wire::value::Comparer;
 use crate::wire::value::numeric::Numeric;
-use crate::wire::value::{Comparer, read_int8};
 use bytes::Bytes;
 use std::collections::HashMap;
 
@@ -99,7 +98,7 @@ impl Cell {
     fn empty(fold: ColumnFold) -> Self {
         match fold {
             ColumnFold::First => Self::First(None),
-            ColumnFold::AddInt { empty, .. } => Self::Int(empty.map(i128::from)),
+            ColumnFold::AddInt { .. } => Self::Int(None),
             ColumnFold::AddNumeric { .. } => Self::Numeric(None),
             ColumnFold::Min(_) | ColumnFold::Max(_) => Self::Best(None),
         }
@@ -120,9 +119,10 @@ impl Cell {
                     *first = Some(value.into());
                 }
             }
-            (Self::Int(sum), ColumnFold::AddInt { format, .. }) => {
-                let value =
-                    read_int8(value, format).map_err(|bad| MergeError::Malformed(bad.type_name))?;
+            (Self::Int(sum), ColumnFold::AddInt { int, format }) => {
+                let value = int
+                    .read(value, format)
+                    .map_err(|bad| MergeError::Malformed(bad.type_name))?;
                 *sum = Some(sum.unwrap_or(0) + i128::from(value));
             }
             (Self::Numeric(sum), ColumnFold::AddNumeric { format }) => {
@@ -152,13 +152,11 @@ impl Cell {
         match (self, fold) {
             (Self::First(value), _) => append_value(value.as_deref(), out),
             (Self::Best(best), _) => append_value(best.as_ref().map(|(_, value)| &**value), out),
-            (Self::Int(Some(sum)), ColumnFold::AddInt { format, .. }) => {
-                let sum =
-                    i64::try_from(*sum).map_err(|_| MergeError::Overflow("bigint out of range"))?;
-                match format {
-                    Format::Text => append_value(Some(sum.to_string().as_bytes()), out),
-                    Format::Binary => append_value(Some(&sum.to_be_bytes()), out),
-                }
+            (Self::Int(Some(sum)), ColumnFold::AddInt { int, format }) => {
+                let mut value = Vec::new();
+                let written = int.write(*sum, format, &mut value);
+                written.ok_or(MergeError::Overflow(int.out_of_range()))?;
+                append_value(Some(&value), out)
             }
             (Self::Numeric(Some(sum)), ColumnFold::AddNumeric { format }) => {
                 let mut value = Vec::new();

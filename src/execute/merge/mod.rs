@@ -15,6 +15,7 @@ use crate::route::merge::{Finish, Window};
 use crate::wire::backend::{Field, tag};
 use crate::wire::error::{ClientError, SqlState};
 use crate::wire::frontend::Format;
+use crate::wire::types;
 use crate::wire::value::TextStyle;
 use bytes::{BufMut, Bytes, BytesMut};
 use columns::Columns;
@@ -77,10 +78,16 @@ pub enum Step {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MergeError {
     /// The type has no order, sum or equality that Keyway computes exactly.
-    #[error("cannot {what} rows of several shards by a value of type {type_oid} in this format", what = .what.verb())]
+    #[error("cannot {} values of type {} from several shards", .what.verb(), named(.type_oid))]
     Type {
         /// What was to be done with it.
         what: Purpose,
+        /// The type's OID.
+        type_oid: u32,
+    },
+    /// The session writes the type's text in a form that is not read here.
+    #[error("cannot read {} values as this session writes them", named(.type_oid))]
+    Settings {
         /// The type's OID.
         type_oid: u32,
     },
@@ -129,6 +136,11 @@ pub enum Purpose {
     Sum,
 }
 
+/// A type as messages name it.
+fn named(type_oid: &u32) -> String {
+    types::name_of(*type_oid).map_or_else(|| format!("number {type_oid}"), str::to_owned)
+}
+
 impl Purpose {
     fn verb(self) -> &'static str {
         match self {
@@ -143,6 +155,7 @@ impl ClientError for MergeError {
     fn sqlstate(&self) -> SqlState {
         match self {
             Self::Type { .. }
+            | Self::Settings { .. }
             | Self::Collation
             | Self::Equality
             | Self::UnknownKey { .. }
@@ -177,6 +190,9 @@ impl ClientError for MergeError {
             Self::Equality => {
                 "Write COLLATE \"C\" behind the column, or name the sharding key in the WHERE clause."
             }
+            Self::Settings { .. } => {
+                "Set DateStyle to ISO and extra_float_digits to 1 or more, which are the defaults."
+            }
             Self::UnknownKey { .. } => {
                 "Write the key with its table's name, or add it to the select list."
             }
@@ -203,6 +219,8 @@ pub struct Merger {
     way: Way,
     /// The input of the last ordered row.
     last: usize,
+    /// Inputs that have neither ended nor a row in the heap.
+    waiting: usize,
     distinct: HashSet<Box<[u8]>>,
     /// Bytes in `distinct`.
     distinct_bytes: usize,
@@ -268,6 +286,7 @@ impl Merger {
             inputs: (0..setup.inputs).map(|_| Input::default()).collect(),
             way,
             last: 0,
+            waiting: setup.inputs,
             distinct: HashSet::new(),
             distinct_bytes: 0,
             skip: setup.window.offset,
@@ -357,7 +376,11 @@ impl Merger {
 
     /// An input has no more rows.
     pub fn end(&mut self, input: usize) {
-        self.inputs[input].ended = true;
+        let side = &mut self.inputs[input];
+        if !side.ended && !side.queued {
+            self.waiting -= 1;
+        }
+        side.ended = true;
     }
 
     /// Goes on as far as one row, appending it as a DataRow message.
@@ -407,12 +430,12 @@ impl Merger {
                     });
                 }
                 Way::Ordered(heap) => {
-                    if let Some(input) = self
-                        .inputs
-                        .iter()
-                        .position(|side| !side.queued && !side.ended)
-                    {
-                        return Ok(Turn::Step(Step::Need(input)));
+                    if self.waiting > 0 {
+                        let input = self
+                            .inputs
+                            .iter()
+                            .position(|side| !side.queued && !side.ended);
+                        return Ok(Turn::Step(Step::Need(input.expect("one is waiting"))));
                     }
                     let Some(Reverse((key, input))) = heap.pop() else {
                         return Ok(Turn::Step(Step::Done));
@@ -426,6 +449,7 @@ impl Merger {
                     let side = &mut self.inputs[input];
                     side.spare = std::mem::replace(&mut side.key, key);
                     side.queued = false;
+                    self.waiting += usize::from(!side.ended);
                     let row = side.rows.pop_front().expect("a queued input has a row");
                     self.queue_head(input)?;
                     return Ok(Turn::Row(row));
@@ -478,6 +502,7 @@ impl Merger {
             return Err(MergeError::OutOfOrder);
         }
         side.queued = true;
+        self.waiting -= usize::from(!side.ended);
         heap.push(Reverse((key, input)));
         Ok(())
     }

@@ -581,6 +581,99 @@ fn a_sum_out_of_range_is_postgresqls_error() {
 }
 
 #[test]
+fn a_count_may_be_of_a_smaller_type() {
+    for (type_oid, most, error) in [
+        (oid::INT2, "32767", "smallint out of range"),
+        (oid::INT4, "2147483647", "integer out of range"),
+    ] {
+        let columns = [("count", type_oid)];
+        let case = Case::new(
+            Finish {
+                groups: groups(&[], &[Fold::Count]),
+                ..Finish::default()
+            },
+            &columns,
+        );
+        assert_eq!(
+            case.texts(&[vec![one(most)], vec![one("0")]]).unwrap(),
+            [one(most)]
+        );
+        assert_eq!(
+            case.texts(&[vec![one(most)], vec![one("1")]]),
+            Err(MergeError::Overflow(error))
+        );
+    }
+    let case = Case::new(
+        Finish {
+            groups: groups(&[], &[Fold::Count]),
+            ..Finish::default()
+        },
+        &[("count", oid::INT4)],
+    );
+    let case = Case {
+        formats: &[Binary],
+        ..case
+    };
+    let out = case.run(
+        &[
+            vec![row(&[Some(&[0, 0, 0, 200])])],
+            vec![row(&[Some(&[0, 0, 0, 100])])],
+        ],
+        |_| 0,
+    );
+    assert_eq!(out.unwrap()[5..], row(&[Some(&[0, 0, 1, 44])]));
+}
+
+#[test]
+fn settings_that_are_in_the_way_are_named() {
+    let finish = Arc::new(Finish {
+        order: vec![key(0)],
+        ..Finish::default()
+    });
+    for (type_oid, style) in [
+        (oid::DATE, TextStyle::new("SQL, DMY", 1)),
+        (oid::FLOAT8, TextStyle::new("ISO, MDY", 0)),
+    ] {
+        for (formats, refused) in [
+            (&[][..], Some(MergeError::Settings { type_oid })),
+            (&[Binary], None),
+        ] {
+            let mut merger = Merger::new(Setup {
+                finish: finish.clone(),
+                window: Window::default(),
+                inputs: 1,
+                result_formats: formats,
+                style,
+                limits: Limits::default(),
+            });
+            assert_eq!(
+                merger.describe(0, &description(&[("a", type_oid)])).err(),
+                refused
+            );
+        }
+    }
+}
+
+#[test]
+fn errors_name_the_type() {
+    let refused = |type_oid| {
+        MergeError::Type {
+            what: super::Purpose::Order,
+            type_oid,
+        }
+        .to_string()
+    };
+    assert_eq!(
+        refused(oid::JSONB),
+        "cannot order values of type jsonb from several shards"
+    );
+    assert_eq!(
+        refused(16_400),
+        "cannot order values of type number 16400 from several shards"
+    );
+}
+
+#[test]
 fn sums_of_floats_are_refused() {
     let case = Case::new(
         Finish {

@@ -17,6 +17,7 @@ mod window;
 
 use crate::statement::tree::{Expr, Item, Name, Query, Select};
 use std::borrow::Cow;
+use std::fmt;
 
 pub use window::{Window, WindowError};
 
@@ -109,6 +110,88 @@ pub enum Source {
     Named(String),
     /// The first visible column of this name, or this hidden one when there is none.
     NamedOrHidden(String, usize),
+}
+
+/// For people: what happens to the rows, without any literal.
+impl fmt::Display for Finish {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(groups) = &self.groups {
+            write!(
+                f,
+                "group by [{}] into [{}]",
+                list(&groups.keys),
+                list(&groups.columns)
+            )?;
+        } else {
+            f.write_str(if self.order.is_empty() {
+                "concatenate"
+            } else {
+                "merge"
+            })?;
+        }
+        if self.distinct.is_some() {
+            f.write_str(", distinct")?;
+        }
+        if !self.order.is_empty() {
+            write!(f, ", order by [{}]", list(&self.order))?;
+        }
+        if self.offset.is_some() {
+            f.write_str(", offset")?;
+        }
+        if self.limit.is_some() {
+            f.write_str(", limit")?;
+        }
+        if self.hidden > 0 {
+            write!(f, ", drop {} hidden", self.hidden)?;
+        }
+        Ok(())
+    }
+}
+
+fn list<T: fmt::Display>(parts: &[T]) -> String {
+    parts
+        .iter()
+        .map(T::to_string)
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+/// Its column, from 1 as in SQL.
+impl fmt::Display for GroupKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.column + 1)
+    }
+}
+
+impl fmt::Display for Fold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::First => "first",
+            Self::Count => "count",
+            Self::Sum => "sum",
+            Self::Min { .. } => "min",
+            Self::Max { .. } => "max",
+        })
+    }
+}
+
+impl fmt::Display for SortKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.source {
+            Source::Visible(column) => write!(f, "{}", column + 1)?,
+            Source::VisibleFromEnd(0) => f.write_str("last")?,
+            Source::VisibleFromEnd(back) => write!(f, "last but {back}")?,
+            Source::Hidden(hidden) => write!(f, "hidden {}", hidden + 1)?,
+            Source::Named(name) => f.write_str(name)?,
+            Source::NamedOrHidden(name, hidden) => write!(f, "{name} or hidden {}", hidden + 1)?,
+        }
+        f.write_str(match (self.descending, self.nulls_first) {
+            (false, false) => "",
+            (false, true) => " nulls first",
+            (true, true) => " desc",
+            (true, false) => " desc nulls last",
+        })
+    }
 }
 
 /// What the binder knows about names in one SELECT block. `select` is always a block of the query being planned

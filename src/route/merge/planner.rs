@@ -476,6 +476,12 @@ impl<'a> Block<'a> {
     fn fold(&self, expr: &Expr) -> Result<Fold, Refusal> {
         let call = match expr {
             Expr::Function(call) if self.is_aggregate(call)? => call,
+            // A part of a count that leaves the type lets the whole leave it too, with PostgreSQL's own error.
+            Expr::Cast { expr, data_type }
+                if window::is_integer(data_type) && matches!(self.fold(expr), Ok(Fold::Count)) =>
+            {
+                return Ok(Fold::Count);
+            }
             expr if self.has_aggregate(expr)? => {
                 return Err(Refusal::new(
                     "an aggregate inside an expression needs the rows of all shards",
@@ -818,10 +824,14 @@ impl Block<'_> {
     fn planned(&self, query: &Query, finish: Finish, clause: Clause) -> Result<Planned, Refusal> {
         let mut edits = Vec::new();
         if !self.hidden.is_empty() {
+            // Names of their own keep hidden columns from being meant by any name in the query.
+            let mut name = String::from("__keyway_");
+            while self.shape.contains(&name) {
+                name.push('_');
+            }
             let mut columns = String::new();
             for (index, text) in self.hidden.iter().enumerate() {
-                // A name of their own keeps them from being meant by any name in the query.
-                write!(columns, ", {text} AS \"__keyway_{index}\"").expect("writing to a String");
+                write!(columns, ", {text} AS \"{name}{index}\"").expect("writing to a String");
             }
             edits.push((self.select.items_end..self.select.items_end, columns));
         }

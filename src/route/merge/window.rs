@@ -143,7 +143,8 @@ fn is_value(expr: &Expr) -> bool {
     }
 }
 
-fn is_integer(data_type: &str) -> bool {
+/// One of the integer types, as written in a cast.
+pub(super) fn is_integer(data_type: &str) -> bool {
     matches!(
         data_type,
         "int2" | "smallint" | "int4" | "int" | "integer" | "int8" | "bigint"

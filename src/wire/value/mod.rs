@@ -11,6 +11,7 @@ mod tests;
 
 use crate::wire::frontend::Format;
 use crate::wire::types::{self, Oid};
+use smallvec::SmallVec;
 use std::cmp::Ordering;
 
 /// Session settings of the servers that change how text values look.
@@ -256,18 +257,69 @@ impl Comparer {
     }
 }
 
-/// A bigint's value, in either format.
-///
-/// # Errors
-/// When it is not written as a bigint is.
-pub fn read_int8(value: &[u8], format: Format) -> Result<i64, BadValue> {
-    let read = match format {
-        Format::Text => parse_int(value),
-        Format::Binary => int8(value),
-    };
-    read.ok_or(BadValue {
-        type_name: "bigint",
-    })
+/// The integer types.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IntType {
+    /// smallint
+    Int2,
+    /// integer
+    Int4,
+    /// bigint
+    Int8,
+}
+
+impl IntType {
+    /// By its OID.
+    #[must_use]
+    pub fn from_oid(type_oid: Oid) -> Option<Self> {
+        match type_oid {
+            types::INT2 => Some(Self::Int2),
+            types::INT4 => Some(Self::Int4),
+            types::INT8 => Some(Self::Int8),
+            _ => None,
+        }
+    }
+
+    /// What PostgreSQL says of a value that does not fit.
+    #[must_use]
+    pub fn out_of_range(self) -> &'static str {
+        match self {
+            Self::Int2 => "smallint out of range",
+            Self::Int4 => "integer out of range",
+            Self::Int8 => "bigint out of range",
+        }
+    }
+
+    /// Reads a value in either format.
+    ///
+    /// # Errors
+    /// When it is not written as its type is.
+    pub fn read(self, value: &[u8], format: Format) -> Result<i64, BadValue> {
+        let kind = match self {
+            Self::Int2 => Kind::Int2,
+            Self::Int4 => Kind::Int4,
+            Self::Int8 => Kind::Int8,
+        };
+        let comparer = Comparer { kind, format };
+        comparer.int(value).ok_or(BadValue {
+            type_name: comparer.type_name(),
+        })
+    }
+
+    /// Appends a value in either format; `None` when it does not fit.
+    #[must_use]
+    pub fn write(self, value: i128, format: Format, out: &mut Vec<u8>) -> Option<()> {
+        let bytes: SmallVec<[u8; 8]> = match self {
+            Self::Int2 => SmallVec::from_slice(&i16::try_from(value).ok()?.to_be_bytes()),
+            Self::Int4 => SmallVec::from_slice(&i32::try_from(value).ok()?.to_be_bytes()),
+            Self::Int8 => SmallVec::from_slice(&i64::try_from(value).ok()?.to_be_bytes()),
+        };
+        match format {
+            Format::Text => out.extend_from_slice(value.to_string().as_bytes()),
+            Format::Binary => out.extend_from_slice(&bytes),
+        }
+        Some(())
+    }
 }
 
 fn parse_int(value: &[u8]) -> Option<i64> {
