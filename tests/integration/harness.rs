@@ -441,12 +441,16 @@ pub(crate) fn direct_target(database: &str) -> Target {
     }
 }
 
-/// Creates an empty database in the C locale.
+/// Creates an empty database, in place of one that a failed attempt left.
 pub(crate) fn create_database(name: &str) {
-    let sql = format!("CREATE DATABASE \"{name}\" TEMPLATE template0");
-    cluster()
-        .execute("postgres", &sql)
-        .unwrap_or_else(|error| panic!("{sql}: {error}"));
+    for sql in [
+        format!("DROP DATABASE IF EXISTS \"{name}\" WITH (FORCE)"),
+        format!("CREATE DATABASE \"{name}\" TEMPLATE template0"),
+    ] {
+        if let Err(error) = cluster().execute("postgres", &sql) {
+            panic!("{sql}: {error}");
+        }
+    }
 }
 
 /// Runs the statements of `types` rotated by `turn`, behind so many throwaway types, so that no two databases give the
