@@ -6,6 +6,7 @@ mod check;
 mod demo;
 mod logging;
 mod route;
+pub mod router;
 mod serve;
 
 #[cfg(test)]
@@ -100,11 +101,11 @@ pub struct RouteArguments {
 #[derive(Debug, Clone, Args)]
 pub struct DemoArguments {
     /// Horizontal shards
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=32))]
-    pub shards: u16,
-    /// The port for clients
-    #[arg(long, default_value_t = 6432)]
-    pub port: u16,
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=32))]
+    pub shards: Option<u16>,
+    /// The port for clients; default 6432, or a free one when that is in use
+    #[arg(long)]
+    pub port: Option<u16>,
     /// Keep the servers' data here, and use what is there already
     #[arg(long, value_name = "DIR")]
     pub keep: Option<PathBuf>,
@@ -134,7 +135,7 @@ pub enum Failure {
 }
 
 /// An error and what caused it as one sentence.
-fn with_sources(error: &dyn std::error::Error) -> String {
+pub(crate) fn with_sources(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

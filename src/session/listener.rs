@@ -1,7 +1,8 @@
 //! Worker threads and their mail: connections handed over by the acceptor, cancel requests, the word to leave.
 
-use crate::backend::pool::Ask;
+use crate::backend::pool::{Ask, Pools};
 use crate::backend::stream::Stream;
+use crate::metrics::WorkerMetrics;
 use crate::session::login;
 use crate::session::worker::{Shared, Worker};
 use bytes::Bytes;
@@ -62,14 +63,15 @@ impl Drop for ClientCount {
 pub fn run(
     index: usize,
     shared: Arc<Shared>,
-    pools: impl FnOnce(usize) -> crate::backend::pool::Pools,
+    pools: impl FnOnce(usize, Arc<WorkerMetrics>) -> Pools,
     mut mail: mpsc::Receiver<Mail>,
     mut asks: mpsc::Receiver<Ask>,
 ) -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let local = tokio::task::LocalSet::new();
     local.block_on(&runtime, async move {
-        let worker = Worker::new(index, shared, pools(index));
+        let metrics = shared.metrics.worker();
+        let worker = Worker::new(index, shared, pools(index, Arc::clone(&metrics)), metrics);
         loop {
             tokio::select! {
                 letter = mail.recv() => match letter {

@@ -105,11 +105,11 @@ pub const GREETINGS_MAX: usize = 1_000;
 impl Worker {
     /// A worker without sessions.
     #[must_use]
-    pub fn new(index: usize, shared: Arc<Shared>, pools: Pools) -> Rc<Self> {
+    pub fn new(index: usize, shared: Arc<Shared>, pools: Pools, metrics: Arc<WorkerMetrics>) -> Rc<Self> {
         let plans_max = shared.config.load().limits.plan_cache_max;
         Rc::new(Self {
             index,
-            metrics: shared.metrics.worker(),
+            metrics,
             shared,
             pools,
             plans: RefCell::new(PlanCache::new(plans_max)),
