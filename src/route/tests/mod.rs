@@ -375,7 +375,7 @@ fn topology() -> Arc<Topology> {
             .collect(),
         functions: by_name,
         schema_known: true,
-        types: Vec::new(),
+        oid_maps: Vec::new(),
         collation_is_c: true,
         refused: HashMap::from([(
             TableName {
