@@ -158,6 +158,8 @@ struct State {
     unread: Vec<String>,
     /// The fingerprints of the others' schemas, by name.
     fingerprints: Vec<(String, String)>,
+    /// The epoch of the last snapshot made, published or not: no two snapshots share one, since plans are kept by it.
+    epoch: u64,
 }
 
 /// The open catalog.
@@ -204,7 +206,8 @@ impl Catalog {
         current: &Topology,
     ) -> Result<Topology, CatalogError> {
         let _changing = self.changing.lock().await;
-        let (state, topology) = State::settle(config, current.epoch).await?;
+        let (state, topology) =
+            State::settle(config, self.state.load().epoch.max(current.epoch)).await?;
         self.state.store(Arc::new(state));
         Ok(topology)
     }
@@ -344,6 +347,7 @@ impl State {
 
     /// The same, with what catalog and shards say now.
     async fn read_again(&self, above: u64) -> Result<(Self, Topology), CatalogError> {
+        let above = above.max(self.epoch);
         let mut assignments = self.agreed.assignments.clone();
         match self.read_assignments().await {
             Ok(read) => assignments = read,
@@ -394,6 +398,7 @@ impl State {
             agreed,
             unread,
             fingerprints,
+            epoch: topology.epoch,
         };
         Ok((state, topology))
     }

@@ -303,7 +303,14 @@ async fn a_new_shard_joins_without_buckets_and_a_whole_keyspace_may_grow() {
         catalog.reload(&config(&bad), &after).await,
         Err(CatalogError::Contradicts(_))
     ));
-    catalog.read_again(&after).await.unwrap();
+    let read = catalog.read_again(&after).await.unwrap();
+    let added_config = config(&added);
+    // Two made from one have epochs of their own: plans are kept by epoch.
+    let (one, two) = tokio::join!(
+        catalog.read_again(&read),
+        catalog.reload(&added_config, &read)
+    );
+    assert_ne!(one.unwrap().epoch, two.unwrap().epoch);
 
     // The pooler's first step to sharding: its rows are where they were.
     let grown = added.replace(
