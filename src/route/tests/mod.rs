@@ -317,6 +317,12 @@ fn topology() -> Arc<Topology> {
             &[("code", "text"), ("name", "text"), ("id", "bigint")],
         ),
         table(
+            "r",
+            0,
+            Placement::Reference,
+            &[("k", "bigint"), ("x", "integer")],
+        ),
+        table(
             "user_activities",
             1,
             Placement::Unsharded,
@@ -375,7 +381,7 @@ fn topology() -> Arc<Topology> {
             .collect(),
         functions: by_name,
         schema_known: true,
-        types: Vec::new(),
+        oid_maps: Default::default(),
         collation_is_c: true,
         refused: HashMap::from([(
             TableName {
@@ -387,6 +393,7 @@ fn topology() -> Arc<Topology> {
     };
     Arc::new(Topology {
         epoch: 7,
+        catalog_epoch: Default::default(),
         shards: shards.collect(),
         keyspaces,
         databases: HashMap::from([("app".to_owned(), Arc::new(database))]),
