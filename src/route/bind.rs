@@ -28,8 +28,11 @@ pub(crate) type CondId = usize;
 
 /// References one statement may have, with views and WITH entries expanded.
 const REFS_MAX: usize = 512;
-/// How deep queries may nest, with views and WITH entries expanded.
-const DEPTH_MAX: usize = 64;
+/// How deep a statement may nest, with views and WITH entries expanded: a query counts [`QUERY_DEPTH`], an arm of a set
+/// operation one. It bounds the stack.
+const DEPTH_MAX: usize = 384;
+/// What a nested query adds.
+const QUERY_DEPTH: usize = 4;
 
 /// A reference.
 #[derive(Debug)]
@@ -44,6 +47,8 @@ pub(crate) struct Ref {
     columns: Vec<RefColumn>,
     /// No other column exists.
     complete: bool,
+    /// Its own nodes.
+    nodes: std::ops::Range<NodeId>,
 }
 
 /// What a reference refers to.
@@ -456,7 +461,7 @@ impl<'c> Binder<'c> {
     // ---- queries ----
 
     fn bind_query(&mut self, query: &Query, outer: &Scope<'_>) -> Result<BoundQuery, RouteError> {
-        self.deeper()?;
+        self.deeper(QUERY_DEPTH)?;
         let entries = self.bind_with(&query.with, query.recursive, outer)?;
         let scope = Scope {
             parent: Some(outer),
@@ -484,15 +489,15 @@ impl<'c> Binder<'c> {
             }
         }
         self.bind_unused(&entries, outer)?;
-        self.depth -= 1;
+        self.depth -= QUERY_DEPTH;
         Ok(bound)
     }
 
-    fn deeper(&mut self) -> Result<(), RouteError> {
-        self.depth += 1;
+    fn deeper(&mut self, by: usize) -> Result<(), RouteError> {
+        self.depth += by;
         if self.depth > DEPTH_MAX {
             return Err(RouteError::TooComplex {
-                reason: format!("more than {DEPTH_MAX} queries are nested"),
+                reason: format!("more than {} queries are nested", DEPTH_MAX / QUERY_DEPTH),
             });
         }
         Ok(())
@@ -604,7 +609,7 @@ impl<'c> Binder<'c> {
                 })
             }
             Body::Set { left, right, .. } => {
-                self.deeper()?;
+                self.deeper(1)?;
                 let left = self.bind_body(left, None, scope)?;
                 let right = self.bind_body(right, None, scope)?;
                 self.depth -= 1;
@@ -932,6 +937,7 @@ impl<'c> Binder<'c> {
                     own_name: None,
                     columns: known,
                     complete: false,
+                    nodes: 0..0,
                 })?;
                 Ok(Side::leaf(leaf))
             }
@@ -1080,6 +1086,7 @@ impl<'c> Binder<'c> {
                 own_name: Some(name.clone()),
                 columns: Vec::new(),
                 complete: false,
+                nodes: 0..0,
             })?,
             Found::View(table, definition) => {
                 let bound = self.bind_view(&table, &definition)?;
@@ -1152,6 +1159,7 @@ impl<'c> Binder<'c> {
                     own_name: None,
                     columns: known,
                     complete: false,
+                    nodes: 0..0,
                 })?
             }
             WithKind::Modifying { output, facts } => {
@@ -1165,6 +1173,7 @@ impl<'c> Binder<'c> {
                     own_name: None,
                     columns: Vec::new(),
                     complete: false,
+                    nodes: 0..0,
                 })?;
                 self.expose(leaf, output);
                 self.rename(leaf, entry.columns);
@@ -1181,10 +1190,10 @@ impl<'c> Binder<'c> {
             view: table.name.to_string(),
             reason,
         };
-        self.deeper()?;
+        self.deeper(QUERY_DEPTH)?;
         let query = crate::route::choose::parse_view(definition).map_err(unplaced)?;
         let bound = self.bind_query(&query, &Scope::root())?;
-        self.depth -= 1;
+        self.depth -= QUERY_DEPTH;
         Ok(bound)
     }
 
@@ -1207,6 +1216,7 @@ impl<'c> Binder<'c> {
             own_name: None,
             columns: Vec::new(),
             complete: false,
+            nodes: 0..0,
         })?;
         self.expose(leaf, &output);
         self.rename(leaf, columns);
@@ -1354,7 +1364,7 @@ impl<'c> Binder<'c> {
         scope: &Scope<'_>,
     ) -> Result<BoundQuery, RouteError> {
         self.writes = true;
-        self.deeper()?;
+        self.deeper(QUERY_DEPTH)?;
         let bound = match statement {
             Statement::Query(query) => self.bind_query(query, scope),
             Statement::Insert(insert) => self.bind_insert(insert, scope),
@@ -1366,7 +1376,7 @@ impl<'c> Binder<'c> {
                 reason: "It cannot stand in WITH".to_owned(),
             }),
         };
-        self.depth -= 1;
+        self.depth -= QUERY_DEPTH;
         bound
     }
 
@@ -1773,7 +1783,9 @@ impl<'c> Binder<'c> {
             own_name: None,
             columns: Vec::new(),
             complete: !table.columns.is_empty(),
+            nodes: 0..0,
         })?;
+        let first = self.nodes.len();
         let key = match &table.placement {
             Placement::Sharded { key } => key.as_slice(),
             Placement::Reference | Placement::Unsharded => &[],
@@ -1802,14 +1814,14 @@ impl<'c> Binder<'c> {
             }
         }
         self.refs[leaf].columns = columns;
+        self.refs[leaf].nodes = first..self.nodes.len();
         Ok(leaf)
     }
 
     /// The node that carries a table's key column, whatever the column is called in its scope.
     pub(crate) fn key_node(&self, reference: RefId, name: &str) -> Option<NodeId> {
-        self.nodes
-            .iter()
-            .position(|node| node.reference == reference && node.name == name)
+        let mut own = self.refs.get(reference)?.nodes.clone();
+        own.find(|node| self.nodes[*node].name == name)
     }
 
     fn leaf_named(&self, qualifier: &[String], scope: &Scope<'_>) -> Option<RefId> {

@@ -20,6 +20,7 @@ use crate::topology::{
     Topology,
 };
 use smallvec::SmallVec;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// Keys of a multi-column key that one plan multiplies out.
@@ -268,12 +269,12 @@ impl Placer<'_, '_> {
     }
 }
 
-/// Which columns are equal in an environment.
-struct Classes(Vec<NodeId>);
+/// Which columns are equal in an environment. Columns that no equality names stand for themselves.
+struct Classes(HashMap<NodeId, NodeId>);
 
 impl Classes {
     fn new(binder: &Binder<'_>, env: &[CondId]) -> Self {
-        let mut classes = Self((0..binder.nodes.len()).collect());
+        let mut classes = Self(HashMap::new());
         for cond in env {
             classes.join(&binder.conds[*cond].cond);
         }
@@ -284,7 +285,9 @@ impl Classes {
         match cond {
             Cond::Same(a, b) => {
                 let (a, b) = (self.of(*a), self.of(*b));
-                self.0[a] = b;
+                if a != b {
+                    self.0.insert(a, b);
+                }
             }
             Cond::And(parts) => parts.iter().for_each(|part| self.join(part)),
             Cond::True | Cond::Value(..) | Cond::Strict(_) | Cond::Or(_) => {}
@@ -292,8 +295,8 @@ impl Classes {
     }
 
     fn of(&self, mut node: NodeId) -> NodeId {
-        while self.0[node] != node {
-            node = self.0[node];
+        while let Some(next) = self.0.get(&node) {
+            node = *next;
         }
         node
     }
@@ -601,10 +604,15 @@ impl Keys {
             Self::Key(set) => {
                 let map = filling.map(set.keyspace)?;
                 let mut shards = ShardSet::new();
-                set.buckets(filling, &mut |bucket| {
-                    shards.insert(map[usize::from(bucket.0)])
-                })?;
-                Some(shards)
+                let mut mapped = true;
+                set.buckets(
+                    filling,
+                    &mut |bucket| match map.get(usize::from(bucket.0)) {
+                        Some(shard) => shards.insert(*shard),
+                        None => mapped = false,
+                    },
+                )?;
+                mapped.then_some(shards)
             }
             Self::And(all) => all
                 .iter()

@@ -317,6 +317,12 @@ fn topology() -> Arc<Topology> {
             &[("code", "text"), ("name", "text"), ("id", "bigint")],
         ),
         table(
+            "r",
+            0,
+            Placement::Reference,
+            &[("k", "bigint"), ("x", "integer")],
+        ),
+        table(
             "user_activities",
             1,
             Placement::Unsharded,
@@ -375,7 +381,7 @@ fn topology() -> Arc<Topology> {
             .collect(),
         functions: by_name,
         schema_known: true,
-        oid_maps: Vec::new(),
+        oid_maps: Default::default(),
         collation_is_c: true,
         refused: HashMap::from([(
             TableName {
@@ -384,14 +390,13 @@ fn topology() -> Arc<Topology> {
             },
             "a schema change committed on s0 only".to_owned(),
         )]),
-        ..Database::default()
     };
     Arc::new(Topology {
         epoch: 7,
+        catalog_epoch: Default::default(),
         shards: shards.collect(),
         keyspaces,
         databases: HashMap::from([("app".to_owned(), Arc::new(database))]),
-        ..Topology::default()
     })
 }
 
