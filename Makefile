@@ -9,9 +9,10 @@ setup: ## Install what is missing of PostgreSQL, Redis, PgBouncer and the test d
 	@scripts/setup.sh
 
 demo: setup ## Throwaway shards, a router in front of them, sample data; Ctrl-C ends it
-	cargo run --release --quiet -- demo $(ARGS)
+	cargo run --quiet -- demo $(ARGS)
 
 test: setup ## All tests; they start their own PostgreSQL servers
+	tests/drivers/.venv/bin/python tests/drivers/compose.py
 	cargo test $(ARGS)
 
 lint: ## Formatting and lints, as CI wants them

@@ -8,6 +8,7 @@ use crate::backend::connect::{ConnectError, ConnectOptions, Role, ServerAddress,
 use crate::backend::server::Server;
 use crate::backend::settings::Settings;
 use crate::backend::tls::ServerConnectors;
+use crate::metrics::{ShardMetrics, WorkerMetrics};
 use bb8::ManageConnection;
 use hashbrown::HashMap;
 use std::cell::RefCell;
@@ -27,9 +28,9 @@ pub struct PoolOptions {
     /// Connections kept open per server and role, over all workers.
     pub minimum: u32,
     /// A connection older than this is closed when it becomes idle.
-    pub lifetime: Duration,
+    pub lifetime: Option<Duration>,
     /// A connection idle for this long is closed.
-    pub idle_timeout: Duration,
+    pub idle_timeout: Option<Duration>,
     /// How long a statement waits for a connection.
     pub checkout_timeout: Duration,
     /// For new connections.
@@ -158,6 +159,7 @@ pub struct Manager {
     budget: Arc<Budget>,
     budgets: Arc<Budgets>,
     worker: usize,
+    metrics: Arc<ShardMetrics>,
 }
 
 /// Counts up while it lives.
@@ -200,7 +202,19 @@ impl ManageConnection for Manager {
 
     async fn connect(&self) -> Result<Server, ConnectError> {
         let permit = self.permit().await;
-        connect(&self.key.address, &self.key.role, &self.options, &self.tls, permit).await
+        self.metrics.opening.up();
+        let result = connect(&self.key.address, &self.key.role, &self.options, &self.tls, permit).await;
+        self.metrics.opening.down();
+        match result {
+            Ok(mut server) => {
+                server.count_in(&self.metrics);
+                Ok(server)
+            }
+            Err(error) => {
+                self.metrics.failed.raise();
+                Err(error)
+            }
+        }
     }
 
     async fn is_valid(&self, _: &mut Server) -> Result<(), ConnectError> {
@@ -242,6 +256,8 @@ pub struct Pool {
     pub address: ServerAddress,
     fair_share: u32,
     checkout_timeout: Duration,
+    metrics: Arc<ShardMetrics>,
+    worker_metrics: Arc<WorkerMetrics>,
 }
 
 impl Pool {
@@ -250,6 +266,7 @@ impl Pool {
         let budget = pools.budgets.budget(key, options.size);
         let workers = u32::try_from(pools.budgets.workers.len().max(1)).unwrap_or(1);
         let failures = Failures::default();
+        let metrics = pools.metrics.shard(&key.address.shard);
         let manager = Manager {
             key: key.clone(),
             options: options.connect.clone(),
@@ -257,12 +274,13 @@ impl Pool {
             budget: Arc::clone(&budget),
             budgets: Arc::clone(&pools.budgets),
             worker: pools.worker,
+            metrics: Arc::clone(&metrics),
         };
         let connections = bb8::Pool::builder()
             .max_size(options.size)
             .min_idle(Some(options.minimum / workers))
-            .max_lifetime(Some(options.lifetime))
-            .idle_timeout(Some(options.idle_timeout))
+            .max_lifetime(options.lifetime)
+            .idle_timeout(options.idle_timeout)
             .connection_timeout(options.checkout_timeout)
             .test_on_check_out(false)
             .retry_connection(false)
@@ -274,6 +292,8 @@ impl Pool {
             turn: Arc::new(Semaphore::new(options.size as usize)),
             failures,
             fair_share: (options.size / workers).max(1),
+            metrics,
+            worker_metrics: Arc::clone(&pools.metrics),
             budget,
             address: key.address.clone(),
             checkout_timeout: options.checkout_timeout,
@@ -292,14 +312,20 @@ impl Pool {
             Ok(turn) => turn,
             Err(_) => {
                 let _waiting = Counted::new(&self.budget.waiting);
+                let started = tokio::time::Instant::now();
                 let acquired = tokio::time::timeout(self.checkout_timeout, Arc::clone(&self.turn).acquire_owned());
-                acquired.await.map_err(|_| self.full())?.expect("turns are never closed")
+                let acquired = acquired.await;
+                self.worker_metrics.checkout_waits.note(started.elapsed());
+                acquired.map_err(|_| self.full())?.expect("turns are never closed")
             }
         };
         loop {
             let mut connection = self.connection().await?;
             if connection.may_serve(settings) {
                 self.budget.busy.fetch_add(1, Ordering::Relaxed);
+                self.metrics.checkouts.raise();
+                self.metrics.busy.up();
+                self.metrics.idle.down();
                 return Ok(Lease { connection, _turn: turn, pool: Rc::clone(self) });
             }
             connection.retire();
@@ -327,6 +353,7 @@ impl Pool {
     }
 
     fn full(&self) -> CheckoutError {
+        self.worker_metrics.checkout_timeouts.raise();
         CheckoutError::Full {
             server: self.address.to_string(),
             size: self.budget.size,
@@ -369,6 +396,8 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         self.pool.budget.busy.fetch_sub(1, Ordering::Relaxed);
+        self.pool.metrics.busy.down();
+        self.pool.metrics.idle.up();
         if self.pool.owes_a_connection() {
             self.connection.retire();
         }
@@ -396,14 +425,21 @@ pub struct Pools {
     budgets: Arc<Budgets>,
     options: PoolOptions,
     tls: ServerConnectors,
+    metrics: Arc<WorkerMetrics>,
     pools: RefCell<HashMap<PoolKey, Rc<Pool>>>,
 }
 
 impl Pools {
     /// The pools of worker number `worker`.
     #[must_use]
-    pub fn new(worker: usize, budgets: Arc<Budgets>, options: PoolOptions, tls: ServerConnectors) -> Self {
-        Self { worker, budgets, options, tls, pools: RefCell::default() }
+    pub fn new(
+        worker: usize,
+        budgets: Arc<Budgets>,
+        options: PoolOptions,
+        tls: ServerConnectors,
+        metrics: Arc<WorkerMetrics>,
+    ) -> Self {
+        Self { worker, budgets, options, tls, metrics, pools: RefCell::default() }
     }
 
     /// The pool for this server and role, made at first use.

@@ -3,6 +3,7 @@
 
 use crate::backend::settings::Settings;
 use crate::backend::stream::Stream;
+use crate::metrics::ShardMetrics;
 use bytes::{Bytes, BytesMut};
 use hashbrown::HashMap;
 use std::collections::BTreeSet;
@@ -81,6 +82,19 @@ pub struct Server {
     pub unnamed: Option<u64>,
     retire_when_idle: bool,
     _budget: OwnedSemaphorePermit,
+    metrics: Option<Arc<ShardMetrics>>,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(metrics) = &self.metrics {
+            metrics.closed.raise();
+            metrics.idle.down();
+            if matches!(self.state, ServerState::Broken(_) | ServerState::Busy { .. }) {
+                metrics.doubted.raise();
+            }
+        }
+    }
 }
 
 impl Server {
@@ -106,7 +120,15 @@ impl Server {
             unnamed: None,
             retire_when_idle: false,
             _budget: budget,
+            metrics: None,
         }
+    }
+
+    /// From now on it is counted among its shard's connections.
+    pub(super) fn count_in(&mut self, metrics: &Arc<ShardMetrics>) {
+        metrics.opened.raise();
+        metrics.idle.up();
+        self.metrics = Some(Arc::clone(metrics));
     }
 
     /// Its state.

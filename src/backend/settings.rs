@@ -55,6 +55,12 @@ impl PartialEq for Settings {
 }
 impl Eq for Settings {}
 
+impl Hash for Settings {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.entries.hash(state);
+    }
+}
+
 impl Settings {
     /// From entries with folded names.
     #[must_use]
@@ -152,7 +158,13 @@ impl Settings {
 /// A setting's name for SET: each part quoted.
 #[must_use]
 pub fn quote_setting(name: &str) -> String {
-    name.split('.').map(|part| format!("\"{}\"", part.replace('"', "\"\""))).collect::<Vec<_>>().join(".")
+    name.split('.').map(quote_setting_part).collect::<Vec<_>>().join(".")
+}
+
+/// An identifier, quoted.
+#[must_use]
+pub fn quote_setting_part(part: &str) -> String {
+    format!("\"{}\"", part.replace('"', "\"\""))
 }
 
 /// A string literal that reads the same whatever `standard_conforming_strings` says.

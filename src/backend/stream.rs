@@ -30,6 +30,8 @@ pub enum Stream {
     TlsServer(Box<tokio_rustls::client::TlsStream<TcpStream>>),
     /// TLS from a client
     TlsClient(Box<tokio_rustls::server::TlsStream<TcpStream>>),
+    /// Nothing any more
+    Closed,
 }
 
 impl Stream {
@@ -39,6 +41,7 @@ impl Stream {
             Self::Unix(s) => Pin::new(s).poll_read(context, buffer),
             Self::TlsServer(s) => Pin::new(s.as_mut()).poll_read(context, buffer),
             Self::TlsClient(s) => Pin::new(s.as_mut()).poll_read(context, buffer),
+            Self::Closed => Poll::Ready(Ok(())),
         }
     }
 
@@ -48,12 +51,13 @@ impl Stream {
             Self::Unix(s) => Pin::new(s).poll_write(context, bytes),
             Self::TlsServer(s) => Pin::new(s.as_mut()).poll_write(context, bytes),
             Self::TlsClient(s) => Pin::new(s.as_mut()).poll_write(context, bytes),
+            Self::Closed => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
         }
     }
 
     fn poll_flush_tls(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
-            Self::Tcp(_) | Self::Unix(_) => Poll::Ready(Ok(())),
+            Self::Tcp(_) | Self::Unix(_) | Self::Closed => Poll::Ready(Ok(())),
             Self::TlsServer(s) => Pin::new(s.as_mut()).poll_flush(context),
             Self::TlsClient(s) => Pin::new(s.as_mut()).poll_flush(context),
         }

@@ -10,7 +10,7 @@ pub struct PlanKey {
     /// The shape's fingerprint.
     pub fingerprint: u128,
     /// The database and the settings that change how names and literals are read, as one number each.
-    pub database: u32,
+    pub database: u64,
     /// See `database`.
     pub settings: u64,
 }

@@ -61,6 +61,29 @@ pub struct Config {
     pub log: LogConfig,
 }
 
+impl Config {
+    /// Keys that differ between `self` and `new` but are read only at the start: a reload leaves them as they are.
+    #[must_use]
+    pub fn needs_restart(&self, new: &Self) -> Vec<&'static str> {
+        let keys = [
+            ("listen", self.listen != new.listen),
+            ("http", self.http != new.http),
+            ("workers", self.workers != new.workers),
+            ("catalog", self.catalog != new.catalog),
+            ("pool.mode", self.pool.mode != new.pool.mode),
+            (
+                "limits.plan_cache_max",
+                self.limits.plan_cache_max != new.limits.plan_cache_max,
+            ),
+            ("log", self.log != new.log),
+        ];
+        keys.into_iter()
+            .filter(|(_, differs)| *differs)
+            .map(|(key, _)| key)
+            .collect()
+    }
+}
+
 /// One `[users.NAME]`.
 #[derive(Debug, Clone)]
 pub struct User {

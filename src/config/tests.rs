@@ -485,3 +485,79 @@ fn keys_may_have_several_columns() {
     );
     assert_eq!(table.trust, ["email", "a,b"]);
 }
+
+#[test]
+fn names_keep_their_case() {
+    let text = GOOD
+        .replace("[users.app]", "[users.App]")
+        .replace("users = {", "\"\\\"Users\\\"\" = {");
+    let config = good(&text, &[]);
+    assert!(config.users.contains_key("App"));
+    let table = TableName {
+        schema: "public".into(),
+        name: "Users".into(),
+    };
+    assert!(
+        config.keyspaces["main"].tables.contains_key(&table),
+        "{:?}",
+        config.keyspaces["main"].tables
+    );
+}
+
+#[test]
+fn what_a_reload_cannot_change_is_named() {
+    let config = good(GOOD, &[]);
+    let changed = good(
+        GOOD,
+        &[
+            ("KEYWAY__LISTEN", "127.0.0.1:1"),
+            ("KEYWAY__POOL__SIZE", "3"),
+            ("KEYWAY__LOG__LEVEL", "debug"),
+        ],
+    );
+    assert_eq!(config.needs_restart(&changed), ["listen", "log"]);
+    assert!(config.needs_restart(&config).is_empty());
+}
+
+#[test]
+fn the_shipped_reference_is_the_defaults() {
+    let shipped = include_str!("../../config/keyway.toml");
+    let (_, reference) = shipped.split_once("with its default ----\n#\n").unwrap();
+    let lines: Vec<&str> = reference
+        .lines()
+        .map(|line| {
+            line.strip_prefix("# ")
+                .unwrap_or_else(|| line.trim_start_matches('#'))
+        })
+        .collect();
+    let (_, defaults) = include_str!("defaults.toml").split_once("\n\n").unwrap();
+    assert_eq!(
+        lines.join("\n").trim(),
+        defaults.trim(),
+        "config/keyway.toml's end is not src/config/defaults.toml"
+    );
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_input_panics(text in "\\PC{0,200}", key in "[A-Z_\\[\\].0-9]{0,30}", value in "\\PC{0,60}") {
+        let variables = env(&[(&format!("KEYWAY__{key}"), &value)]);
+        let _ = parse(&text, &variables);
+        let _ = parse(&GOOD.replace("secret", &value.replace(['"', '\\'], "")), &env(&[]));
+        let _ = super::dsn::parse(&value, None);
+        let _ = super::dsn::parse(&format!("postgres://{value}"), None);
+        let _ = super::section::parse_size(&value);
+        let _ = super::section::parse_time(&value);
+        let _ = TableName::parse(&value);
+        let _ = KeyFamily::of_type_name(&value);
+    }
+
+    #[test]
+    fn any_value_of_any_key_is_a_problem_or_fine(
+        key in proptest::sample::select(vec!["pool.size", "pool.lifetime", "limits.message_max", "listen", "users", "shards.s0", "keyspaces.main.tables.users.key", "functions.f.reads", "tls.mode"]),
+        value in proptest::sample::select(vec!["1", "-1", "1.5", "true", "[]", "[1, [2]]", "{}", "\"\"", "\"x\"", "99999999999999999999999", "1979-05-27", "{ a = { b = 1 } }"]),
+    ) {
+        let _ = parse(&format!("{key} = {value}\n{GOOD}"), &env(&[]));
+        let _ = parse(&format!("{key} = {value}"), &env(&[]));
+    }
+}

@@ -168,6 +168,12 @@ pub enum ClusterError {
         /// As it was given.
         name: String,
     },
+    /// A kept directory below one that PostgreSQL's account may not enter.
+    #[error("PostgreSQL cannot run as root, and its own user may not enter {}: choose a directory it can reach", directory.display())]
+    Unreachable {
+        /// The directory.
+        directory: PathBuf,
+    },
     /// A kept directory that another process uses now.
     #[error("directory {} is in use by another process", directory.display())]
     InUse {
@@ -339,6 +345,12 @@ impl Cluster {
             "postgres://{SUPERUSER}{password}@{host}:{}/{database}",
             self.port
         )
+    }
+
+    /// The superuser's password, when one is asked for.
+    #[must_use]
+    pub fn password(&self) -> Option<&str> {
+        self.password.as_ref().map(Secret::reveal)
     }
 
     /// The postmaster's process id, while it runs.
@@ -534,6 +546,9 @@ impl Home {
             .uid();
         let account = Account::to_run_as(owner, keep.is_some())?;
         if let Some(account) = account {
+            if !directory.parent().is_none_or(everybody_may_enter) {
+                return Err(ClusterError::Unreachable { directory });
+            }
             account.give(&directory)?;
         }
         let home = Self {

@@ -5,6 +5,7 @@ use bytes::BytesMut;
 use std::future::poll_fn;
 use std::io;
 use std::task::{Context, Poll, ready};
+use tokio_rustls::TlsAcceptor;
 
 /// A client's connection with what was read from it and what waits to be written to it.
 #[derive(Debug)]
@@ -23,10 +24,19 @@ impl Client {
         Self { stream, inbox: BytesMut::new(), outbox: BytesMut::new() }
     }
 
-    /// The stream itself, for TLS to be put around it. What was read and not consumed is lost: the caller checks.
-    #[must_use]
-    pub fn into_stream(self) -> Stream {
-        self.stream
+    /// Puts TLS around the connection. Nothing may be waiting in the buffers.
+    ///
+    /// # Errors
+    /// The handshake's; the connection is gone then.
+    pub async fn start_tls(&mut self, acceptor: &TlsAcceptor) -> io::Result<()> {
+        let Stream::Tcp(_) = &self.stream else {
+            return Err(io::Error::other("TLS goes around TCP only"));
+        };
+        let Stream::Tcp(tcp) = std::mem::replace(&mut self.stream, Stream::Closed) else {
+            unreachable!("just matched");
+        };
+        self.stream = Stream::TlsClient(Box::new(acceptor.accept(tcp).await?));
+        Ok(())
     }
 
     /// Appends what has arrived to the inbox; an error means the client is gone, also when it closed in good order.

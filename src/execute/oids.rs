@@ -1,63 +1,50 @@
-//! User types' OIDs differ from shard to shard; clients see the catalog shard's.
+//! User types' OIDs differ from shard to shard; clients see the home shard's.
 
+use crate::topology::OidMap;
 use crate::wire::backend::{self, tag};
 use crate::wire::error::ProtocolError;
+use crate::wire::frontend::Format;
 use bytes::BytesMut;
-use hashbrown::HashMap;
 
-/// OIDs below this are PostgreSQL's own and the same everywhere.
-pub const FIRST_USER_OID: u32 = 16_384;
+/// `record` and `record[]`: their binary form carries the OIDs of the fields.
+const RECORDS: [u32; 2] = [2249, 2287];
 
-/// One shard's user type OIDs and the catalog shard's, both ways.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct OidMap {
-    to_client: HashMap<u32, u32>,
-    to_server: HashMap<u32, u32>,
+/// A description that cannot be told to the client.
+#[derive(Debug, thiserror::Error)]
+pub enum OidError {
+    /// The message cannot be read.
+    #[error(transparent)]
+    Malformed(#[from] ProtocolError),
+    /// Binary arrays and composites carry OIDs inside, which would be this shard's.
+    #[error("a column's binary form carries type OIDs that differ from shard to shard")]
+    Inside,
 }
 
-impl OidMap {
-    /// From pairs (this shard's, the catalog shard's). `None` when all are equal and nothing needs mapping.
-    pub fn new(pairs: impl IntoIterator<Item = (u32, u32)>) -> Option<Self> {
-        let mut map = Self::default();
-        let mut differs = false;
-        for (server, client) in pairs {
-            differs |= server != client;
-            map.to_client.insert(server, client);
-            map.to_server.insert(client, server);
+/// Appends a RowDescription or ParameterDescription with the client's OIDs.
+///
+/// # Errors
+/// The body is malformed, or binary values of the row would carry this server's OIDs.
+pub fn description(map: &OidMap, message: u8, body: &[u8], out: &mut BytesMut) -> Result<(), OidError> {
+    if message == tag::PARAMETER_DESCRIPTION {
+        let mut types = backend::read_parameter_description(body)?;
+        for oid in &mut types {
+            *oid = map.client(*oid);
         }
-        differs.then_some(map)
+        backend::parameter_description(out, &types);
+        return Ok(());
     }
-
-    /// What a client knows this server's OID as. A type the catalog shard does not have shows as unknown (705).
-    #[must_use]
-    pub fn client(&self, server: u32) -> u32 {
-        if server < FIRST_USER_OID { server } else { self.to_client.get(&server).copied().unwrap_or(705) }
-    }
-
-    /// What this server knows the client's OID as; `None` when it has no such type.
-    #[must_use]
-    pub fn server(&self, client: u32) -> Option<u32> {
-        if client < FIRST_USER_OID { Some(client) } else { self.to_server.get(&client).copied() }
-    }
-
-    /// Appends a RowDescription or ParameterDescription with the client's OIDs.
-    ///
-    /// # Errors
-    /// The body is malformed.
-    pub fn description(&self, message: u8, body: &[u8], out: &mut BytesMut) -> Result<(), ProtocolError> {
-        if message == tag::PARAMETER_DESCRIPTION {
-            let mut types = backend::read_parameter_description(body)?;
-            for oid in &mut types {
-                *oid = self.client(*oid);
-            }
-            backend::parameter_description(out, &types);
-        } else {
-            let mut fields = backend::read_row_description(body)?;
-            for field in &mut fields {
-                field.type_oid = self.client(field.type_oid);
-            }
-            backend::row_description(out, fields.iter());
+    let mut fields = backend::read_row_description(body)?;
+    for field in &mut fields {
+        let mapped = map.client(field.type_oid);
+        // Enums and domains have no OID in their values; arrays and composites do, and variable length shows no
+        // difference, so every user type but a fixed-length one is suspect.
+        let suspect = RECORDS.contains(&field.type_oid)
+            || (mapped != field.type_oid && field.type_len < 0);
+        if field.format == Format::Binary && suspect {
+            return Err(OidError::Inside);
         }
-        Ok(())
+        field.type_oid = mapped;
     }
+    backend::row_description(out, fields.iter());
+    Ok(())
 }

@@ -6,7 +6,8 @@
 
 use crate::backend::server::{Doubt, Server, ServerState};
 use crate::execute::client::Client;
-use crate::execute::oids::OidMap;
+use crate::execute::oids::{self, OidError};
+use crate::topology::OidMap;
 use crate::wire::backend::{self, tag};
 use crate::wire::error::{ErrorFields, SqlState};
 use crate::wire::frame::{Stop, Walker, next_frame};
@@ -55,6 +56,8 @@ pub enum To {
     Client,
     /// Nobody's: read and dropped. Errors still reach the client.
     Nobody,
+    /// Only its notices are the client's.
+    Notices,
 }
 
 /// One step of a script.
@@ -80,6 +83,11 @@ impl Script {
     /// Then this reply.
     pub fn expect(&mut self, reply: Reply, to: To) {
         self.steps.push_back(Step::Await(reply, to));
+    }
+
+    /// First of all this reply.
+    pub fn expect_first(&mut self, reply: Reply, to: To) {
+        self.steps.push_front(Step::Await(reply, to));
     }
 
     /// Then Keyway's own bytes to the client. Not said when an error before it skips to the next Sync.
@@ -138,6 +146,8 @@ pub struct Relayed {
     pub suspended: bool,
     /// Rows passed on.
     pub rows: u64,
+    /// ParseComplete messages seen.
+    pub parsed: usize,
 }
 
 /// An error a server sent.
@@ -167,6 +177,9 @@ pub enum RelayError {
         /// A FATAL error said why and was passed on.
         told: bool,
     },
+    /// The client asked for binary values that carry another shard's type OIDs.
+    #[error("a column's binary form carries type OIDs that differ from shard to shard")]
+    OidsInside,
     /// The server's replies did not follow the script.
     #[error("{shard}: unexpected message {tag:?} from the server")]
     OutOfStep {
@@ -287,7 +300,9 @@ impl Relay<'_> {
         };
         let finished = match (stop.tag, reply) {
             (tag::NOTICE_RESPONSE | tag::NOTIFICATION_RESPONSE, _) => {
-                pass(out);
+                if to != To::Nobody {
+                    out.extend_from_slice(whole);
+                }
                 return Ok(());
             }
             (tag::PARAMETER_STATUS, _) => {
@@ -311,8 +326,11 @@ impl Relay<'_> {
                 self.script.speak(out);
                 return self.stop(stop, whole, server, out);
             }
-            (tag::PARSE_COMPLETE, Reply::Parse)
-            | (tag::BIND_COMPLETE, Reply::Bind)
+            (tag::PARSE_COMPLETE, Reply::Parse) => {
+                self.relayed.parsed += 1;
+                true
+            }
+            (tag::BIND_COMPLETE, Reply::Bind)
             | (tag::CLOSE_COMPLETE, Reply::Close) => true,
             (tag::PARAMETER_DESCRIPTION, Reply::DescribeStatement) => {
                 return self.describe(stop, whole, to, out, server);
@@ -359,11 +377,17 @@ impl Relay<'_> {
         server: &mut Server,
     ) -> Result<(), RelayError> {
         match (to, self.oids) {
-            (To::Nobody, _) => {}
+            (To::Nobody | To::Notices, _) => {}
             (To::Client, None) => out.extend_from_slice(whole),
             (To::Client, Some(oids)) => {
-                if oids.description(stop.tag, stop.body, out).is_err() {
-                    return Err(self.out_of_step(server, stop.tag));
+                match oids::description(oids, stop.tag, stop.body, out) {
+                    Ok(()) => {}
+                    Err(OidError::Malformed(_)) => return Err(self.out_of_step(server, stop.tag)),
+                    Err(OidError::Inside) => {
+                        // The rows that follow must not be seen: the connection is given up.
+                        server.doubt(Doubt::SessionState);
+                        return Err(RelayError::OidsInside);
+                    }
                 }
             }
         }
@@ -380,7 +404,7 @@ impl Relay<'_> {
             } else {
                 out.extend_from_slice(whole);
             }
-            self.relayed.error = Some(Failure { fields: Box::new(fields), hidden: to == To::Nobody, reply });
+            self.relayed.error = Some(Failure { fields: Box::new(fields), hidden: to != To::Client, reply });
         }
         if reply == Reply::Sync {
             return;
@@ -501,11 +525,19 @@ fn take_copy_message(
 
 impl crate::wire::error::ClientError for RelayError {
     fn sqlstate(&self) -> SqlState {
-        SqlState::CONNECTION_FAILURE
+        match self {
+            Self::OidsInside => SqlState::FEATURE_NOT_SUPPORTED,
+            Self::ClientGone | Self::ServerLost { .. } | Self::OutOfStep { .. } => SqlState::CONNECTION_FAILURE,
+        }
     }
 
     fn hint(&self) -> Option<String> {
-        Some("The statement may or may not have taken effect.".to_owned())
+        Some(match self {
+            Self::OidsInside => "Ask for the text format, or cast the column to text.".to_owned(),
+            Self::ClientGone | Self::ServerLost { .. } | Self::OutOfStep { .. } => {
+                "The statement may or may not have taken effect.".to_owned()
+            }
+        })
     }
 }
 
@@ -516,6 +548,20 @@ impl crate::wire::error::ClientError for RelayError {
 /// # Errors
 /// The server is lost or out of step.
 pub async fn drain(server: &mut Server, shard: &str) -> Result<Option<Box<ErrorFields>>, RelayError> {
+    drain_rows(server, shard, |_| ()).await
+}
+
+/// As [`drain`], showing each DataRow's body to `row`.
+///
+/// Cancel safe: as [`relay`].
+///
+/// # Errors
+/// As [`drain`].
+pub async fn drain_rows(
+    server: &mut Server,
+    shard: &str,
+    mut row: impl FnMut(&[u8]),
+) -> Result<Option<Box<ErrorFields>>, RelayError> {
     let mut error = None;
     while let ServerState::Busy { .. } = server.state() {
         let frame = match next_frame(&server.inbox, MESSAGE_MAX) {
@@ -537,6 +583,7 @@ pub async fn drain(server: &mut Server, shard: &str) -> Result<Option<Box<ErrorF
         let body = frame.body(&message);
         match frame.tag {
             tag::READY_FOR_QUERY => server.ready(body.first().copied().unwrap_or(0)),
+            tag::DATA_ROW => row(body),
             tag::ERROR_RESPONSE if error.is_none() => error = backend::read_error(body).ok().map(Box::new),
             tag::PARAMETER_STATUS => {
                 if let Ok((name, value)) = backend::read_parameter_status(body) {

@@ -42,6 +42,7 @@ impl From<RelayError> for SessionError {
         match &error {
             RelayError::ClientGone => Self::ClientGone,
             RelayError::ServerLost { told: true, .. } => Self::Statement(None),
+            RelayError::OidsInside => Self::from_client_error(&error),
             RelayError::ServerLost { .. } | RelayError::OutOfStep { .. } => {
                 tracing::warn!(%error, "a server connection was lost in the middle of a statement");
                 Self::from_client_error(&error)

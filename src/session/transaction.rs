@@ -2,7 +2,8 @@
 
 use crate::backend::pool::Lease;
 use crate::backend::settings::Settings;
-use crate::topology::ShardId;
+use crate::session::SessionHint;
+use crate::topology::{ShardId, TableName};
 use std::sync::Arc;
 
 /// Savepoints and settings a transaction may collect for those who join later.
@@ -64,6 +65,12 @@ pub struct Block {
     pub effective: Arc<Settings>,
     /// Its savepoints, innermost last.
     pub savepoints: Vec<Savepoint>,
+    /// The session's hints when it began.
+    pub hint_before: SessionHint,
+    /// `SET LOCAL keyway.…`.
+    pub local_hint: Option<SessionHint>,
+    /// Tables whose schema it changed.
+    pub tables: Vec<TableName>,
 }
 
 impl Block {
@@ -80,6 +87,9 @@ impl Block {
             before: Arc::clone(settings),
             effective: Arc::clone(settings),
             savepoints: Vec::new(),
+            hint_before: SessionHint::default(),
+            local_hint: None,
+            tables: Vec::new(),
         }
     }
 

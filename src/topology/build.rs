@@ -3,8 +3,8 @@
 use crate::config::{Config, TablePlacement};
 use crate::topology::schema::{ColumnFacts, Constraint, ConstraintKind, Relation, Schema};
 use crate::topology::{
-    BUCKETS, Column, Database, Function, KeyColumn, KeyFamily, KeyHash, Keyspace, KeyspaceId,
-    KeyspaceKind, Placement, Shard, ShardId, Table, TableName, Topology, TypeMap,
+    BUCKETS, Column, Database, FIRST_USER_OID, Function, KeyColumn, KeyFamily, KeyHash, Keyspace,
+    KeyspaceId, KeyspaceKind, OidMap, Placement, Shard, ShardId, Table, TableName, Topology,
 };
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -185,6 +185,7 @@ pub fn build(
     }
     Ok(Topology {
         epoch: assignments.epoch,
+        catalog_epoch: assignments.epoch,
         shards,
         keyspaces,
         databases,
@@ -285,17 +286,17 @@ impl DatabaseBuilder<'_> {
             .or(ids.first().copied())
             .and_then(|id| self.keyspace(id))
             .and_then(|k| k.shards.first().copied());
-        let types = self.type_maps(home);
+        let oid_maps = self.oid_maps(home);
         let mut tables: HashMap<TableName, Arc<Table>> = HashMap::new();
         let mut refused = HashMap::new();
         for id in &ids {
-            for table in self.listed_tables(*id, &types) {
+            for table in self.listed_tables(*id, &oid_maps) {
                 tables.insert(table.name.clone(), Arc::new(table));
             }
         }
         let listed: HashSet<TableName> = tables.keys().cloned().collect();
         for id in &ids {
-            for table in self.found_tables(*id, &listed, &types) {
+            for table in self.found_tables(*id, &listed, &oid_maps) {
                 let Some(first) = tables.get(&table.name) else {
                     tables.insert(table.name.clone(), Arc::new(table));
                     continue;
@@ -338,7 +339,7 @@ impl DatabaseBuilder<'_> {
             schema_known,
             collation_is_c,
             refused,
-            types: if schema_known { types } else { Vec::new() },
+            oid_maps,
         }
     }
 
@@ -367,25 +368,26 @@ impl DatabaseBuilder<'_> {
             .find_map(|shard| Some((*shard, self.schema(*shard)?)))
     }
 
-    fn type_maps(&self, home: Option<ShardId>) -> Vec<Arc<TypeMap>> {
-        let home_types = home
-            .and_then(|home| self.schema(home))
-            .map(|schema| schema.types.as_slice());
+    /// Nothing is known of a shard that could not be asked: its map is empty, and its user types show as unknown.
+    fn oid_maps(&self, home: Option<ShardId>) -> Vec<Option<Arc<OidMap>>> {
+        if self.schemas.is_empty() {
+            return Vec::new();
+        }
+        let types = |id| self.schema(id).map(|schema| schema.types.as_slice());
+        let home_types = home.and_then(types);
         (0..)
             .map(ShardId)
             .zip(self.shards)
-            .map(|(id, _)| {
-                let here = self.schema(id).map(|schema| schema.types.as_slice());
-                Arc::new(match (home_types, here) {
-                    (Some(home), Some(here)) => type_map(home, here),
-                    _ => TypeMap::default(),
-                })
+            .map(|(id, _)| match (home_types, types(id)) {
+                _ if home == Some(id) => None,
+                (Some(home), Some(here)) => OidMap::between(home, here).map(Arc::new),
+                _ => Some(Arc::default()),
             })
             .collect()
     }
 
     /// Every table that the keyspace's configuration lists, and those that are partitions or children of them.
-    fn listed_tables(&self, id: KeyspaceId, types: &[Arc<TypeMap>]) -> Vec<Table> {
+    fn listed_tables(&self, id: KeyspaceId, oid_maps: &[Option<Arc<OidMap>>]) -> Vec<Table> {
         let Some(keyspace) = self.keyspace(id) else {
             return Vec::new();
         };
@@ -403,7 +405,7 @@ impl DatabaseBuilder<'_> {
                     key: key_columns(columns, types.as_deref(), relation),
                 },
             };
-            tables.push(self.table(id, name, placement, &table.trust, types));
+            tables.push(self.table(id, name, placement, &table.trust, oid_maps));
         }
         if let Some((_, schema)) = leader {
             for relation in &schema.relations {
@@ -419,7 +421,7 @@ impl DatabaseBuilder<'_> {
                     continue;
                 };
                 let (placement, trust) = (parent.placement.clone(), parent.trust.clone());
-                tables.push(self.table(id, &relation.name, placement, &trust, types));
+                tables.push(self.table(id, &relation.name, placement, &trust, oid_maps));
             }
         }
         tables
@@ -430,7 +432,7 @@ impl DatabaseBuilder<'_> {
         &self,
         id: KeyspaceId,
         listed: &HashSet<TableName>,
-        types: &[Arc<TypeMap>],
+        oid_maps: &[Option<Arc<OidMap>>],
     ) -> Vec<Table> {
         let Some(keyspace) = self.keyspace(id) else {
             return Vec::new();
@@ -448,7 +450,7 @@ impl DatabaseBuilder<'_> {
             .iter()
             .filter(|relation| !listed.contains(&relation.name))
             .filter(|relation| keyspace.kind == KeyspaceKind::Unsharded || relation.kind == 'v')
-            .map(|relation| self.table(id, &relation.name, placement.clone(), &[], types))
+            .map(|relation| self.table(id, &relation.name, placement.clone(), &[], oid_maps))
             .collect()
     }
 
@@ -458,7 +460,7 @@ impl DatabaseBuilder<'_> {
         name: &TableName,
         placement: Placement,
         trust: &[String],
-        types: &[Arc<TypeMap>],
+        oid_maps: &[Option<Arc<OidMap>>],
     ) -> Table {
         let keyspace = self.keyspace(id);
         let leader = keyspace.and_then(|keyspace| self.leader(keyspace));
@@ -478,7 +480,9 @@ impl DatabaseBuilder<'_> {
         else {
             return table;
         };
-        let here = types.get(usize::from(shard.0));
+        let here = oid_maps
+            .get(usize::from(shard.0))
+            .and_then(Option::as_deref);
         table.columns = relation
             .columns
             .iter()
@@ -494,7 +498,7 @@ impl DatabaseBuilder<'_> {
                 collation_is_c: column.collation_is_c,
             })
             .collect();
-        if keyspace.kind != KeyspaceKind::Unsharded && relation.kind != 'v' {
+        if keyspace.kind != KeyspaceKind::Unsharded {
             table.hazards = hazards(self.config, keyspace, schema, relation, &table.placement);
         }
         table
@@ -578,47 +582,12 @@ pub fn has_own_range(column: &ColumnFacts, stable_id: u16) -> bool {
     sequence.min >= low && sequence.max <= high && !sequence.cycle
 }
 
-fn at_home(types: Option<&Arc<TypeMap>>, oid: u32) -> u32 {
-    types
-        .and_then(|map| map.to_home.get(&oid))
-        .copied()
-        .flatten()
-        .unwrap_or(oid)
-}
-
-fn type_map(home: &[(String, u32)], here: &[(String, u32)]) -> TypeMap {
-    let home_by_name: HashMap<&str, u32> = home
-        .iter()
-        .map(|(name, oid)| (name.as_str(), *oid))
-        .collect();
-    let here_by_name: HashMap<&str, u32> = here
-        .iter()
-        .map(|(name, oid)| (name.as_str(), *oid))
-        .collect();
-    let home_oids: HashSet<u32> = home.iter().map(|(_, oid)| *oid).collect();
-    let mut map = TypeMap {
-        known: true,
-        ..TypeMap::default()
-    };
-    for (name, oid) in here {
-        match home_by_name.get(name.as_str()) {
-            Some(at_home) if at_home == oid => {}
-            Some(at_home) => {
-                map.to_home.insert(*oid, Some(*at_home));
-            }
-            None if home_oids.contains(oid) => {
-                map.to_home.insert(*oid, None);
-            }
-            None => {}
-        }
+/// The OID on the home shard, as far as there is one.
+fn at_home(map: Option<&OidMap>, oid: u32) -> u32 {
+    match map.map(|map| map.client(oid)) {
+        Some(client) if oid < FIRST_USER_OID || client >= FIRST_USER_OID => client,
+        _ => oid,
     }
-    for (name, oid) in home {
-        let here = here_by_name.get(name.as_str()).copied();
-        if here != Some(*oid) {
-            map.from_home.insert(*oid, here);
-        }
-    }
-    map
 }
 
 /// The nearest listed table that `relation` is a partition or child of.

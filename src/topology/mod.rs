@@ -34,6 +34,8 @@ pub struct Bucket(pub u16);
 pub struct Topology {
     /// Grows with every published change of configuration, map or schema; plans are keyed by it.
     pub epoch: u64,
+    /// The catalog's own epoch when this was read; what this Keyway acknowledges to the others.
+    pub catalog_epoch: u64,
     /// All shards.
     pub shards: Vec<Arc<Shard>>,
     /// All keyspaces.
@@ -102,21 +104,76 @@ pub struct Database {
     pub collation_is_c: bool,
     /// Tables that may not be used, with the reason (a DDL that committed on some shards only).
     pub refused: HashMap<TableName, String>,
-    /// User types' OIDs on each shard against those on the home shard, which clients see; by [`ShardId`]. Empty when
-    /// offline.
-    pub types: Vec<Arc<TypeMap>>,
+    /// By [`ShardId`]: user types' OIDs on that shard against those on the home shard, which clients see. See
+    /// [`Database::oid_map`].
+    pub oid_maps: Vec<Option<Arc<OidMap>>>,
 }
 
-/// One shard's OIDs of user types (above 16383) against the home shard's.
+impl Database {
+    /// How `shard` numbers user types; `None` when just as the home shard does, or when nothing is known of any shard
+    /// (offline).
+    #[must_use]
+    pub fn oid_map(&self, shard: ShardId) -> Option<&Arc<OidMap>> {
+        self.oid_maps.get(usize::from(shard.0))?.as_ref()
+    }
+}
+
+/// OIDs below this are PostgreSQL's own and the same on every server.
+pub const FIRST_USER_OID: u32 = 16_384;
+
+/// PostgreSQL's type `unknown`: what a type that the home shard does not have shows as.
+const UNKNOWN_OID: u32 = 705;
+
+/// One shard's user type OIDs and the home shard's, both ways.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct TypeMap {
-    /// False while this shard's types have not been read (it was down): nothing is known about OIDs above 16383.
-    pub known: bool,
-    /// This shard's OID → the home shard's, where they differ. `None`: the home shard has no such type, and this
-    /// number means another type there.
-    pub to_home: HashMap<u32, Option<u32>>,
-    /// The home shard's OID → this shard's, where they differ. `None`: this shard has no such type.
-    pub from_home: HashMap<u32, Option<u32>>,
+pub struct OidMap {
+    to_client: HashMap<u32, u32>,
+    to_server: HashMap<u32, u32>,
+}
+
+impl OidMap {
+    /// From the types of the home shard and of another, by name. `None` when all are the same and nothing needs
+    /// mapping.
+    #[must_use]
+    pub fn between(home: &[(String, u32)], here: &[(String, u32)]) -> Option<Self> {
+        let at_home: HashMap<&str, u32> = home
+            .iter()
+            .map(|(name, oid)| (name.as_str(), *oid))
+            .collect();
+        let mut map = Self::default();
+        let mut same = home.len() == here.len();
+        for (name, server) in here {
+            match at_home.get(name.as_str()) {
+                Some(client) => {
+                    same &= client == server;
+                    map.to_client.insert(*server, *client);
+                    map.to_server.insert(*client, *server);
+                }
+                None => same = false,
+            }
+        }
+        (!same).then_some(map)
+    }
+
+    /// What a client knows this server's OID as. A type the home shard does not have shows as unknown (705).
+    #[must_use]
+    pub fn client(&self, server: u32) -> u32 {
+        if server < FIRST_USER_OID {
+            server
+        } else {
+            self.to_client.get(&server).copied().unwrap_or(UNKNOWN_OID)
+        }
+    }
+
+    /// What this server knows the client's OID as; `None` when it has no such type.
+    #[must_use]
+    pub fn server(&self, client: u32) -> Option<u32> {
+        if client < FIRST_USER_OID {
+            Some(client)
+        } else {
+            self.to_server.get(&client).copied()
+        }
+    }
 }
 
 /// A table (or view, matview, foreign table, partition parent or child).

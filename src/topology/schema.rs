@@ -11,8 +11,18 @@ pub struct Schema {
     pub routines: Vec<Routine>,
     /// User-defined types with their OIDs: schema-qualified name, arrays as the element's name and `[]`.
     pub types: Vec<(String, u32)>,
+    /// Enum types by schema-qualified name, with their labels in order.
+    pub enums: Vec<(String, Vec<String>)>,
     /// The database's default collation is C or POSIX.
     pub collation_is_c: bool,
+    /// The database's default collation, as the provider names it.
+    pub collation: String,
+    /// The database's encoding.
+    pub encoding: String,
+    /// The server's version as `server_version_num`.
+    pub version: i32,
+    /// The server follows another (it is a standby).
+    pub in_recovery: bool,
     /// `max_connections` less the reserved ones.
     pub connections_max: i64,
 }

@@ -226,16 +226,29 @@ fn type_oids_are_those_of_the_home_shard() {
         ("public.own", 16_400),
     ]);
     let app = built(vec![(0, s0), (2, home)]);
-    let (map, unread) = (&app.types[0], &app.types[1]);
-    assert!(map.known && !unread.known && app.types[2].to_home.is_empty());
-    assert_eq!(map.to_home[&16_500], Some(16_400));
-    assert_eq!(map.to_home[&16_499], Some(16_399));
+    assert_eq!(app.oid_map(ShardId(2)), None, "the home shard itself");
+    let map = app.oid_map(ShardId(0)).unwrap();
     assert_eq!(
-        map.to_home[&16_400], None,
+        (map.client(16_500), map.server(16_400)),
+        (16_400, Some(16_500))
+    );
+    assert_eq!(
+        (map.client(16_499), map.server(16_399)),
+        (16_399, Some(16_499))
+    );
+    assert_eq!(
+        map.client(16_400),
+        705,
         "another type has this number at home"
     );
-    assert_eq!(map.from_home[&16_400], Some(16_500));
-    assert_eq!(map.from_home[&16_500], None);
+    assert_eq!(
+        map.server(16_500),
+        None,
+        "the home shard's kind is not here"
+    );
+    assert_eq!((map.client(23), map.server(23)), (23, Some(23)));
+    let unread = app.oid_map(ShardId(1)).unwrap();
+    assert_eq!((unread.client(16_400), unread.server(16_400)), (705, None));
     assert_eq!(app.tables[&name("users")].columns[1].type_oid, 16_400);
 }
 

@@ -182,6 +182,7 @@ pub fn parameter_description(out: &mut BytesMut, types: &[Oid]) {
 pub fn columns(body: &[u8]) -> Columns<'_> {
     let mut reader = Reader::new(body);
     let (left, error) = match reader.count(4) {
+        Ok(0) if reader.remaining() > 0 => (0, Some(ProtocolError::Trailing)),
         Ok(count) => (count, None),
         Err(error) => (0, Some(error)),
     };

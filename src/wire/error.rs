@@ -13,7 +13,7 @@ pub struct SqlState(&'static str);
 
 macro_rules! sqlstates {
     ($($name:ident = $code:literal,)*) => {
-        /// The conditions Keyway raises or looks for, by PostgreSQL's own names.
+        /// The conditions Keyway raises or looks for, by the names of appendix A.
         impl SqlState {
             $(
                 #[doc = concat!("`", $code, "`")]

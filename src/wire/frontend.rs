@@ -2,7 +2,9 @@
 //! clients we serve, and encoders, for the servers we talk to.
 
 use crate::wire::error::{EncodeError, ProtocolError};
+use crate::wire::frame::HEADER;
 use crate::wire::read::Reader;
+use crate::wire::startup;
 use crate::wire::types::Oid;
 use crate::wire::write::Writer;
 use bytes::BytesMut;
@@ -470,8 +472,11 @@ pub fn bind_renamed(
     let mut reader = Reader::new(body);
     reader.cstr_bytes()?;
     reader.cstr_bytes()?;
+    let rest = reader.rest();
+    // Every execution of a prepared statement comes by here: one growth of the buffer at most.
+    out.reserve(HEADER + portal.len() + statement.len() + 2 + rest.len());
     let mut message = Writer::tagged(out, tag::BIND);
-    message.cstr(portal).cstr(statement).bytes(reader.rest());
+    message.cstr(portal).cstr(statement).bytes(rest);
     Ok(message.finish()?)
 }
 
@@ -572,4 +577,33 @@ pub fn sasl_response(out: &mut BytesMut, response: &[u8]) -> Result<(), EncodeEr
     let mut message = Writer::tagged(out, tag::PASSWORD);
     message.bytes(response);
     message.finish()
+}
+
+/// Appends a StartupMessage of protocol 3 with this minor version.
+pub fn startup<'p>(
+    out: &mut BytesMut,
+    minor: u16,
+    parameters: impl IntoIterator<Item = (&'p str, &'p str)>,
+) -> Result<(), EncodeError> {
+    let mut message = Writer::untagged(out);
+    message.u32(startup::version(minor));
+    for (name, value) in parameters {
+        message.cstr(name).cstr(value);
+    }
+    message.u8(0);
+    message.finish()
+}
+
+/// Appends an SSLRequest.
+pub fn ssl_request(out: &mut BytesMut) {
+    let mut message = Writer::untagged(out);
+    message.u32(startup::code::SSL);
+    message.finish_ours();
+}
+
+/// Appends a CancelRequest.
+pub fn cancel_request(out: &mut BytesMut, pid: u32, key: &[u8]) {
+    let mut message = Writer::untagged(out);
+    message.u32(startup::code::CANCEL).u32(pid).bytes(key);
+    message.finish_ours();
 }

@@ -10,11 +10,13 @@ pub(crate) struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     /// Starts at the beginning of `body`.
+    #[inline]
     pub(crate) fn new(body: &'a [u8]) -> Self {
         Self { rest: body }
     }
 
     /// The bytes not read yet.
+    #[inline]
     pub(crate) fn remaining(&self) -> usize {
         self.rest.len()
     }
@@ -31,6 +33,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Everything that is left.
+    #[inline]
     pub(crate) fn rest(&mut self) -> &'a [u8] {
         std::mem::take(&mut self.rest)
     }
@@ -46,6 +49,7 @@ impl<'a> Reader<'a> {
     }
 
     /// One byte.
+    #[inline]
     pub(crate) fn u8(&mut self) -> Result<u8, ProtocolError> {
         Ok(u8::from_be_bytes(self.array()?))
     }
@@ -57,11 +61,13 @@ impl<'a> Reader<'a> {
     }
 
     /// Two bytes, signed.
+    #[inline]
     pub(crate) fn i16(&mut self) -> Result<i16, ProtocolError> {
         Ok(i16::from_be_bytes(self.array()?))
     }
 
     /// Four bytes, unsigned.
+    #[inline]
     pub(crate) fn u32(&mut self) -> Result<u32, ProtocolError> {
         Ok(u32::from_be_bytes(self.array()?))
     }
@@ -73,6 +79,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A count of two bytes, each item of which takes at least `item` bytes: refused before anything is allocated.
+    #[inline]
     pub(crate) fn count(&mut self, item: usize) -> Result<usize, ProtocolError> {
         let count = usize::from(self.u16()?);
         if count * item > self.remaining() {
@@ -82,6 +89,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The bytes up to the next zero byte, which is consumed.
+    #[inline]
     pub(crate) fn cstr_bytes(&mut self) -> Result<&'a [u8], ProtocolError> {
         let end = memchr::memchr(0, self.rest).ok_or(ProtocolError::Unterminated)?;
         let text = self.bytes(end)?;
@@ -90,6 +98,7 @@ impl<'a> Reader<'a> {
     }
 
     /// A text up to the next zero byte, which is consumed.
+    #[inline]
     pub(crate) fn cstr(&mut self) -> Result<&'a str, ProtocolError> {
         utf8(self.cstr_bytes()?)
     }
@@ -107,6 +116,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The message ends here.
+    #[inline]
     pub(crate) fn finish(self) -> Result<(), ProtocolError> {
         if self.rest.is_empty() {
             Ok(())

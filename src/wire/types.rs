@@ -75,6 +75,7 @@ types! {
     MONEY MONEY_ARRAY = 790, 791, "money";
     MACADDR MACADDR_ARRAY = 829, 1040, "macaddr";
     INET INET_ARRAY = 869, 1041, "inet";
+    ACLITEM ACLITEM_ARRAY = 1033, 1034, "aclitem";
     BPCHAR BPCHAR_ARRAY = 1042, 1014, "character";
     VARCHAR VARCHAR_ARRAY = 1043, 1015, "character varying";
     DATE DATE_ARRAY = 1082, 1182, "date";
