@@ -224,6 +224,7 @@ pub struct KeyColumn {
 
 /// A column.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::struct_excessive_bools, reason = "what the system catalogs say, each on its own")]
 pub struct Column {
     /// Its name.
     pub name: String,
