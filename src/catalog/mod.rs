@@ -156,6 +156,8 @@ struct State {
     agreed: Agreed,
     /// Names of the shards whose schema could not be read.
     unread: Vec<String>,
+    /// The fingerprints of the others' schemas, by name.
+    fingerprints: Vec<(String, String)>,
 }
 
 /// The open catalog.
@@ -376,15 +378,24 @@ impl State {
             tracing::warn!(shard = %error.0, error = %error.1, "schema not read");
         }
         let unread = unread.into_iter().map(|(shard, _)| shard).collect();
-        Ok((
-            Self {
-                config,
-                servers,
-                agreed,
-                unread,
-            },
-            topology,
-        ))
+        let fingerprints = topology
+            .shards
+            .iter()
+            .filter_map(|shard| {
+                Some((
+                    shard.name.clone(),
+                    schemas.get(&shard.stable_id)?.fingerprint.clone(),
+                ))
+            })
+            .collect();
+        let state = Self {
+            config,
+            servers,
+            agreed,
+            unread,
+            fingerprints,
+        };
+        Ok((state, topology))
     }
 
     /// A connection to the catalog's shard.

@@ -9,8 +9,8 @@ use crate::route::choose::Context;
 use crate::route::error::RouteError;
 use crate::route::key::{ConstantType, element_type_named, type_named, type_of};
 use crate::statement::tree::{
-    Body, Cte, Delete, Distinct, Expr, From, FunctionCall, Insert, InsertSource, Item, JoinKind, JoinOn, Merge,
-    MergeAction, Name, OnConflict, OrderKey, Query, Select, Statement, Update,
+    Body, Cte, Delete, Distinct, Expr, From, FunctionCall, Insert, InsertSource, Item, JoinKind,
+    JoinOn, Merge, MergeAction, Name, OnConflict, OrderKey, Query, Select, Statement, Update,
 };
 use crate::topology::{FunctionDeclaration, KeyFamily, Placement, Table, TableName};
 use smallvec::SmallVec;
@@ -168,8 +168,8 @@ pub(crate) enum Joined {
     Inner(Box<Joined>, Box<Joined>, Vec<CondId>),
     /// Left preserved, right nullable.
     Left(Box<Joined>, Box<Joined>, Vec<CondId>),
-    /// Both preserved.
-    Full(Box<Joined>, Box<Joined>),
+    /// Both preserved: the ON restricts neither.
+    Full(Box<Joined>, Box<Joined>, Vec<CondId>),
 }
 
 impl Joined {
@@ -178,7 +178,9 @@ impl Joined {
         match self {
             Self::Nothing => {}
             Self::Leaf(leaf) => out.push(*leaf),
-            Self::Inner(left, right, _) | Self::Left(left, right, _) | Self::Full(left, right) => {
+            Self::Inner(left, right, _)
+            | Self::Left(left, right, _)
+            | Self::Full(left, right, _) => {
                 left.leaves(out);
                 right.leaves(out);
             }
@@ -229,12 +231,10 @@ pub(crate) struct Block {
     pub(crate) folds: bool,
     /// It has window functions.
     pub(crate) windows: bool,
-    /// Aggregates whose value depends on the order of rows.
-    pub(crate) order_sensitive: bool,
+    /// Which rows or values it returns may differ between servers: DISTINCT ON, window functions, array_agg.
+    pub(crate) fickle: bool,
     /// DISTINCT's columns, when there is one.
     pub(crate) distinct: Option<Vec<NodeId>>,
-    /// DISTINCT ON.
-    pub(crate) distinct_on: bool,
     /// Names visible in it.
     pub(crate) names: Level,
 }
@@ -443,8 +443,12 @@ impl<'c> Binder<'c> {
 
     /// Parameters whose undeclared type does not surely follow from the key they are compared with.
     pub(crate) fn untyped_params(&self) -> Vec<u16> {
-        let mut untyped: Vec<u16> =
-            self.params.iter().filter(|(_, uses)| uses.mixed || uses.total != uses.typed).map(|(n, _)| *n).collect();
+        let mut untyped: Vec<u16> = self
+            .params
+            .iter()
+            .filter(|(_, uses)| uses.mixed || uses.total != uses.typed)
+            .map(|(n, _)| *n)
+            .collect();
         untyped.sort_unstable();
         untyped
     }
@@ -454,17 +458,29 @@ impl<'c> Binder<'c> {
     fn bind_query(&mut self, query: &Query, outer: &Scope<'_>) -> Result<BoundQuery, RouteError> {
         self.deeper()?;
         let entries = self.bind_with(&query.with, query.recursive, outer)?;
-        let scope = Scope { parent: Some(outer), level: None, with: &entries };
+        let scope = Scope {
+            parent: Some(outer),
+            level: None,
+            with: &entries,
+        };
         let limited = query.limit.is_some() || query.offset.is_some() || query.with_ties;
         self.locking |= query.locking;
         let mut bound = self.bind_body(&query.body, Some(&query.order_by), &scope)?;
         for expr in query.limit.iter().chain(&query.offset) {
-            self.visit(expr, &scope, Place::Output, &mut Bag::apart(&mut bound.children))?;
+            self.visit(
+                expr,
+                &scope,
+                Place::Output,
+                &mut Bag::apart(&mut bound.children),
+            )?;
         }
         if limited {
             bound.limited = true;
             for column in &mut bound.output.columns {
-                column.sources.iter_mut().for_each(|(_, inward)| *inward = false);
+                column
+                    .sources
+                    .iter_mut()
+                    .for_each(|(_, inward)| *inward = false);
             }
         }
         self.bind_unused(&entries, outer)?;
@@ -475,7 +491,9 @@ impl<'c> Binder<'c> {
     fn deeper(&mut self) -> Result<(), RouteError> {
         self.depth += 1;
         if self.depth > DEPTH_MAX {
-            return Err(RouteError::TooComplex { reason: format!("more than {DEPTH_MAX} queries are nested") });
+            return Err(RouteError::TooComplex {
+                reason: format!("more than {DEPTH_MAX} queries are nested"),
+            });
         }
         Ok(())
     }
@@ -492,16 +510,29 @@ impl<'c> Binder<'c> {
             let kind = match &cte.statement {
                 // RECURSIVE lets an entry name itself and the later ones: each is placed on its own.
                 Statement::Query(query) if recursive => {
-                    let all: Vec<WithEntry<'_>> =
-                        with.iter().map(|other| WithEntry::new(other, WithKind::Recursive)).collect();
-                    let scope = Scope { parent: Some(outer), level: None, with: &all };
+                    let all: Vec<WithEntry<'_>> = with
+                        .iter()
+                        .map(|other| WithEntry::new(other, WithKind::Recursive))
+                        .collect();
+                    let scope = Scope {
+                        parent: Some(outer),
+                        level: None,
+                        with: &all,
+                    };
                     let bound = self.bind_query(query, &scope)?;
                     self.separate.push(bound);
                     WithKind::Recursive
                 }
-                Statement::Query(query) => WithKind::Query { query, before: index },
+                Statement::Query(query) => WithKind::Query {
+                    query,
+                    before: index,
+                },
                 modifying => {
-                    let scope = Scope { parent: Some(outer), level: None, with: &entries };
+                    let scope = Scope {
+                        parent: Some(outer),
+                        level: None,
+                        with: &entries,
+                    };
                     let bound = self.bind_modifying(modifying, &scope)?;
                     let facts = self.facts(&bound);
                     let output = bound.output.clone();
@@ -515,10 +546,18 @@ impl<'c> Binder<'c> {
     }
 
     /// Binds the WITH queries that nothing refers to: PostgreSQL checks them too.
-    fn bind_unused(&mut self, entries: &[WithEntry<'_>], outer: &Scope<'_>) -> Result<(), RouteError> {
+    fn bind_unused(
+        &mut self,
+        entries: &[WithEntry<'_>],
+        outer: &Scope<'_>,
+    ) -> Result<(), RouteError> {
         for entry in entries.iter().rev() {
             if let (WithKind::Query { query, before }, false) = (&entry.kind, entry.used.get()) {
-                let scope = Scope { parent: Some(outer), level: None, with: &entries[..*before] };
+                let scope = Scope {
+                    parent: Some(outer),
+                    level: None,
+                    with: &entries[..*before],
+                };
                 let bound = self.bind_query(query, &scope)?;
                 self.separate.push(bound);
             }
@@ -534,8 +573,14 @@ impl<'c> Binder<'c> {
     ) -> Result<BoundQuery, RouteError> {
         match body {
             Body::Select(select) => {
-                let (block, output) = self.bind_select(select, order_by.unwrap_or_default(), scope)?;
-                Ok(BoundQuery { body: Bound::Block(Box::new(block)), limited: false, children: Vec::new(), output })
+                let (block, output) =
+                    self.bind_select(select, order_by.unwrap_or_default(), scope)?;
+                Ok(BoundQuery {
+                    body: Bound::Block(Box::new(block)),
+                    limited: false,
+                    children: Vec::new(),
+                    output,
+                })
             }
             Body::Values(rows) => {
                 let mut children = Vec::new();
@@ -543,9 +588,20 @@ impl<'c> Binder<'c> {
                     self.visit(expr, scope, Place::Output, &mut Bag::new(&mut children))?;
                 }
                 let width = rows.first().map_or(0, Vec::len);
-                let columns = (1..=width).map(|n| OutColumn::opaque(Some(format!("column{n}")))).collect();
-                let output = Output { columns, positional: true, complete: true };
-                Ok(BoundQuery { body: Bound::Values(children), limited: false, children: Vec::new(), output })
+                let columns = (1..=width)
+                    .map(|n| OutColumn::opaque(Some(format!("column{n}"))))
+                    .collect();
+                let output = Output {
+                    columns,
+                    positional: true,
+                    complete: true,
+                };
+                Ok(BoundQuery {
+                    body: Bound::Values(children),
+                    limited: false,
+                    children: Vec::new(),
+                    output,
+                })
             }
             Body::Set { left, right, .. } => {
                 self.deeper()?;
@@ -555,37 +611,68 @@ impl<'c> Binder<'c> {
                 let output = self.set_output(&left.output, &right.output);
                 let mut children = Vec::new();
                 for key in order_by.unwrap_or_default() {
-                    self.visit(&key.expr, scope, Place::Output, &mut Bag::apart(&mut children))?;
+                    self.visit(
+                        &key.expr,
+                        scope,
+                        Place::Output,
+                        &mut Bag::apart(&mut children),
+                    )?;
                 }
                 let body = Bound::Set(Box::new(left), Box::new(right));
-                Ok(BoundQuery { body, limited: false, children, output })
+                Ok(BoundQuery {
+                    body,
+                    limited: false,
+                    children,
+                    output,
+                })
             }
             Body::Nested(query) => {
                 let inner = self.bind_query(query, scope)?;
                 let output = inner.output.clone();
                 let mut children = Vec::new();
                 for key in order_by.unwrap_or_default() {
-                    self.visit(&key.expr, scope, Place::Output, &mut Bag::apart(&mut children))?;
+                    self.visit(
+                        &key.expr,
+                        scope,
+                        Place::Output,
+                        &mut Bag::apart(&mut children),
+                    )?;
                 }
-                Ok(BoundQuery { body: Bound::Query(Box::new(inner)), limited: false, children, output })
+                Ok(BoundQuery {
+                    body: Bound::Query(Box::new(inner)),
+                    limited: false,
+                    children,
+                    output,
+                })
             }
         }
     }
 
     /// A set operation returns the left arm's names; a column is pushable when it is plain in both arms.
     fn set_output(&self, left: &Output, right: &Output) -> Output {
-        let positional = left.positional && right.positional && left.columns.len() == right.columns.len();
+        let positional =
+            left.positional && right.positional && left.columns.len() == right.columns.len();
         let columns = left.columns.iter().enumerate().map(|(index, column)| {
             let mut merged = OutColumn::opaque(column.name.clone());
             if let (true, Some(other)) = (positional, right.columns.get(index))
-                && let (Some((a, _)), Some((b, _))) = (column.sources.first(), other.sources.first())
+                && let (Some((a, _)), Some((b, _))) =
+                    (column.sources.first(), other.sources.first())
                 && self.comparable(*a, *b)
             {
-                merged.sources = column.sources.iter().chain(&other.sources).copied().collect();
+                merged.sources = column
+                    .sources
+                    .iter()
+                    .chain(&other.sources)
+                    .copied()
+                    .collect();
             }
             merged
         });
-        Output { columns: columns.collect(), positional, complete: left.complete }
+        Output {
+            columns: columns.collect(),
+            positional,
+            complete: left.complete,
+        }
     }
 
     fn bind_select(
@@ -596,12 +683,19 @@ impl<'c> Binder<'c> {
     ) -> Result<(Block, Output), RouteError> {
         self.traits.push(Traits::default());
         let mut children = Vec::new();
-        let mut side = Side { tree: Joined::Nothing, level: Level::default() };
+        let mut side = Side {
+            tree: Joined::Nothing,
+            level: Level::default(),
+        };
         for from in &select.from {
             let next = self.bind_from(from, &side.level, scope, &mut children)?;
             side = side.cross(next);
         }
-        let here = Scope { parent: Some(scope), level: Some(&side.level), with: &[] };
+        let here = Scope {
+            parent: Some(scope),
+            level: Some(&side.level),
+            with: &[],
+        };
         let mut filter = Vec::new();
         if let Some(expr) = &select.filter {
             self.conjuncts(expr, &here, Place::Filter, &mut filter, &mut children)?;
@@ -617,7 +711,13 @@ impl<'c> Binder<'c> {
         }
         let distinct = match &select.distinct {
             Distinct::No => None,
-            Distinct::Rows => Some(output.columns.iter().flat_map(|c| c.sources.iter().map(|s| s.0)).collect()),
+            Distinct::Rows => Some(
+                output
+                    .columns
+                    .iter()
+                    .flat_map(|c| c.sources.iter().map(|s| s.0))
+                    .collect(),
+            ),
             Distinct::On(exprs) => {
                 let mut nodes = Vec::new();
                 for expr in exprs {
@@ -632,7 +732,8 @@ impl<'c> Binder<'c> {
         let distinct_on = matches!(select.distinct, Distinct::On(_));
         let grouped = !select.group_by.is_empty() || select.grouping_sets;
         let windows = traits.windows || !select.windows.is_empty();
-        let folds = select.grouping_sets || (!grouped && (traits.aggregates || select.having.is_some()));
+        let folds =
+            select.grouping_sets || (!grouped && (traits.aggregates || select.having.is_some()));
         let mut output = output;
         for column in &mut output.columns {
             column.outward &= !folds;
@@ -640,7 +741,10 @@ impl<'c> Binder<'c> {
                 *inward = !folds
                     && !windows
                     && groups.as_ref().is_none_or(|nodes| nodes.contains(node))
-                    && (!distinct_on || distinct.as_ref().is_some_and(|nodes: &Vec<NodeId>| nodes.contains(node)));
+                    && (!distinct_on
+                        || distinct
+                            .as_ref()
+                            .is_some_and(|nodes: &Vec<NodeId>| nodes.contains(node)));
             }
         }
         let block = Block {
@@ -651,9 +755,8 @@ impl<'c> Binder<'c> {
             groups,
             folds,
             windows,
-            order_sensitive: traits.order_sensitive,
+            fickle: windows || distinct_on || traits.order_sensitive,
             distinct,
-            distinct_on,
             names: side.level,
         };
         Ok((block, output))
@@ -680,7 +783,12 @@ impl<'c> Binder<'c> {
 
     /// The plain column that an entry of GROUP BY or DISTINCT ON means.
     fn output_node(&self, expr: &Expr, output: &Output, here: &Scope<'_>) -> Option<NodeId> {
-        let plain = |column: &OutColumn| column.outward.then(|| column.sources.first().map(|s| s.0)).flatten();
+        let plain = |column: &OutColumn| {
+            column
+                .outward
+                .then(|| column.sources.first().map(|s| s.0))
+                .flatten()
+        };
         match expr {
             Expr::Number(ordinal) if output.positional => {
                 let index = ordinal.parse::<usize>().ok()?.checked_sub(1)?;
@@ -689,9 +797,12 @@ impl<'c> Binder<'c> {
             Expr::Column { qualifier, name } => match self.resolve(qualifier, name, here) {
                 Resolved::Node(node) => Some(node),
                 // An output name only when no input column can be meant.
-                Resolved::Absent if qualifier.is_empty() => {
-                    plain(output.columns.iter().find(|c| c.name.as_deref() == Some(name))?)
-                }
+                Resolved::Absent if qualifier.is_empty() => plain(
+                    output
+                        .columns
+                        .iter()
+                        .find(|c| c.name.as_deref() == Some(name))?,
+                ),
                 _ => None,
             },
             _ => None,
@@ -705,7 +816,11 @@ impl<'c> Binder<'c> {
         here: &Scope<'_>,
         bag: &mut Bag<'_>,
     ) -> Result<Output, RouteError> {
-        let mut output = Output { columns: Vec::new(), positional: true, complete: true };
+        let mut output = Output {
+            columns: Vec::new(),
+            positional: true,
+            complete: true,
+        };
         for item in items {
             match item {
                 Item::Expr { expr, alias, .. } => {
@@ -764,24 +879,52 @@ impl<'c> Binder<'c> {
         children: &mut Vec<Child>,
     ) -> Result<Side, RouteError> {
         match from {
-            From::Table { name, alias, columns, .. } => {
+            From::Table {
+                name,
+                alias,
+                columns,
+                ..
+            } => {
                 let leaf = self.bind_table(name, alias.as_deref(), columns, scope)?;
                 Ok(Side::leaf(leaf))
             }
-            From::Subquery { lateral, query, alias, columns } => {
-                let sideways = Scope { parent: Some(scope), level: Some(left), with: &[] };
+            From::Subquery {
+                lateral,
+                query,
+                alias,
+                columns,
+            } => {
+                let sideways = Scope {
+                    parent: Some(scope),
+                    level: Some(left),
+                    with: &[],
+                };
                 let bound = self.bind_query(query, if *lateral { &sideways } else { scope })?;
                 let leaf = self.derived(bound, alias.clone(), columns)?;
                 Ok(Side::leaf(leaf))
             }
-            From::Function { name, args, alias, columns } => {
-                let sideways = Scope { parent: Some(scope), level: Some(left), with: &[] };
+            From::Function {
+                name,
+                args,
+                alias,
+                columns,
+            } => {
+                let sideways = Scope {
+                    parent: Some(scope),
+                    level: Some(left),
+                    with: &[],
+                };
                 for arg in args {
                     self.visit(arg, &sideways, Place::Output, &mut Bag::apart(children))?;
                 }
                 self.call(name, Place::Output);
-                let known: Vec<RefColumn> =
-                    columns.iter().map(|name| RefColumn { name: name.clone(), node: None }).collect();
+                let known: Vec<RefColumn> = columns
+                    .iter()
+                    .map(|name| RefColumn {
+                        name: name.clone(),
+                        node: None,
+                    })
+                    .collect();
                 let alias = alias.clone().or_else(|| Some(name.name.clone()));
                 let leaf = self.add_ref(Ref {
                     source: Source::Rows,
@@ -792,7 +935,12 @@ impl<'c> Binder<'c> {
                 })?;
                 Ok(Side::leaf(leaf))
             }
-            From::Join { left: a, right: b, kind, on } => {
+            From::Join {
+                left: a,
+                right: b,
+                kind,
+                on,
+            } => {
                 let a = self.bind_from(a, left, scope, children)?;
                 let mut seen = left.clone();
                 seen.leaves.extend(&a.level.leaves);
@@ -821,7 +969,11 @@ impl<'c> Binder<'c> {
         match on {
             JoinOn::Nothing => {}
             JoinOn::On(expr) => {
-                let here = Scope { parent: Some(scope), level: Some(&level), with: &[] };
+                let here = Scope {
+                    parent: Some(scope),
+                    level: Some(&level),
+                    with: &[],
+                };
                 self.conjuncts(expr, &here, Place::On, &mut conds, children)?;
             }
             JoinOn::Using(columns) => {
@@ -843,7 +995,7 @@ impl<'c> Binder<'c> {
             JoinKind::Inner => Joined::Inner(a, b, conds),
             JoinKind::Left => Joined::Left(a, b, conds),
             JoinKind::Right => Joined::Left(b, a, conds),
-            JoinKind::Full => Joined::Full(a, b),
+            JoinKind::Full => Joined::Full(a, b, conds),
         };
         Ok(Side { tree, level })
     }
@@ -858,7 +1010,13 @@ impl<'c> Binder<'c> {
         level: &mut Level,
         conds: &mut Vec<CondId>,
     ) {
-        let node = |resolved| if let Resolved::Node(node) = resolved { Some(node) } else { None };
+        let node = |resolved| {
+            if let Resolved::Node(node) = resolved {
+                Some(node)
+            } else {
+                None
+            }
+        };
         let left = node(self.resolve_in(column, a));
         let right = node(self.resolve_in(column, b));
         if let (Some(left), Some(right)) = (left, right)
@@ -889,7 +1047,10 @@ impl<'c> Binder<'c> {
             (!level.opaque).then_some(names)
         };
         let right = names(b)?;
-        let mut common: Vec<String> = names(a)?.into_iter().filter(|name| right.contains(name)).collect();
+        let mut common: Vec<String> = names(a)?
+            .into_iter()
+            .filter(|name| right.contains(name))
+            .collect();
         common.dedup();
         Some(common)
     }
@@ -904,7 +1065,13 @@ impl<'c> Binder<'c> {
         if name.schema.is_none()
             && let Some((entry, entries, parent)) = scope.with_entry(&name.name)
         {
-            return self.bind_with_entry(entry, entries, parent, alias.unwrap_or(&name.name), columns);
+            return self.bind_with_entry(
+                entry,
+                entries,
+                parent,
+                alias.unwrap_or(&name.name),
+                columns,
+            );
         }
         let leaf = match self.find_table(name)? {
             Found::Catalog => self.add_ref(Ref {
@@ -918,7 +1085,7 @@ impl<'c> Binder<'c> {
                 let bound = self.bind_view(&table, &definition)?;
                 self.derived(bound, None, &[])?
             }
-            Found::Table(table) => self.table_ref(table, false)?,
+            Found::Table(table) => self.table_ref(&table, false)?,
         };
         let reference = &mut self.refs[leaf];
         reference.alias = Some(alias.unwrap_or(&name.name).to_owned());
@@ -939,7 +1106,10 @@ impl<'c> Binder<'c> {
         for (index, name) in columns.iter().enumerate() {
             match reference.columns.get_mut(index) {
                 Some(column) => column.name.clone_from(name),
-                None => reference.columns.push(RefColumn { name: name.clone(), node: None }),
+                None => reference.columns.push(RefColumn {
+                    name: name.clone(),
+                    node: None,
+                }),
             }
         }
     }
@@ -955,14 +1125,29 @@ impl<'c> Binder<'c> {
         let leaf = match &entry.kind {
             WithKind::Query { query, before } => {
                 entry.used.set(true);
-                let scope = Scope { parent, level: None, with: &entries[..*before] };
+                let scope = Scope {
+                    parent,
+                    level: None,
+                    with: &entries[..*before],
+                };
                 let bound = self.bind_query(query, &scope)?;
                 self.derived(bound, None, entry.columns)?
             }
             WithKind::Recursive => {
-                let known = entry.columns.iter().map(|name| RefColumn { name: name.clone(), node: None }).collect();
+                let known = entry
+                    .columns
+                    .iter()
+                    .map(|name| RefColumn {
+                        name: name.clone(),
+                        node: None,
+                    })
+                    .collect();
                 self.add_ref(Ref {
-                    source: Source::Derived { query: None, links_in: Vec::new(), facts: Vec::new() },
+                    source: Source::Derived {
+                        query: None,
+                        links_in: Vec::new(),
+                        facts: Vec::new(),
+                    },
                     alias: None,
                     own_name: None,
                     columns: known,
@@ -971,7 +1156,11 @@ impl<'c> Binder<'c> {
             }
             WithKind::Modifying { output, facts } => {
                 let leaf = self.add_ref(Ref {
-                    source: Source::Derived { query: None, links_in: Vec::new(), facts: facts.clone() },
+                    source: Source::Derived {
+                        query: None,
+                        links_in: Vec::new(),
+                        facts: facts.clone(),
+                    },
                     alias: None,
                     own_name: None,
                     columns: Vec::new(),
@@ -988,7 +1177,10 @@ impl<'c> Binder<'c> {
     }
 
     fn bind_view(&mut self, table: &Table, definition: &str) -> Result<BoundQuery, RouteError> {
-        let unplaced = |reason: String| RouteError::View { view: table.name.to_string(), reason };
+        let unplaced = |reason: String| RouteError::View {
+            view: table.name.to_string(),
+            reason,
+        };
         self.deeper()?;
         let query = crate::route::choose::parse_view(definition).map_err(unplaced)?;
         let bound = self.bind_query(&query, &Scope::root())?;
@@ -1006,7 +1198,11 @@ impl<'c> Binder<'c> {
         let facts = self.facts(&bound);
         let output = bound.output.clone();
         let leaf = self.add_ref(Ref {
-            source: Source::Derived { query: Some(Rc::new(bound)), links_in: Vec::new(), facts },
+            source: Source::Derived {
+                query: Some(Rc::new(bound)),
+                links_in: Vec::new(),
+                facts,
+            },
             alias,
             own_name: None,
             columns: Vec::new(),
@@ -1024,7 +1220,11 @@ impl<'c> Binder<'c> {
         for column in &output.columns {
             let mut node = None;
             if let Some((first, _)) = column.sources.first() {
-                let id = self.add_node(leaf, column.name.clone().unwrap_or_default(), self.nodes[*first].family);
+                let id = self.add_node(
+                    leaf,
+                    column.name.clone().unwrap_or_default(),
+                    self.nodes[*first].family,
+                );
                 node = Some(id);
                 for (source, inward) in &column.sources {
                     let link = self.add_link(id, *source);
@@ -1036,7 +1236,10 @@ impl<'c> Binder<'c> {
                     }
                 }
             }
-            columns.push(RefColumn { name: column.name.clone().unwrap_or_default(), node });
+            columns.push(RefColumn {
+                name: column.name.clone().unwrap_or_default(),
+                node,
+            });
         }
         let reference = &mut self.refs[leaf];
         reference.columns = columns;
@@ -1045,7 +1248,10 @@ impl<'c> Binder<'c> {
             // Names are known, positions are not: aliases by position must not use them.
             reference.columns.retain(|column| !column.name.is_empty());
         }
-        if let Source::Derived { links_in, facts, .. } = &mut reference.source {
+        if let Source::Derived {
+            links_in, facts, ..
+        } = &mut reference.source
+        {
             links_in.extend(inwards);
             facts.extend(outwards);
         }
@@ -1067,7 +1273,10 @@ impl<'c> Binder<'c> {
 
     /// References that the conditions keep from being null-extended.
     pub(crate) fn strict_refs(&self, conds: &[CondId]) -> Vec<RefId> {
-        conds.iter().flat_map(|id| self.conds[*id].strict.iter().copied()).collect()
+        conds
+            .iter()
+            .flat_map(|id| self.conds[*id].strict.iter().copied())
+            .collect()
     }
 
     /// What holds for every row of a join.
@@ -1113,10 +1322,22 @@ impl<'c> Binder<'c> {
                 Box::new(self.reduce(right, &self.strict_refs(on))),
                 on.clone(),
             ),
-            // The ON of a FULL join is not kept: both sides are preserved, so it restricts neither.
-            Joined::Full(left, right) => {
-                Joined::Full(Box::new(self.reduce(left, &[])), Box::new(self.reduce(right, &[])))
-            }
+            Joined::Full(left, right, on) => match (touches(left), touches(right)) {
+                (true, true) => inner(left, right, on),
+                (true, false) => self.reduce(
+                    &Joined::Left(left.clone(), right.clone(), on.clone()),
+                    strict,
+                ),
+                (false, true) => self.reduce(
+                    &Joined::Left(right.clone(), left.clone(), on.clone()),
+                    strict,
+                ),
+                (false, false) => Joined::Full(
+                    Box::new(self.reduce(left, &[])),
+                    Box::new(self.reduce(right, &[])),
+                    on.clone(),
+                ),
+            },
         }
     }
 
@@ -1127,7 +1348,11 @@ impl<'c> Binder<'c> {
         self.bind_modifying(statement, &Scope::root())
     }
 
-    fn bind_modifying(&mut self, statement: &Statement, scope: &Scope<'_>) -> Result<BoundQuery, RouteError> {
+    fn bind_modifying(
+        &mut self,
+        statement: &Statement,
+        scope: &Scope<'_>,
+    ) -> Result<BoundQuery, RouteError> {
         self.writes = true;
         self.deeper()?;
         let bound = match statement {
@@ -1148,11 +1373,12 @@ impl<'c> Binder<'c> {
     /// The target of a write. Views are refused unless one shard has them.
     fn target(&mut self, name: &Name, alias: Option<&str>) -> Result<RefId, RouteError> {
         let leaf = match self.find_table(name)? {
-            Found::Table(table) => self.table_ref(table, true)?,
+            Found::Table(table) => self.table_ref(&table, true)?,
             Found::View(table, _) => {
                 return Err(RouteError::View {
                     view: table.name.to_string(),
-                    reason: "Writing through a view of a sharded keyspace is not supported".to_owned(),
+                    reason: "Writing through a view of a sharded keyspace is not supported"
+                        .to_owned(),
                 });
             }
             Found::Catalog => {
@@ -1168,33 +1394,64 @@ impl<'c> Binder<'c> {
         Ok(leaf)
     }
 
-    fn bind_update(&mut self, update: &Update, scope: &Scope<'_>) -> Result<BoundQuery, RouteError> {
+    fn bind_update(
+        &mut self,
+        update: &Update,
+        scope: &Scope<'_>,
+    ) -> Result<BoundQuery, RouteError> {
         let entries = self.bind_with(&update.with, update.recursive, scope)?;
-        let scope = &Scope { parent: Some(scope), level: None, with: &entries };
+        let scope = &Scope {
+            parent: Some(scope),
+            level: None,
+            with: &entries,
+        };
         let target = self.target(&update.table, update.alias.as_deref())?;
         let mut children = Vec::new();
         let side = self.with_others(target, &update.from, scope, &mut children)?;
-        let here = Scope { parent: Some(scope), level: Some(&side.level), with: &[] };
+        let here = Scope {
+            parent: Some(scope),
+            level: Some(&side.level),
+            with: &[],
+        };
         let mut filter = Vec::new();
         if let Some(expr) = &update.filter {
             self.conjuncts(expr, &here, Place::Filter, &mut filter, &mut children)?;
         }
         let mut bag = Bag::new(&mut children);
         for assignment in &update.set {
-            self.visit_assignment(target, &assignment.columns, &assignment.value, &here, false, &mut bag)?;
+            self.visit_assignment(
+                target,
+                &assignment.columns,
+                &assignment.value,
+                &here,
+                false,
+                &mut bag,
+            )?;
         }
         let output = self.select_output(&update.returning, &side, &here, &mut bag)?;
         self.bind_unused(&entries, scope)?;
         Ok(modified(side, filter, children, output))
     }
 
-    fn bind_delete(&mut self, delete: &Delete, scope: &Scope<'_>) -> Result<BoundQuery, RouteError> {
+    fn bind_delete(
+        &mut self,
+        delete: &Delete,
+        scope: &Scope<'_>,
+    ) -> Result<BoundQuery, RouteError> {
         let entries = self.bind_with(&delete.with, delete.recursive, scope)?;
-        let scope = &Scope { parent: Some(scope), level: None, with: &entries };
+        let scope = &Scope {
+            parent: Some(scope),
+            level: None,
+            with: &entries,
+        };
         let target = self.target(&delete.table, delete.alias.as_deref())?;
         let mut children = Vec::new();
         let side = self.with_others(target, &delete.using, scope, &mut children)?;
-        let here = Scope { parent: Some(scope), level: Some(&side.level), with: &[] };
+        let here = Scope {
+            parent: Some(scope),
+            level: Some(&side.level),
+            with: &[],
+        };
         let mut filter = Vec::new();
         if let Some(expr) = &delete.filter {
             self.conjuncts(expr, &here, Place::Filter, &mut filter, &mut children)?;
@@ -1223,15 +1480,26 @@ impl<'c> Binder<'c> {
 
     fn bind_merge(&mut self, merge: &Merge, scope: &Scope<'_>) -> Result<BoundQuery, RouteError> {
         let entries = self.bind_with(&merge.with, false, scope)?;
-        let scope = &Scope { parent: Some(scope), level: None, with: &entries };
+        let scope = &Scope {
+            parent: Some(scope),
+            level: None,
+            with: &entries,
+        };
         let target = self.target(&merge.table, merge.alias.as_deref())?;
         let mut children = Vec::new();
         let source = self.bind_from(&merge.source, &Level::default(), scope, &mut children)?;
-        let mut level = Level { leaves: vec![target], ..Level::default() };
+        let mut level = Level {
+            leaves: vec![target],
+            ..Level::default()
+        };
         level.leaves.extend(&source.level.leaves);
         level.merged.extend(source.level.merged.iter().cloned());
         level.opaque |= source.level.opaque;
-        let here = Scope { parent: Some(scope), level: Some(&level), with: &[] };
+        let here = Scope {
+            parent: Some(scope),
+            level: Some(&level),
+            with: &[],
+        };
         let mut on = Vec::new();
         self.conjuncts(&merge.on, &here, Place::On, &mut on, &mut children)?;
         let mut bag = Bag::apart(&mut children);
@@ -1241,14 +1509,26 @@ impl<'c> Binder<'c> {
             }
             match &clause.action {
                 MergeAction::Insert { columns, values } => {
-                    self.merge_insert(target, columns, values.as_deref().unwrap_or_default(), &here);
+                    self.merge_insert(
+                        target,
+                        columns,
+                        values.as_deref().unwrap_or_default(),
+                        &here,
+                    );
                     for value in values.iter().flatten() {
                         self.visit(value, &here, Place::Output, &mut bag)?;
                     }
                 }
                 MergeAction::Update(set) => {
                     for assignment in set {
-                        self.visit_assignment(target, &assignment.columns, &assignment.value, &here, false, &mut bag)?;
+                        self.visit_assignment(
+                            target,
+                            &assignment.columns,
+                            &assignment.value,
+                            &here,
+                            false,
+                            &mut bag,
+                        )?;
                     }
                 }
                 MergeAction::Delete | MergeAction::Nothing => {}
@@ -1257,16 +1537,39 @@ impl<'c> Binder<'c> {
         self.bind_unused(&entries, scope)?;
         // Source rows without a match act too: the target is on the nullable side.
         let tree = Joined::Left(Box::new(source.tree), Box::new(Joined::Leaf(target)), on);
-        Ok(modified(Side { tree, level }, Vec::new(), children, Output::default()))
+        Ok(modified(
+            Side { tree, level },
+            Vec::new(),
+            children,
+            Output::default(),
+        ))
     }
 
     /// A MERGE's INSERT writes each key column, by default where it does not name it.
-    fn merge_insert(&mut self, target: RefId, columns: &[String], values: &[Expr], here: &Scope<'_>) {
-        let Source::Table { table, .. } = &self.refs[target].source else { return };
-        let Placement::Sharded { key } = &table.placement else { return };
-        for column in key.iter().map(|column| column.name.clone()).collect::<Vec<_>>() {
+    fn merge_insert(
+        &mut self,
+        target: RefId,
+        columns: &[String],
+        values: &[Expr],
+        here: &Scope<'_>,
+    ) {
+        let Source::Table { table, .. } = &self.refs[target].source else {
+            return;
+        };
+        let Placement::Sharded { key } = &table.placement else {
+            return;
+        };
+        for column in key
+            .iter()
+            .map(|column| column.name.clone())
+            .collect::<Vec<_>>()
+        {
             let position = if columns.is_empty() {
-                self.refs[target].columns.iter().position(|c| c.name == column).filter(|_| self.refs[target].complete)
+                self.refs[target]
+                    .columns
+                    .iter()
+                    .position(|c| c.name == column)
+                    .filter(|_| self.refs[target].complete)
             } else {
                 columns.iter().position(|c| *c == column)
             };
@@ -1274,13 +1577,26 @@ impl<'c> Binder<'c> {
                 Some(value) => self.written(&column, value, here),
                 None => Written::Other,
             };
-            self.key_writes.push(KeyWrite { target, column, written, on_conflict: false });
+            self.key_writes.push(KeyWrite {
+                target,
+                column,
+                written,
+                on_conflict: false,
+            });
         }
     }
 
-    fn bind_insert(&mut self, insert: &Insert, scope: &Scope<'_>) -> Result<BoundQuery, RouteError> {
+    fn bind_insert(
+        &mut self,
+        insert: &Insert,
+        scope: &Scope<'_>,
+    ) -> Result<BoundQuery, RouteError> {
         let entries = self.bind_with(&insert.with, insert.recursive, scope)?;
-        let scope = &Scope { parent: Some(scope), level: None, with: &entries };
+        let scope = &Scope {
+            parent: Some(scope),
+            level: None,
+            with: &entries,
+        };
         let target = self.target(&insert.table, insert.alias.as_deref())?;
         let mut children = Vec::new();
         let mut filter = Vec::new();
@@ -1302,21 +1618,40 @@ impl<'c> Binder<'c> {
                 let source = self.derived(bound, None, &[])?;
                 tree = Joined::Inner(Box::new(tree), Box::new(Joined::Leaf(source)), Vec::new());
                 for index in 0..self.refs[source].columns.len() {
-                    if let (true, Some(node), Some(column)) =
-                        (positional, self.refs[source].columns[index].node, self.insert_column(insert, target, index))
-                        && self.comparable(node, column)
+                    if let (true, Some(node), Some(column)) = (
+                        positional,
+                        self.refs[source].columns[index].node,
+                        self.insert_column(insert, target, index),
+                    ) && self.comparable(node, column)
                     {
                         filter.push(self.add_cond(Cond::Same(column, node)));
                     }
                 }
             }
         }
-        let side = Side { tree, level: Level { leaves: vec![target], ..Level::default() } };
-        let here = Scope { parent: Some(scope), level: Some(&side.level), with: &[] };
+        let side = Side {
+            tree,
+            level: Level {
+                leaves: vec![target],
+                ..Level::default()
+            },
+        };
+        let here = Scope {
+            parent: Some(scope),
+            level: Some(&side.level),
+            with: &[],
+        };
         let mut bag = Bag::apart(&mut children);
         if let Some(OnConflict::Update { set, filter }) = &insert.on_conflict {
             for assignment in set {
-                self.visit_assignment(target, &assignment.columns, &assignment.value, &here, true, &mut bag)?;
+                self.visit_assignment(
+                    target,
+                    &assignment.columns,
+                    &assignment.value,
+                    &here,
+                    true,
+                    &mut bag,
+                )?;
             }
             if let Some(filter) = filter {
                 self.visit(filter, &here, Place::Output, &mut bag)?;
@@ -1331,10 +1666,18 @@ impl<'c> Binder<'c> {
     fn insert_column(&self, insert: &Insert, target: RefId, index: usize) -> Option<NodeId> {
         let reference = &self.refs[target];
         if insert.columns.is_empty() {
-            return if reference.complete { reference.columns.get(index)?.node } else { None };
+            return if reference.complete {
+                reference.columns.get(index)?.node
+            } else {
+                None
+            };
         }
         let name = insert.columns.get(index)?;
-        reference.columns.iter().find(|column| column.name == *name)?.node
+        reference
+            .columns
+            .iter()
+            .find(|column| column.name == *name)?
+            .node
     }
 
     /// `SET column = value`: a parameter is typed by the column.
@@ -1349,12 +1692,25 @@ impl<'c> Binder<'c> {
     ) -> Result<(), RouteError> {
         for column in columns {
             if self.is_key(target, column) {
-                let written = if columns.len() == 1 { self.written(column, value, here) } else { Written::Other };
-                self.key_writes.push(KeyWrite { target, column: column.clone(), written, on_conflict });
+                let written = if columns.len() == 1 {
+                    self.written(column, value, here)
+                } else {
+                    Written::Other
+                };
+                self.key_writes.push(KeyWrite {
+                    target,
+                    column: column.clone(),
+                    written,
+                    on_conflict,
+                });
             }
         }
         if let [column] = columns {
-            let node = self.refs[target].columns.iter().find(|c| c.name == *column).and_then(|c| c.node);
+            let node = self.refs[target]
+                .columns
+                .iter()
+                .find(|c| c.name == *column)
+                .and_then(|c| c.node);
             self.mark_param(value, node.and_then(|node| self.nodes[node].family));
         }
         self.visit(value, here, Place::Output, bag)
@@ -1374,7 +1730,11 @@ impl<'c> Binder<'c> {
         if let Expr::Column { qualifier, name } = value
             && qualifier.as_slice() == ["excluded"]
         {
-            return if name == column { Written::Excluded } else { Written::Other };
+            return if name == column {
+                Written::Excluded
+            } else {
+                Written::Other
+            };
         }
         match (self.plain(value, here), operand(value)) {
             (Some(node), _) => Written::Node(node),
@@ -1391,15 +1751,24 @@ impl<'c> Binder<'c> {
     }
 
     /// A reference to a table, with its columns.
-    fn table_ref(&mut self, table: Arc<Table>, write: bool) -> Result<RefId, RouteError> {
+    fn table_ref(&mut self, table: &Arc<Table>, write: bool) -> Result<RefId, RouteError> {
         if let Some(reason) = self.context.database.refused.get(&table.name) {
-            return Err(RouteError::RefusedTable { table: table.name.to_string(), reason: reason.clone() });
+            return Err(RouteError::RefusedTable {
+                table: table.name.to_string(),
+                reason: reason.clone(),
+            });
         }
         if write && let Some(hazard) = table.hazards.first() {
-            return Err(RouteError::Hazard { table: table.name.to_string(), hazard: hazard.clone() });
+            return Err(RouteError::Hazard {
+                table: table.name.to_string(),
+                hazard: hazard.clone(),
+            });
         }
         let leaf = self.add_ref(Ref {
-            source: Source::Table { table: Arc::clone(&table), write },
+            source: Source::Table {
+                table: Arc::clone(table),
+                write,
+            },
             alias: None,
             own_name: None,
             columns: Vec::new(),
@@ -1417,13 +1786,19 @@ impl<'c> Binder<'c> {
                 None => family_of(column.base_oid),
             };
             let node = family.map(|family| self.add_node(leaf, column.name.clone(), Some(family)));
-            columns.push(RefColumn { name: column.name.clone(), node });
+            columns.push(RefColumn {
+                name: column.name.clone(),
+                node,
+            });
         }
         for column in key {
             if !columns.iter().any(|known| known.name == column.name) {
                 let node = (column.family.is_some() || !self.context.database.schema_known)
                     .then(|| self.add_node(leaf, column.name.clone(), column.family));
-                columns.push(RefColumn { name: column.name.clone(), node });
+                columns.push(RefColumn {
+                    name: column.name.clone(),
+                    node,
+                });
             }
         }
         self.refs[leaf].columns = columns;
@@ -1432,7 +1807,9 @@ impl<'c> Binder<'c> {
 
     /// The node that carries a table's key column, whatever the column is called in its scope.
     pub(crate) fn key_node(&self, reference: RefId, name: &str) -> Option<NodeId> {
-        self.nodes.iter().position(|node| node.reference == reference && node.name == name)
+        self.nodes
+            .iter()
+            .position(|node| node.reference == reference && node.name == name)
     }
 
     fn leaf_named(&self, qualifier: &[String], scope: &Scope<'_>) -> Option<RefId> {
@@ -1460,10 +1837,14 @@ impl<'c> Binder<'c> {
 
     fn resolve(&self, qualifier: &[String], name: &str, scope: &Scope<'_>) -> Resolved {
         if !qualifier.is_empty() {
-            let Some(leaf) = self.leaf_named(qualifier, scope) else { return Resolved::Unknown };
+            let Some(leaf) = self.leaf_named(qualifier, scope) else {
+                return Resolved::Unknown;
+            };
             let reference = &self.refs[leaf];
             return match reference.columns.iter().find(|column| column.name == name) {
-                Some(RefColumn { node: Some(node), .. }) => Resolved::Node(*node),
+                Some(RefColumn {
+                    node: Some(node), ..
+                }) => Resolved::Node(*node),
                 _ => Resolved::Unknown,
             };
         }
@@ -1509,8 +1890,18 @@ impl<'c> Binder<'c> {
 
     /// The node of a plain column of a block, for the merge planner.
     pub(crate) fn block_column(&self, block: &Block, expr: &Expr) -> Option<NodeId> {
-        let Expr::Column { qualifier, name } = expr else { return None };
-        match self.resolve(qualifier, name, &Scope { parent: None, level: Some(&block.names), with: &[] }) {
+        let Expr::Column { qualifier, name } = expr else {
+            return None;
+        };
+        match self.resolve(
+            qualifier,
+            name,
+            &Scope {
+                parent: None,
+                level: Some(&block.names),
+                with: &[],
+            },
+        ) {
             Resolved::Node(node) => Some(node),
             _ => None,
         }
@@ -1521,7 +1912,11 @@ impl<'c> Binder<'c> {
         match star {
             Item::Star => Some(block.names.leaves.clone()),
             Item::QualifiedStar(qualifier) => {
-                let scope = Scope { parent: None, level: Some(&block.names), with: &[] };
+                let scope = Scope {
+                    parent: None,
+                    level: Some(&block.names),
+                    with: &[],
+                };
                 self.leaf_named(qualifier, &scope).map(|leaf| vec![leaf])
             }
             Item::Expr { .. } => None,
@@ -1530,7 +1925,10 @@ impl<'c> Binder<'c> {
 
     /// The nodes of a reference's visible columns.
     pub(crate) fn leaf_nodes(&self, leaf: RefId) -> impl Iterator<Item = NodeId> + '_ {
-        self.refs[leaf].columns.iter().filter_map(|column| column.node)
+        self.refs[leaf]
+            .columns
+            .iter()
+            .filter_map(|column| column.node)
     }
 
     /// Does the reference have a column of that name? `None` when its columns are not all known.
@@ -1560,21 +1958,39 @@ impl<'c> Binder<'c> {
 
     /// The table's column that a plain column of a block is, if it is one directly.
     pub(crate) fn table_column(&self, block: &Block, expr: &Expr) -> Option<(Arc<Table>, String)> {
-        let Expr::Column { qualifier, name } = expr else { return None };
+        let Expr::Column { qualifier, name } = expr else {
+            return None;
+        };
         let leaf = if qualifier.is_empty() {
-            let mut holders = block.names.leaves.iter().filter(|leaf| self.has_column(**leaf, name) != Some(false));
+            let mut holders = block
+                .names
+                .leaves
+                .iter()
+                .filter(|leaf| self.has_column(**leaf, name) != Some(false));
             let leaf = *holders.next()?;
-            if holders.next().is_some() && !block.names.merged.iter().any(|(merged, _)| merged == name) {
+            if holders.next().is_some()
+                && !block.names.merged.iter().any(|(merged, _)| merged == name)
+            {
                 return None;
             }
             leaf
         } else {
-            self.leaf_named(qualifier, &Scope { parent: None, level: Some(&block.names), with: &[] })?
+            self.leaf_named(
+                qualifier,
+                &Scope {
+                    parent: None,
+                    level: Some(&block.names),
+                    with: &[],
+                },
+            )?
         };
         match &self.refs[leaf].source {
             Source::Table { table, .. } => {
                 // Column aliases rename by position.
-                let position = self.refs[leaf].columns.iter().position(|column| column.name == *name)?;
+                let position = self.refs[leaf]
+                    .columns
+                    .iter()
+                    .position(|column| column.name == *name)?;
                 let own = table.columns.get(position)?;
                 Some((Arc::clone(table), own.name.clone()))
             }
@@ -1591,28 +2007,42 @@ impl<'c> Binder<'c> {
 
     fn add_ref(&mut self, reference: Ref) -> Result<RefId, RouteError> {
         if self.refs.len() >= REFS_MAX {
-            return Err(RouteError::TooComplex { reason: format!("more than {REFS_MAX} table references") });
+            return Err(RouteError::TooComplex {
+                reason: format!("more than {REFS_MAX} table references"),
+            });
         }
         self.refs.push(reference);
         Ok(self.refs.len() - 1)
     }
 
     fn add_node(&mut self, reference: RefId, name: String, family: Option<KeyFamily>) -> NodeId {
-        self.nodes.push(Node { reference, name, family });
+        self.nodes.push(Node {
+            reference,
+            name,
+            family,
+        });
         self.nodes.len() - 1
     }
 
     fn add_cond(&mut self, cond: Cond) -> CondId {
         let (mut strict, mut mentions) = (Vec::new(), Vec::new());
         self.describe(&cond, &mut strict, &mut mentions);
-        self.conds.push(Conjunct { cond, strict, mentions });
+        self.conds.push(Conjunct {
+            cond,
+            strict,
+            mentions,
+        });
         self.conds.len() - 1
     }
 
     /// An identity, not a comparison: it says nothing about NULL.
     fn add_link(&mut self, a: NodeId, b: NodeId) -> CondId {
         let mentions = vec![self.nodes[a].reference, self.nodes[b].reference];
-        self.conds.push(Conjunct { cond: Cond::Same(a, b), strict: Vec::new(), mentions });
+        self.conds.push(Conjunct {
+            cond: Cond::Same(a, b),
+            strict: Vec::new(),
+            mentions,
+        });
         self.conds.len() - 1
     }
 
@@ -1635,7 +2065,9 @@ impl<'c> Binder<'c> {
                 mentions.push(self.nodes[*node].reference);
                 strict.push(self.nodes[*node].reference);
             }
-            Cond::And(parts) => parts.iter().for_each(|part| self.describe(part, strict, mentions)),
+            Cond::And(parts) => parts
+                .iter()
+                .for_each(|part| self.describe(part, strict, mentions)),
             Cond::Or(parts) => {
                 let mut common: Option<Vec<RefId>> = None;
                 for part in parts {
@@ -1643,7 +2075,10 @@ impl<'c> Binder<'c> {
                     self.describe(part, &mut these, mentions);
                     common = Some(match common {
                         None => these,
-                        Some(before) => before.into_iter().filter(|leaf| these.contains(leaf)).collect(),
+                        Some(before) => before
+                            .into_iter()
+                            .filter(|leaf| these.contains(leaf))
+                            .collect(),
                     });
                 }
                 strict.extend(common.unwrap_or_default());
@@ -1670,20 +2105,37 @@ impl<'c> Binder<'c> {
             Expr::Exists(query) if place == Place::Filter => {
                 let query = self.bind_query(query, here)?;
                 conds.extend(self.facts(&query));
-                children.push(Child { query, links: Vec::new(), sees_outer: true });
+                children.push(Child {
+                    query,
+                    links: Vec::new(),
+                    sees_outer: true,
+                });
                 return Ok(());
             }
-            Expr::InQuery { expr, query, negated: false } if place == Place::Filter => {
+            Expr::InQuery {
+                expr,
+                query,
+                negated: false,
+            } if place == Place::Filter => {
                 return self.semi_join(expr, query, here, conds, children);
             }
-            Expr::Quantified { left, op, all: false, right } if place == Place::Filter && op == "=" => {
+            Expr::Quantified {
+                left,
+                op,
+                all: false,
+                right,
+            } if place == Place::Filter && op == "=" => {
                 if let Expr::Query(query) = right.as_ref() {
                     return self.semi_join(left, query, here, conds, children);
                 }
             }
             _ => {}
         }
-        let mut bag = if place == Place::On { Bag::apart(children) } else { Bag::new(children) };
+        let mut bag = if place == Place::On {
+            Bag::apart(children)
+        } else {
+            Bag::new(children)
+        };
         self.visit(expr, here, place, &mut bag)?;
         let cond = self.condition(expr, here);
         if !matches!(cond, Cond::True) {
@@ -1704,11 +2156,17 @@ impl<'c> Binder<'c> {
         self.visit(left, here, Place::Filter, &mut Bag::new(children))?;
         let query = self.bind_query(query, here)?;
         conds.extend(self.facts(&query));
-        let exprs: &[Expr] = if let Expr::Row(parts) = left { parts } else { std::slice::from_ref(left) };
+        let exprs: &[Expr] = if let Expr::Row(parts) = left {
+            parts
+        } else {
+            std::slice::from_ref(left)
+        };
         let mut links = Vec::new();
         if query.output.positional && query.output.columns.len() == exprs.len() {
             for (expr, column) in exprs.iter().zip(query.output.columns.clone()) {
-                let Some(outer) = self.plain(expr, here) else { continue };
+                let Some(outer) = self.plain(expr, here) else {
+                    continue;
+                };
                 for (source, inward) in &column.sources {
                     if !self.comparable(outer, *source) {
                         continue;
@@ -1723,13 +2181,19 @@ impl<'c> Binder<'c> {
                 }
             }
         }
-        children.push(Child { query, links, sees_outer: true });
+        children.push(Child {
+            query,
+            links,
+            sees_outer: true,
+        });
         Ok(())
     }
 
     /// The node of a plain column.
     fn plain(&self, expr: &Expr, here: &Scope<'_>) -> Option<NodeId> {
-        let Expr::Column { qualifier, name } = expr else { return None };
+        let Expr::Column { qualifier, name } = expr else {
+            return None;
+        };
         match self.resolve(qualifier, name, here) {
             Resolved::Node(node) => Some(node),
             _ => None,
@@ -1745,15 +2209,35 @@ impl<'c> Binder<'c> {
                     .map(|part| self.condition(part, here))
                     .filter(|part| !matches!(part, Cond::True))
                     .collect();
-                if parts.is_empty() { Cond::True } else { Cond::And(parts) }
+                if parts.is_empty() {
+                    Cond::True
+                } else {
+                    Cond::And(parts)
+                }
             }
             Expr::Or(parts) => {
-                let parts: Vec<Cond> = parts.iter().map(|part| self.condition(part, here)).collect();
-                if parts.iter().any(|part| matches!(part, Cond::True)) { Cond::True } else { Cond::Or(parts) }
+                let parts: Vec<Cond> = parts
+                    .iter()
+                    .map(|part| self.condition(part, here))
+                    .collect();
+                if parts.iter().any(|part| matches!(part, Cond::True)) {
+                    Cond::True
+                } else {
+                    Cond::Or(parts)
+                }
             }
             Expr::Binary { op, left, right } => self.comparison(op, left, right, here),
-            Expr::In { expr, list, negated: false } => self.in_list(expr, list, here),
-            Expr::Quantified { left, op, all: false, right } if op == "=" => match self.plain(left, here) {
+            Expr::In {
+                expr,
+                list,
+                negated: false,
+            } => self.in_list(expr, list, here),
+            Expr::Quantified {
+                left,
+                op,
+                all: false,
+                right,
+            } if op == "=" => match self.plain(left, here) {
                 Some(node) => match array_operands(right) {
                     Some(operands) => Cond::Value(node, operands),
                     None => Cond::True,
@@ -1765,7 +2249,11 @@ impl<'c> Binder<'c> {
                 (Some(node), false) => Cond::Value(node, vec![Operand::IsNull]),
                 (None, _) => Cond::True,
             },
-            Expr::Between { expr, negated: false, .. } => self.plain(expr, here).map_or(Cond::True, Cond::Strict),
+            Expr::Between {
+                expr,
+                negated: false,
+                ..
+            } => self.plain(expr, here).map_or(Cond::True, Cond::Strict),
             _ => Cond::True,
         }
     }
@@ -1775,17 +2263,28 @@ impl<'c> Binder<'c> {
             if op != "=" || left.len() != right.len() {
                 return Cond::True;
             }
-            let parts = left.iter().zip(right).map(|(l, r)| self.comparison("=", l, r, here));
+            let parts = left
+                .iter()
+                .zip(right)
+                .map(|(l, r)| self.comparison("=", l, r, here));
             return Cond::And(parts.filter(|part| !matches!(part, Cond::True)).collect());
         }
         let (a, b) = (self.plain(left, here), self.plain(right, here));
         match (op, a, b) {
             ("=", Some(a), Some(b)) if self.comparable(a, b) => Cond::Same(a, b),
-            ("=", Some(a), None) => operand(right).map_or(Cond::Strict(a), |o| Cond::Value(a, vec![o])),
-            ("=", None, Some(b)) => operand(left).map_or(Cond::Strict(b), |o| Cond::Value(b, vec![o])),
+            ("=", Some(a), None) => {
+                operand(right).map_or(Cond::Strict(a), |o| Cond::Value(a, vec![o]))
+            }
+            ("=", None, Some(b)) => {
+                operand(left).map_or(Cond::Strict(b), |o| Cond::Value(b, vec![o]))
+            }
             ("=" | "<" | ">" | "<=" | ">=" | "<>" | "!=", a, b) => {
                 let parts: Vec<Cond> = a.into_iter().chain(b).map(Cond::Strict).collect();
-                if parts.is_empty() { Cond::True } else { Cond::And(parts) }
+                if parts.is_empty() {
+                    Cond::True
+                } else {
+                    Cond::And(parts)
+                }
             }
             _ => Cond::True,
         }
@@ -1793,15 +2292,26 @@ impl<'c> Binder<'c> {
 
     fn in_list(&self, expr: &Expr, list: &[Expr], here: &Scope<'_>) -> Cond {
         if let Expr::Row(_) = expr {
-            let rows: Vec<Cond> = list.iter().map(|row| self.comparison("=", expr, row, here)).collect();
+            let rows: Vec<Cond> = list
+                .iter()
+                .map(|row| self.comparison("=", expr, row, here))
+                .collect();
             let useful = |row: &Cond| matches!(row, Cond::And(parts) if !parts.is_empty());
-            return if rows.iter().all(useful) { Cond::Or(rows) } else { Cond::True };
+            return if rows.iter().all(useful) {
+                Cond::Or(rows)
+            } else {
+                Cond::True
+            };
         }
-        let Some(node) = self.plain(expr, here) else { return Cond::True };
+        let Some(node) = self.plain(expr, here) else {
+            return Cond::True;
+        };
         let operands: Option<Vec<Operand>> = list.iter().map(operand).collect();
         // A list is compared as one type: a decimal among parameters would type the parameters numeric.
         let has_param = list.iter().any(|e| matches!(e, Expr::Param(_)));
-        let all_plain = list.iter().all(|e| matches!(e, Expr::Param(_) | Expr::Null));
+        let all_plain = list
+            .iter()
+            .all(|e| matches!(e, Expr::Param(_) | Expr::Null));
         match operands {
             Some(operands) if !has_param || all_plain => Cond::Value(node, operands),
             _ => Cond::Strict(node),
@@ -1830,19 +2340,30 @@ impl<'c> Binder<'c> {
                 self.params.entry(*number).or_default().total += 1;
                 Ok(())
             }
-            Expr::And(parts) | Expr::Or(parts) | Expr::Array(parts) | Expr::Row(parts) | Expr::Case(parts)
-            | Expr::Other(parts) => parts.iter().try_for_each(|part| self.visit(part, here, place, bag)),
+            Expr::And(parts)
+            | Expr::Or(parts)
+            | Expr::Array(parts)
+            | Expr::Row(parts)
+            | Expr::Case(parts)
+            | Expr::Other(parts) => parts
+                .iter()
+                .try_for_each(|part| self.visit(part, here, place, bag)),
             Expr::Not(inner) | Expr::Negate(inner) | Expr::Collate { expr: inner, .. } => {
                 self.visit(inner, here, place, bag)
             }
             Expr::IsNull { expr: inner, .. } => self.visit(inner, here, place, bag),
-            Expr::Cast { expr: inner, data_type } => {
+            Expr::Cast {
+                expr: inner,
+                data_type,
+            } => {
                 if let ConstantType::Family(family) = type_named(data_type) {
                     self.mark_param(inner, Some(family));
                 } else if let ConstantType::Family(family) = element_type_named(data_type) {
                     self.mark_param(inner, Some(family));
                     if let Expr::Array(parts) = inner.as_ref() {
-                        parts.iter().for_each(|part| self.mark_param(part, Some(family)));
+                        parts
+                            .iter()
+                            .for_each(|part| self.mark_param(part, Some(family)));
                     }
                 }
                 self.time_casts |= place == Place::Output && is_time(data_type);
@@ -1851,7 +2372,9 @@ impl<'c> Binder<'c> {
             Expr::Binary { op, left, right } => {
                 if matches!(op.as_str(), "=" | "<" | ">" | "<=" | ">=" | "<>" | "!=") {
                     let family = |binder: &Self, e: &Expr| {
-                        binder.plain(e, here).and_then(|node| binder.nodes[node].family)
+                        binder
+                            .plain(e, here)
+                            .and_then(|node| binder.nodes[node].family)
                     };
                     self.mark_param(right, family(self, left));
                     self.mark_param(left, family(self, right));
@@ -1859,24 +2382,41 @@ impl<'c> Binder<'c> {
                 self.visit(left, here, place, bag)?;
                 self.visit(right, here, place, bag)
             }
-            Expr::In { expr: inner, list, .. } => {
-                if list.iter().all(|item| matches!(item, Expr::Param(_) | Expr::Null)) {
-                    let family = self.plain(inner, here).and_then(|node| self.nodes[node].family);
+            Expr::In {
+                expr: inner, list, ..
+            } => {
+                if list
+                    .iter()
+                    .all(|item| matches!(item, Expr::Param(_) | Expr::Null))
+                {
+                    let family = self
+                        .plain(inner, here)
+                        .and_then(|node| self.nodes[node].family);
                     for item in list {
                         self.mark_param(item, family);
                     }
                 }
                 self.visit(inner, here, place, bag)?;
-                list.iter().try_for_each(|item| self.visit(item, here, place, bag))
+                list.iter()
+                    .try_for_each(|item| self.visit(item, here, place, bag))
             }
             Expr::Quantified { left, right, .. } => {
-                let family = self.plain(left, here).and_then(|node| self.nodes[node].family);
+                let family = self
+                    .plain(left, here)
+                    .and_then(|node| self.nodes[node].family);
                 self.mark_param(right, family);
                 self.visit(left, here, place, bag)?;
                 self.visit(right, here, place, bag)
             }
-            Expr::Between { expr: inner, low, high, .. } => {
-                let family = self.plain(inner, here).and_then(|node| self.nodes[node].family);
+            Expr::Between {
+                expr: inner,
+                low,
+                high,
+                ..
+            } => {
+                let family = self
+                    .plain(inner, here)
+                    .and_then(|node| self.nodes[node].family);
                 self.mark_param(low, family);
                 self.mark_param(high, family);
                 self.visit(inner, here, place, bag)?;
@@ -1884,7 +2424,9 @@ impl<'c> Binder<'c> {
                 self.visit(high, here, place, bag)
             }
             Expr::Exists(query) | Expr::Query(query) => self.child(query, here, bag),
-            Expr::InQuery { expr: inner, query, .. } => {
+            Expr::InQuery {
+                expr: inner, query, ..
+            } => {
                 self.visit(inner, here, place, bag)?;
                 self.child(query, here, bag)
             }
@@ -1892,9 +2434,18 @@ impl<'c> Binder<'c> {
         }
     }
 
-    fn child(&mut self, query: &Query, here: &Scope<'_>, bag: &mut Bag<'_>) -> Result<(), RouteError> {
+    fn child(
+        &mut self,
+        query: &Query,
+        here: &Scope<'_>,
+        bag: &mut Bag<'_>,
+    ) -> Result<(), RouteError> {
         let query = self.bind_query(query, here)?;
-        bag.children.push(Child { query, links: Vec::new(), sees_outer: bag.sees_outer });
+        bag.children.push(Child {
+            query,
+            links: Vec::new(),
+            sees_outer: bag.sees_outer,
+        });
         Ok(())
     }
 
@@ -1905,7 +2456,12 @@ impl<'c> Binder<'c> {
         place: Place,
         bag: &mut Bag<'_>,
     ) -> Result<(), RouteError> {
-        let exprs = call.args.iter().chain(&call.filter).chain(&call.order_by).chain(call.over.iter().flatten());
+        let exprs = call
+            .args
+            .iter()
+            .chain(&call.filter)
+            .chain(&call.order_by)
+            .chain(call.over.iter().flatten());
         for expr in exprs {
             self.visit(expr, here, place, bag)?;
         }
@@ -1926,11 +2482,22 @@ impl<'c> Binder<'c> {
         if name.name.is_empty() {
             return false;
         }
-        let own = name.schema.as_deref().is_none_or(|schema| schema == "pg_catalog");
-        let built_in = if own { builtin::effect(&name.name) } else { None };
+        let own = name
+            .schema
+            .as_deref()
+            .is_none_or(|schema| schema == "pg_catalog");
+        let built_in = if own {
+            builtin::effect(&name.name)
+        } else {
+            None
+        };
         let mut record = |effect: CallEffect| {
             let output = place == Place::Output;
-            self.calls.push(Call { name: name.name.clone(), effect, output });
+            self.calls.push(Call {
+                name: name.name.clone(),
+                effect,
+                output,
+            });
         };
         let mut aggregate = own && builtin::is_aggregate(&name.name);
         if let Some(effect) = built_in
@@ -1942,17 +2509,28 @@ impl<'c> Binder<'c> {
         let database = self.context.database;
         let schemas: Vec<&str> = match &name.schema {
             Some(schema) => vec![schema],
-            None => self.context.search_path.iter().map(String::as_str).collect(),
+            None => self
+                .context
+                .search_path
+                .iter()
+                .map(String::as_str)
+                .collect(),
         };
         let mut known = built_in.is_some();
         for schema in schemas {
-            let key = TableName { schema: schema.to_owned(), name: name.name.clone() };
+            let key = TableName {
+                schema: schema.to_owned(),
+                name: name.name.clone(),
+            };
             for function in database.functions.get(&key).into_iter().flatten() {
                 known = true;
                 aggregate |= function.kind == 'a';
                 match &function.declared {
                     Some(declared) => {
-                        record(CallEffect::Declared(declared.clone(), function.volatility == 'v'));
+                        record(CallEffect::Declared(
+                            declared.clone(),
+                            function.volatility == 'v',
+                        ));
                     }
                     None if function.volatility == 'i' => {}
                     None => record(CallEffect::Undeclared),
@@ -1969,7 +2547,9 @@ impl<'c> Binder<'c> {
 
     /// Notes that a parameter's type follows from `family` here.
     fn mark_param(&mut self, expr: &Expr, family: Option<KeyFamily>) {
-        let (Expr::Param(number), Some(family)) = (expr, family) else { return };
+        let (Expr::Param(number), Some(family)) = (expr, family) else {
+            return;
+        };
         let uses = self.params.entry(*number).or_default();
         uses.typed += 1;
         uses.mixed |= uses.family.is_some_and(|before| before != family);
@@ -1997,7 +2577,10 @@ pub(crate) fn find_table(context: &Context<'_>, name: &Name) -> Result<Found, Ro
     }
     let database = context.database;
     let find = |schema: &str| {
-        let key = TableName { schema: schema.to_owned(), name: name.name.clone() };
+        let key = TableName {
+            schema: schema.to_owned(),
+            name: name.name.clone(),
+        };
         database.tables.get(&key).cloned()
     };
     let table = match &name.schema {
@@ -2018,11 +2601,22 @@ pub(crate) fn find_table(context: &Context<'_>, name: &Name) -> Result<Found, Ro
         return Ok(Found::Catalog);
     }
     let schema = name.schema.clone().unwrap_or_else(|| {
-        context.search_path.iter().find(|s| *s != "$user").cloned().unwrap_or_else(|| "public".to_owned())
+        context
+            .search_path
+            .iter()
+            .find(|s| *s != "$user")
+            .cloned()
+            .unwrap_or_else(|| "public".to_owned())
     });
-    let table_name = TableName { schema, name: name.name.clone() };
+    let table_name = TableName {
+        schema,
+        name: name.name.clone(),
+    };
     if let Some(reason) = database.refused.get(&table_name) {
-        return Err(RouteError::RefusedTable { table: table_name.to_string(), reason: reason.clone() });
+        return Err(RouteError::RefusedTable {
+            table: table_name.to_string(),
+            reason: reason.clone(),
+        });
     }
     match database.default {
         Some(keyspace) if !context.is_spread(keyspace) => Ok(Found::Table(Arc::new(Table {
@@ -2041,7 +2635,10 @@ pub(crate) fn find_table(context: &Context<'_>, name: &Name) -> Result<Found, Ro
                 .or_else(|| database.keyspaces.first().copied())
                 .and_then(|id| context.topology.keyspaces.get(usize::from(id.0)))
                 .map_or_else(|| "…".to_owned(), |keyspace| keyspace.name.clone());
-            Err(RouteError::UnlistedTable { table: table_name.to_string(), keyspace })
+            Err(RouteError::UnlistedTable {
+                table: table_name.to_string(),
+                keyspace,
+            })
         }
     }
 }
@@ -2073,24 +2670,40 @@ struct Bag<'b> {
 impl<'b> Bag<'b> {
     /// Their outer row satisfies the block's conditions.
     fn new(children: &'b mut Vec<Child>) -> Self {
-        Self { children, sees_outer: true }
+        Self {
+            children,
+            sees_outer: true,
+        }
     }
 
     /// Nothing is known of their outer row.
     fn apart(children: &'b mut Vec<Child>) -> Self {
-        Self { children, sees_outer: false }
+        Self {
+            children,
+            sees_outer: false,
+        }
     }
 }
 
 impl OutColumn {
     fn opaque(name: Option<String>) -> Self {
-        Self { name, sources: SmallVec::new(), outward: false }
+        Self {
+            name,
+            sources: SmallVec::new(),
+            outward: false,
+        }
     }
 }
 
 impl Side {
     fn leaf(leaf: RefId) -> Self {
-        Self { tree: Joined::Leaf(leaf), level: Level { leaves: vec![leaf], ..Level::default() } }
+        Self {
+            tree: Joined::Leaf(leaf),
+            level: Level {
+                leaves: vec![leaf],
+                ..Level::default()
+            },
+        }
     }
 
     /// The next entry of a comma list.
@@ -2109,17 +2722,29 @@ impl Side {
 
 impl<'s> WithEntry<'s> {
     fn new(cte: &'s Cte, kind: WithKind<'s>) -> Self {
-        Self { name: &cte.name, columns: &cte.columns, kind, used: Cell::new(false) }
+        Self {
+            name: &cte.name,
+            columns: &cte.columns,
+            kind,
+            used: Cell::new(false),
+        }
     }
 }
 
 impl<'s> Scope<'s> {
     fn root() -> Self {
-        Self { parent: None, level: None, with: &[] }
+        Self {
+            parent: None,
+            level: None,
+            with: &[],
+        }
     }
 
     /// The WITH entry of that name, its siblings, and the scope around them.
-    fn with_entry(&self, name: &str) -> Option<(&WithEntry<'s>, &'s [WithEntry<'s>], Option<&Scope<'s>>)> {
+    fn with_entry(
+        &self,
+        name: &str,
+    ) -> Option<(&WithEntry<'s>, &'s [WithEntry<'s>], Option<&Scope<'s>>)> {
         let mut scope = self;
         loop {
             if let Some(entry) = scope.with.iter().rev().find(|entry| entry.name == name) {
@@ -2131,9 +2756,17 @@ impl<'s> Scope<'s> {
 }
 
 /// A data-modifying statement as a block.
-fn modified(side: Side, filter: Vec<CondId>, children: Vec<Child>, mut output: Output) -> BoundQuery {
+fn modified(
+    side: Side,
+    filter: Vec<CondId>,
+    children: Vec<Child>,
+    mut output: Output,
+) -> BoundQuery {
     for column in &mut output.columns {
-        column.sources.iter_mut().for_each(|(_, inward)| *inward = false);
+        column
+            .sources
+            .iter_mut()
+            .for_each(|(_, inward)| *inward = false);
     }
     let block = Block {
         address: 0,
@@ -2143,12 +2776,16 @@ fn modified(side: Side, filter: Vec<CondId>, children: Vec<Child>, mut output: O
         groups: None,
         folds: false,
         windows: false,
-        order_sensitive: false,
+        fickle: false,
         distinct: None,
-        distinct_on: false,
         names: side.level,
     };
-    BoundQuery { body: Bound::Block(Box::new(block)), limited: false, children: Vec::new(), output }
+    BoundQuery {
+        body: Bound::Block(Box::new(block)),
+        limited: false,
+        children: Vec::new(),
+        output,
+    }
 }
 
 /// A constant: a literal, a parameter, or a cast of one.
@@ -2168,7 +2805,11 @@ pub(crate) fn operand(expr: &Expr) -> Option<Operand> {
     if negative && !matches!(constant, Constant::Literal(_) | Constant::Number(_)) {
         return None;
     }
-    Some(Operand::One { constant, negative, given })
+    Some(Operand::One {
+        constant,
+        negative,
+        given,
+    })
 }
 
 /// A bare constant.
@@ -2198,15 +2839,28 @@ fn array_operands(expr: &Expr) -> Option<Vec<Operand>> {
         Expr::Array(parts) => parts
             .iter()
             .map(|part| match operand(part)? {
-                Operand::One { constant, negative, given: ConstantType::Context } => {
-                    Some(Operand::One { constant, negative, given })
+                Operand::One {
+                    constant,
+                    negative,
+                    given: ConstantType::Context,
+                } => Some(Operand::One {
+                    constant,
+                    negative,
+                    given,
+                }),
+                Operand::One { given: own, .. }
+                    if given != ConstantType::Context && own != given =>
+                {
+                    None
                 }
-                Operand::One { given: own, .. } if given != ConstantType::Context && own != given => None,
                 operand => Some(operand),
             })
             .collect(),
         Expr::Literal(_) | Expr::Param(_) | Expr::String(_) | Expr::Null => {
-            Some(vec![Operand::Each { constant: constant(expr)?, given }])
+            Some(vec![Operand::Each {
+                constant: constant(expr)?,
+                given,
+            }])
         }
         _ => None,
     }

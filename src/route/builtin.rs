@@ -43,12 +43,20 @@ pub fn effect(name: &str) -> Option<Effect> {
     }
     let listed = |names: &[&str]| names.binary_search(&name).is_ok();
     if name.starts_with("pg_advisory") || name.starts_with("pg_try_advisory") {
-        return Some(if name.contains("xact") { Effect::AdvisoryTransaction } else { Effect::AdvisorySession });
+        return Some(if name.contains("xact") {
+            Effect::AdvisoryTransaction
+        } else {
+            Effect::AdvisorySession
+        });
     }
     if listed(IMMUTABLE) || listed(KEYWORDS) {
         Some(Effect::Pure)
     } else if listed(STABLE) {
-        Some(if reads_catalog(name) { Effect::Catalog } else { Effect::Stable })
+        Some(if reads_catalog(name) {
+            Effect::Catalog
+        } else {
+            Effect::Stable
+        })
     } else if listed(VOLATILE) {
         Some(Effect::Server)
     } else {
@@ -71,7 +79,19 @@ pub fn is_window(name: &str) -> bool {
 /// An aggregate whose value does not depend on the order of its rows.
 #[must_use]
 pub fn is_order_free(name: &str) -> bool {
-    matches!(name, "count" | "min" | "max" | "sum" | "avg" | "bool_and" | "bool_or" | "every" | "bit_and" | "bit_or")
+    matches!(
+        name,
+        "count"
+            | "min"
+            | "max"
+            | "sum"
+            | "avg"
+            | "bool_and"
+            | "bool_or"
+            | "every"
+            | "bit_and"
+            | "bit_or"
+    )
 }
 
 /// A table or view of pg_catalog? Names of newer versions are known by their prefix.
@@ -82,8 +102,13 @@ pub fn is_catalog_relation(name: &str) -> bool {
 
 /// STABLE functions that answer from the system catalogs.
 fn reads_catalog(name: &str) -> bool {
-    ["pg_", "has_", "to_reg", "reg"].iter().any(|prefix| name.starts_with(prefix))
-        || matches!(name, "obj_description" | "col_description" | "shobj_description" | "format_type")
+    ["pg_", "has_", "to_reg", "reg"]
+        .iter()
+        .any(|prefix| name.starts_with(prefix))
+        || matches!(
+            name,
+            "obj_description" | "col_description" | "shobj_description" | "format_type"
+        )
         || name == "row_security_active"
 }
 
@@ -663,4 +688,3 @@ const RELATIONS: &[&str] = &[
     "pg_timezone_names", "pg_transform", "pg_trigger", "pg_ts_config", "pg_ts_config_map", "pg_ts_dict",
     "pg_ts_parser", "pg_ts_template", "pg_type", "pg_user", "pg_user_mapping", "pg_user_mappings", "pg_views",
 ];
-

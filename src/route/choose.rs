@@ -1,7 +1,8 @@
 //! Choosing: (tree, topology) → [`Recipe`]. One function per kind of statement; the default is to refuse.
 
 use crate::route::bind::{
-    Binder, Block, Bound, BoundQuery, Call, CallEffect, Constant, Found, Operand, Source, Written, find_table, operand,
+    Binder, Block, Bound, BoundQuery, Call, CallEffect, Constant, Found, Operand, Source, Written,
+    find_table, operand,
 };
 use crate::route::builtin::{self, Effect};
 use crate::route::error::RouteError;
@@ -13,11 +14,12 @@ use crate::route::recipe::{KeyGuard, Keyed, PlacedKeys, Recipe, Route, Several};
 use crate::route::schema;
 use crate::statement::scan::Verb;
 use crate::statement::tree::{
-    Body, Copy, CopyDirection, CopySubject, Expr, Insert, InsertSource, Item, Name, OnConflict, Query, Select, Statement,
+    Body, Copy, CopyDirection, CopySubject, Expr, Insert, InsertSource, Item, Name, OnConflict,
+    Query, Select, Statement,
 };
 use crate::topology::{
-    Database, FunctionDeclaration, KeyColumn, KeyFamily, KeyspaceId, KeyspaceKind, Placement, ShardId, Table, TableName,
-    Topology,
+    Database, FunctionDeclaration, KeyColumn, KeyFamily, KeyspaceId, KeyspaceKind, Placement,
+    ShardId, Table, TableName, Topology,
 };
 use smallvec::SmallVec;
 use std::collections::BTreeSet;
@@ -50,21 +52,31 @@ pub enum RouteHint<'a> {
 impl Context<'_> {
     /// Its rows are on more than one shard, or may come to be.
     pub(crate) fn is_spread(&self, keyspace: KeyspaceId) -> bool {
-        self.topology.keyspaces.get(usize::from(keyspace.0)).is_none_or(|keyspace| match keyspace.kind {
-            KeyspaceKind::Sharded { .. } => true,
-            KeyspaceKind::Unsharded => keyspace.shards.len() != 1,
-        })
+        self.topology
+            .keyspaces
+            .get(usize::from(keyspace.0))
+            .is_none_or(|keyspace| match keyspace.kind {
+                KeyspaceKind::Sharded { .. } => true,
+                KeyspaceKind::Unsharded => keyspace.shards.len() != 1,
+            })
     }
 
     /// All shards of a keyspace.
     pub(crate) fn shards(&self, keyspace: KeyspaceId) -> ShardSet {
         let keyspace = self.topology.keyspaces.get(usize::from(keyspace.0));
-        keyspace.map(|keyspace| keyspace.shards.iter().copied().collect()).unwrap_or_default()
+        keyspace
+            .map(|keyspace| keyspace.shards.iter().copied().collect())
+            .unwrap_or_default()
     }
 
     /// The shards that own buckets; a shard that joined without any has no rows yet.
     pub(crate) fn holders(&self, keyspace: KeyspaceId) -> ShardSet {
-        match self.topology.keyspaces.get(usize::from(keyspace.0)).map(|keyspace| &keyspace.kind) {
+        match self
+            .topology
+            .keyspaces
+            .get(usize::from(keyspace.0))
+            .map(|keyspace| &keyspace.kind)
+        {
             Some(KeyspaceKind::Sharded { map, .. }) => map.iter().copied().collect(),
             _ => self.shards(keyspace),
         }
@@ -86,15 +98,20 @@ impl Context<'_> {
 
     /// A keyspace's name.
     pub(crate) fn keyspace_name(&self, keyspace: KeyspaceId) -> &str {
-        self.topology.keyspaces.get(usize::from(keyspace.0)).map_or("?", |keyspace| keyspace.name.as_str())
+        self.topology
+            .keyspaces
+            .get(usize::from(keyspace.0))
+            .map_or("?", |keyspace| keyspace.name.as_str())
     }
 
     /// The default keyspace, or the only one.
     pub(crate) fn default_keyspace(&self) -> Option<KeyspaceId> {
-        self.database.default.or(match self.database.keyspaces.as_slice() {
-            [only] => Some(*only),
-            _ => None,
-        })
+        self.database
+            .default
+            .or(match self.database.keyspaces.as_slice() {
+                [only] => Some(*only),
+                _ => None,
+            })
     }
 
     fn home(&self) -> Result<ShardId, RouteError> {
@@ -108,7 +125,9 @@ impl Context<'_> {
 /// When they cannot be answered exactly, whatever their values.
 pub fn recipe(tree: &Statement, context: &Context<'_>) -> Result<Recipe, RouteError> {
     match (choose(tree, context), context.only_shard()) {
-        (Err(error @ (RouteError::RefusedTable { .. } | RouteError::BadHint { .. })), _) => Err(error),
+        (Err(error @ (RouteError::RefusedTable { .. } | RouteError::BadHint { .. })), _) => {
+            Err(error)
+        }
         // A keyspace that has one shard today may have two tomorrow: its schema is held to the rules.
         (
             Err(
@@ -119,7 +138,12 @@ pub fn recipe(tree: &Statement, context: &Context<'_>) -> Result<Recipe, RouteEr
             Some(_),
         ) if matches!(tree, Statement::Ddl(_)) => Err(error),
         // Where one shard has everything, nothing can be on another.
-        (Err(_), Some(shard)) => Ok(forced(Some(tree), context, shard, "the database has one shard")),
+        (Err(_), Some(shard)) => Ok(forced(
+            Some(tree),
+            context,
+            shard,
+            "the database has one shard",
+        )),
         (result, _) => result,
     }
 }
@@ -128,15 +152,25 @@ pub fn recipe(tree: &Statement, context: &Context<'_>) -> Result<Recipe, RouteEr
 ///
 /// # Errors
 /// When the hint names nothing, or a shard that lacks a table of the statement.
-pub fn hinted(tree: Option<&Statement>, context: &Context<'_>, hint: RouteHint<'_>) -> Result<Recipe, RouteError> {
+pub fn hinted(
+    tree: Option<&Statement>,
+    context: &Context<'_>,
+    hint: RouteHint<'_>,
+) -> Result<Recipe, RouteError> {
     let shard = match hint {
         RouteHint::Shard(name) => shard_named(context, name)?,
-        RouteHint::Key(text) => shard_of_key(context, text)?,
+        RouteHint::Key(text) => {
+            let any = context.home()?;
+            shard_of_key(context, text, &forced(tree, context, any, "").tables)?
+        }
     };
     let recipe = forced(tree, context, shard, "by hint");
     for name in recipe.tables.iter() {
         if let Some(reason) = context.database.refused.get(name) {
-            return Err(RouteError::RefusedTable { table: name.to_string(), reason: reason.clone() });
+            return Err(RouteError::RefusedTable {
+                table: name.to_string(),
+                reason: reason.clone(),
+            });
         }
         if let Some(table) = context.database.tables.get(name)
             && !context.shards(table.keyspace).contains(shard)
@@ -158,20 +192,32 @@ pub fn hinted(tree: Option<&Statement>, context: &Context<'_>, hint: RouteHint<'
 pub fn unparsed(reason: &str, context: &Context<'_>) -> Result<Recipe, RouteError> {
     match context.only_shard() {
         Some(shard) => Ok(forced(None, context, shard, "the database has one shard")),
-        None => Err(RouteError::Unparsed { reason: reason.to_owned() }),
+        None => Err(RouteError::Unparsed {
+            reason: reason.to_owned(),
+        }),
     }
 }
 
 /// The shard of that name, in the database.
 fn shard_named(context: &Context<'_>, name: &str) -> Result<ShardId, RouteError> {
     let named = |shard: &ShardId| {
-        context.topology.shards.get(usize::from(shard.0)).is_some_and(|shard| shard.name == name)
+        context
+            .topology
+            .shards
+            .get(usize::from(shard.0))
+            .is_some_and(|shard| shard.name == name)
     };
     let all = context.all_shards();
     all.iter().find(named).ok_or_else(|| {
         let names: Vec<&str> = all
             .iter()
-            .filter_map(|shard| context.topology.shards.get(usize::from(shard.0)).map(|shard| shard.name.as_str()))
+            .filter_map(|shard| {
+                context
+                    .topology
+                    .shards
+                    .get(usize::from(shard.0))
+                    .map(|shard| shard.name.as_str())
+            })
             .collect();
         RouteError::BadHint {
             reason: "the hint names a shard that the database does not have".to_owned(),
@@ -180,8 +226,12 @@ fn shard_named(context: &Context<'_>, name: &str) -> Result<ShardId, RouteError>
     })
 }
 
-/// The shard of a key of the default keyspace.
-fn shard_of_key(context: &Context<'_>, text: &str) -> Result<ShardId, RouteError> {
+/// The shard of a key. The statement's own sharded tables say what type it has, else the default keyspace's do.
+fn shard_of_key(
+    context: &Context<'_>,
+    text: &str,
+    tables: &[TableName],
+) -> Result<ShardId, RouteError> {
     let bad = |reason: &str| RouteError::BadHint {
         reason: reason.to_owned(),
         hint: "Name the shard with /* keyway: shard=… */ instead.".to_owned(),
@@ -201,23 +251,42 @@ fn shard_of_key(context: &Context<'_>, text: &str) -> Result<ShardId, RouteError
             _ => return Err(bad("a key hint needs a default keyspace that is sharded")),
         },
     };
-    let mut families = BTreeSet::new();
-    for table in context.database.tables.values().filter(|table| table.keyspace == id) {
-        if let [column] = key_of(table) {
-            families.insert(column.family.map(family_rank));
-        }
+    let family_of_key = |table: &Table| match key_of(table) {
+        [column] if table.keyspace == id => Some(column.family.map(family_rank)),
+        _ => None,
+    };
+    let mentioned = tables
+        .iter()
+        .filter_map(|name| context.database.tables.get(name));
+    let mut families: BTreeSet<Option<usize>> =
+        mentioned.filter_map(|table| family_of_key(table)).collect();
+    if families.is_empty() {
+        families = context
+            .database
+            .tables
+            .values()
+            .filter_map(|table| family_of_key(table))
+            .collect();
     }
     let family = match families.into_iter().collect::<Vec<_>>().as_slice() {
         [Some(rank)] => FAMILIES[*rank],
         [None] if !context.database.schema_known => KeyFamily::Int,
-        _ => return Err(bad("the default keyspace's tables have keys of several types")),
+        _ => {
+            return Err(bad(
+                "the type of the hint's key is not certain: the tables have keys of several types",
+            ));
+        }
     };
     match key::from_string(text.as_bytes(), family, ConstantType::Context, Use::Compare) {
         KeyValue::Bytes(bytes) => {
             let bucket = key::bucket(hash, &[(family, Some(&bytes))]);
-            map.get(usize::from(bucket.0)).copied().ok_or(RouteError::NoShard)
+            map.get(usize::from(bucket.0))
+                .copied()
+                .ok_or(RouteError::NoShard)
         }
-        _ => Err(bad("the hint's key is not a value of the sharding key's type")),
+        _ => Err(bad(
+            "the hint's key is not a value of the sharding key's type",
+        )),
     }
 }
 
@@ -241,7 +310,11 @@ fn family_rank(family: KeyFamily) -> usize {
 /// Everything goes to one shard; only what the session must know is worked out.
 fn forced(tree: Option<&Statement>, context: &Context<'_>, shard: ShardId, reason: &str) -> Recipe {
     let mut recipe = Recipe {
-        route: Route::Fixed { kind: PlanKind::Single, shards: ShardSet::from_iter([shard]), after: Vec::new() },
+        route: Route::Fixed {
+            kind: PlanKind::Single,
+            shards: ShardSet::from_iter([shard]),
+            after: Vec::new(),
+        },
         access: match context.verb {
             Verb::Ddl => Access::Schema,
             Verb::Lock => Access::Lock,
@@ -270,15 +343,22 @@ fn forced(tree: Option<&Statement>, context: &Context<'_>, shard: ShardId, reaso
             recipe.pin = hold.then_some(Pin::HoldCursor);
             binder.query(query)
         }
-        Statement::Insert(_) | Statement::Update(_) | Statement::Delete(_) | Statement::Merge(_) => {
-            binder.modifying(tree)
-        }
+        Statement::Insert(_)
+        | Statement::Update(_)
+        | Statement::Delete(_)
+        | Statement::Merge(_) => binder.modifying(tree),
         Statement::Explain { statement, analyze } => {
             let inner = forced(Some(statement), context, shard, reason);
             let access = if *analyze { inner.access } else { Access::Read };
-            return Recipe { access, pin: inner.pin.filter(|_| *analyze), ..inner };
+            return Recipe {
+                access,
+                pin: inner.pin.filter(|_| *analyze),
+                ..inner
+            };
         }
-        Statement::Prepare { statement, .. } => return forced(Some(statement), context, shard, reason),
+        Statement::Prepare { statement, .. } => {
+            return forced(Some(statement), context, shard, reason);
+        }
         Statement::Copy(copy) => {
             recipe.access = match copy.direction {
                 CopyDirection::From => Access::Write,
@@ -286,7 +366,10 @@ fn forced(tree: Option<&Statement>, context: &Context<'_>, shard: ShardId, reaso
             };
             if let CopySubject::Statement(statement) = &copy.subject {
                 let inner = forced(Some(statement), context, shard, reason);
-                return Recipe { access: inner.access, ..inner };
+                return Recipe {
+                    access: inner.access,
+                    ..inner
+                };
             }
             if let CopySubject::Table { name, .. } = &copy.subject {
                 recipe.tables = listed(context, std::slice::from_ref(name));
@@ -308,7 +391,10 @@ fn forced(tree: Option<&Statement>, context: &Context<'_>, shard: ShardId, reaso
             recipe.tables = listed(context, tables);
             return recipe;
         }
-        Statement::Maintenance { tables, outside_transaction } => {
+        Statement::Maintenance {
+            tables,
+            outside_transaction,
+        } => {
             recipe.access = Access::Schema;
             recipe.tables = listed(context, tables);
             recipe.outside_transaction = *outside_transaction;
@@ -344,18 +430,27 @@ pub(crate) fn listed(context: &Context<'_>, names: &[Name]) -> Arc<[TableName]> 
 fn choose(tree: &Statement, context: &Context<'_>) -> Result<Recipe, RouteError> {
     match tree {
         Statement::Query(query) => read(query, context),
-        Statement::Insert(_) | Statement::Update(_) | Statement::Delete(_) | Statement::Merge(_) => write(tree, context),
+        Statement::Insert(_)
+        | Statement::Update(_)
+        | Statement::Delete(_)
+        | Statement::Merge(_) => write(tree, context),
         Statement::Copy(copy) => self::copy(copy, context),
         Statement::Explain { analyze, statement } => explain(*analyze, statement, context),
-        Statement::Declare { hold, query, query_span, .. } => declare(*hold, query, query_span, context),
+        Statement::Declare {
+            hold,
+            query,
+            query_span,
+            ..
+        } => declare(*hold, query, query_span, context),
         Statement::Prepare { statement, .. } => choose(statement, context),
         Statement::Ddl(ddl) => schema::recipe(ddl, context),
         // CASCADE reaches tables of the same shard only.
         Statement::Truncate { tables, .. } => truncate(tables, context),
         Statement::Lock { tables } => lock(tables, context),
-        Statement::Maintenance { tables, outside_transaction } => {
-            schema::maintenance(tables, *outside_transaction, context)
-        }
+        Statement::Maintenance {
+            tables,
+            outside_transaction,
+        } => schema::maintenance(tables, *outside_transaction, context),
         Statement::Call { function, args } => call(function, args, context),
     }
 }
@@ -373,12 +468,23 @@ fn read(query: &Query, context: &Context<'_>) -> Result<Recipe, RouteError> {
     let traits = CallTraits::of(&binder.calls);
     traits.refuse()?;
     let analysis = pins::place(&binder, &bound);
-    if let Some(table) = analysis.sharded.iter().find(|placed| placed.write).map(|placed| &placed.table) {
+    if let Some(table) = analysis
+        .sharded
+        .iter()
+        .find(|placed| placed.write)
+        .map(|placed| &placed.table)
+    {
         // A data-modifying WITH entry.
         let several = ManyShards::Write(table.name.to_string());
         return meet(&binder, &analysis, &traits, several, context);
     }
-    meet(&binder, &analysis, &traits, ManyShards::Read(query, &bound), context)
+    meet(
+        &binder,
+        &analysis,
+        &traits,
+        ManyShards::Read(query, &bound),
+        context,
+    )
 }
 
 /// What happens when several shards are needed.
@@ -400,13 +506,19 @@ fn meet(
     let names = || names_of(&tables);
     for (table, write) in &analysis.others {
         if *write && table.placement == Placement::Reference && context.is_spread(table.keyspace) {
-            return Err(RouteError::ReferenceWrite { table: table.name.to_string() });
+            return Err(RouteError::ReferenceWrite {
+                table: table.name.to_string(),
+            });
         }
     }
     let mut needed = ShardSet::new();
     let mut allowed: Option<ShardSet> = None;
     let mut allow = |shards: ShardSet| {
-        allowed = Some(allowed.take().map_or_else(|| shards.clone(), |before| before.intersection(&shards)));
+        allowed = Some(
+            allowed
+                .take()
+                .map_or_else(|| shards.clone(), |before| before.intersection(&shards)),
+        );
     };
     for (table, _) in &analysis.others {
         match table.placement {
@@ -425,18 +537,23 @@ fn meet(
         touch(reads, writes, context, &mut needed, &mut allow)?;
     }
     let nothing_placed = analysis.sharded.is_empty() && analysis.others.is_empty();
-    if traits.needs_home || !analysis.catalogs.is_empty() {
+    if traits.home == Home::Needed || !analysis.catalogs.is_empty() {
         let home = ShardSet::from_iter([context.home()?]);
         needed.union_with(&home);
     }
-    if traits.per_shard && nothing_placed && needed.is_empty() {
+    if let Some(name) = &traits.per_shard
+        && nothing_placed
+        && needed.is_empty()
+    {
         return Err(RouteError::Function {
-            name: traits.per_shard_name.clone(),
-            reason: "it works on one shard's rows, and nothing in the statement says which".to_owned(),
-            hint: "Name the shard or key with /* keyway: shard=… */ or /* keyway: key=… */.".to_owned(),
+            name: name.clone(),
+            reason: "it works on one shard's rows, and nothing in the statement says which"
+                .to_owned(),
+            hint: "Name the shard or key with /* keyway: shard=… */ or /* keyway: key=… */."
+                .to_owned(),
         });
     }
-    if nothing_placed && traits.prefers_home {
+    if nothing_placed && traits.home == Home::Preferred {
         needed.union_with(&ShardSet::from_iter([context.home()?]));
     }
     let allowed = match allowed {
@@ -447,8 +564,11 @@ fn meet(
             None => ShardSet::from_iter([context.home()?]),
         },
     };
-    let apart = if analysis.catalogs.is_empty() && !traits.needs_home {
-        RouteError::Apart { tables: names(), reason: "their keyspaces share no shard".to_owned() }
+    let apart = if analysis.catalogs.is_empty() && traits.home != Home::Needed {
+        RouteError::Apart {
+            tables: names(),
+            reason: "their keyspaces share no shard".to_owned(),
+        }
     } else {
         RouteError::CatalogJoin { tables: names() }
     };
@@ -464,10 +584,16 @@ fn meet(
     let several = match several {
         ManyShards::Write(table) => Several::Refuse(RouteError::ManyShardWrite {
             table,
-            reason: "its rows are on several shards and the sharding key does not name one".to_owned(),
+            reason: "its rows are on several shards and the sharding key does not name one"
+                .to_owned(),
         }),
         ManyShards::Read(query, bound) => {
-            let refused = |reason: String| Several::Refuse(RouteError::ManyShards { tables: names(), reason });
+            let refused = |reason: String| {
+                Several::Refuse(RouteError::ManyShards {
+                    tables: names(),
+                    reason,
+                })
+            };
             if access == Access::Lock {
                 Several::Refuse(RouteError::ManyShardLock { tables: names() })
             } else if access != Access::Read {
@@ -477,7 +603,7 @@ fn meet(
                     tables: names(),
                     reason: "their keyspaces are on different shards".to_owned(),
                 })
-            } else if !analysis.catalogs.is_empty() || traits.needs_home {
+            } else if !analysis.catalogs.is_empty() || traits.home == Home::Needed {
                 Several::Refuse(RouteError::CatalogJoin { tables: names() })
             } else if let Some(call) = &traits.unmergeable {
                 refused(format!("{call}() gives another value on each shard"))
@@ -491,7 +617,11 @@ fn meet(
         (true, true) => "every shard has what it needs",
         (true, false) => "one shard has what it needs",
     };
-    if access == Access::Lock && analysis.sharded.is_empty() && needed.is_empty() && allowed.len() > 1 {
+    if access == Access::Lock
+        && analysis.sharded.is_empty()
+        && needed.is_empty()
+        && allowed.len() > 1
+    {
         return Err(RouteError::ManyShardLock { tables: names() });
     }
     Ok(Recipe {
@@ -523,7 +653,11 @@ fn touch(
     needed: &mut ShardSet,
     allow: &mut impl FnMut(ShardSet),
 ) -> Result<(), RouteError> {
-    for (name, write) in reads.iter().map(|name| (name, false)).chain(writes.iter().map(|name| (name, true))) {
+    for (name, write) in reads
+        .iter()
+        .map(|name| (name, false))
+        .chain(writes.iter().map(|name| (name, true)))
+    {
         let Some(table) = context.database.tables.get(name) else {
             return Err(RouteError::Function {
                 name: name.to_string(),
@@ -533,7 +667,9 @@ fn touch(
         };
         match table.placement {
             Placement::Reference if write && context.is_spread(table.keyspace) => {
-                return Err(RouteError::ReferenceWrite { table: name.to_string() });
+                return Err(RouteError::ReferenceWrite {
+                    table: name.to_string(),
+                });
             }
             Placement::Reference => allow(context.holders(table.keyspace)),
             Placement::Sharded { .. } | Placement::Unsharded => {
@@ -556,7 +692,10 @@ fn scatter(
 ) -> Several {
     let tables = table_names(analysis);
     let refused = |reason: String| {
-        Several::Refuse(RouteError::ManyShards { tables: names_of(&tables), reason })
+        Several::Refuse(RouteError::ManyShards {
+            tables: names_of(&tables),
+            reason,
+        })
     };
     let mut arms = Vec::new();
     outer_blocks(bound, &mut arms);
@@ -570,7 +709,12 @@ fn scatter(
     if anchors.is_empty() {
         return refused("its rows cannot be divided by shard".to_owned());
     }
-    let scope = MergeScope { binder, analysis, bound, context };
+    let scope = MergeScope {
+        binder,
+        analysis,
+        bound,
+        context,
+    };
     match merge::plan_finish(query, &scope, context.shape) {
         Ok(planned) => Several::Scatter {
             anchors,
@@ -614,13 +758,18 @@ impl MergeScope<'_, '_> {
 
 impl Types for MergeScope<'_, '_> {
     fn distributes(&self, select: &Select) -> bool {
-        self.block(select).is_some_and(|block| self.analysis.anchor(self.binder, block.address).is_ok())
+        self.block(select)
+            .is_some_and(|block| self.analysis.anchor(self.binder, block.address).is_ok())
     }
 
     fn key_is_covered(&self, select: &Select, columns: &[&Expr], stars: &[&Item]) -> bool {
-        let Some(block) = self.block(select) else { return false };
-        let mut nodes: Vec<usize> =
-            columns.iter().filter_map(|column| self.binder.block_column(block, column)).collect();
+        let Some(block) = self.block(select) else {
+            return false;
+        };
+        let mut nodes: Vec<usize> = columns
+            .iter()
+            .filter_map(|column| self.binder.block_column(block, column))
+            .collect();
         for star in stars {
             for leaf in self.binder.star_leaves(block, star).unwrap_or_default() {
                 nodes.extend(self.binder.leaf_nodes(leaf));
@@ -630,13 +779,19 @@ impl Types for MergeScope<'_, '_> {
     }
 
     fn collation(&self, select: &Select, column: &Expr) -> Collation {
-        let Some(block) = self.block(select) else { return Collation::Unknown };
-        let Some((table, name)) = self.binder.table_column(block, column) else { return Collation::Unknown };
+        let Some(block) = self.block(select) else {
+            return Collation::Unknown;
+        };
+        let Some((table, name)) = self.binder.table_column(block, column) else {
+            return Collation::Unknown;
+        };
         match table.columns.iter().find(|column| column.name == name) {
             Some(column) if column.collation_is_c => Collation::C,
             // Whether another collation is deterministic is not in the snapshot, except for sharding keys: `check`
             // refuses nondeterministic ones there.
-            Some(_) if key_of(&table).iter().any(|key| key.name == name) => Collation::Deterministic,
+            Some(_) if key_of(&table).iter().any(|key| key.name == name) => {
+                Collation::Deterministic
+            }
             _ => Collation::Unknown,
         }
     }
@@ -646,7 +801,9 @@ impl Types for MergeScope<'_, '_> {
     }
 
     fn deterministic(&self) -> bool {
-        let c = |table: &Table| !table.columns.is_empty() && table.columns.iter().all(|column| column.collation_is_c);
+        let c = |table: &Table| {
+            !table.columns.is_empty() && table.columns.iter().all(|column| column.collation_is_c)
+        };
         self.analysis.sharded.iter().all(|placed| c(&placed.table))
             && self.analysis.others.iter().all(|(table, _)| c(table))
     }
@@ -674,11 +831,19 @@ impl Types for MergeScope<'_, '_> {
         }
         let schemas: Vec<&str> = match &name.schema {
             Some(schema) => vec![schema],
-            None => self.context.search_path.iter().map(String::as_str).collect(),
+            None => self
+                .context
+                .search_path
+                .iter()
+                .map(String::as_str)
+                .collect(),
         };
         let mut users = false;
         for schema in schemas {
-            let key = TableName { schema: schema.to_owned(), name: name.name.clone() };
+            let key = TableName {
+                schema: schema.to_owned(),
+                name: name.name.clone(),
+            };
             for function in database.functions.get(&key).into_iter().flatten() {
                 if matches!(function.kind, 'a' | 'w') {
                     return FunctionKind::Aggregate;
@@ -686,10 +851,17 @@ impl Types for MergeScope<'_, '_> {
                 users = true;
             }
         }
-        let own = name.schema.as_deref().is_none_or(|schema| schema == "pg_catalog");
+        let own = name
+            .schema
+            .as_deref()
+            .is_none_or(|schema| schema == "pg_catalog");
         match (users, own && builtin::effect(&name.name).is_some()) {
             _ if own && (builtin::is_aggregate(&name.name) || builtin::is_window(&name.name)) => {
-                if users { FunctionKind::Aggregate } else { FunctionKind::BuiltinAggregate }
+                if users {
+                    FunctionKind::Aggregate
+                } else {
+                    FunctionKind::BuiltinAggregate
+                }
             }
             (true, _) => FunctionKind::Plain,
             (false, true) => FunctionKind::Builtin,
@@ -735,12 +907,22 @@ fn write(tree: &Statement, context: &Context<'_>) -> Result<Recipe, RouteError> 
         && !matches!(insert.source, InsertSource::Query(_))
     {
         rows = insert_rows(insert, &table)?;
-        if let Some(at) = analysis.sharded.iter().position(|placed| is_target(&binder, placed, &bound)) {
+        if let Some(at) = analysis
+            .sharded
+            .iter()
+            .position(|placed| is_target(&binder, placed, &bound))
+        {
             analysis.sharded.remove(at);
         }
     }
     let inserted = !rows.is_empty();
-    let mut recipe = meet(&binder, &analysis, &traits, ManyShards::Write(table.name.to_string()), context)?;
+    let mut recipe = meet(
+        &binder,
+        &analysis,
+        &traits,
+        ManyShards::Write(table.name.to_string()),
+        context,
+    )?;
     recipe.access = Access::Write;
     if let Route::Keyed(keyed) = &mut recipe.route {
         keyed.guards = guards;
@@ -766,20 +948,34 @@ fn write(tree: &Statement, context: &Context<'_>) -> Result<Recipe, RouteError> 
 
 /// The written reference of a statement is the first leaf of its block.
 fn is_target(binder: &Binder<'_>, placed: &Placed, bound: &BoundQuery) -> bool {
-    let Bound::Block(block) = &bound.body else { return false };
+    let Bound::Block(block) = &bound.body else {
+        return false;
+    };
     let mut leaves = Vec::new();
     block.tree.leaves(&mut leaves);
     leaves.contains(&placed.reference)
-        && matches!(binder.refs[placed.reference].source, Source::Table { write: true, .. })
+        && matches!(
+            binder.refs[placed.reference].source,
+            Source::Table { write: true, .. }
+        )
 }
 
 /// Key columns may only be set to what they are.
 fn guards(binder: &Binder<'_>, analysis: &Analysis) -> Result<Vec<KeyGuard>, RouteError> {
     let mut guards = Vec::new();
     for write in &binder.key_writes {
-        let Source::Table { table, .. } = &binder.refs[write.target].source else { continue };
-        let refused = || RouteError::KeyUpdate { table: table.name.to_string(), column: write.column.clone() };
-        let Some(placed) = analysis.sharded.iter().find(|placed| placed.reference == write.target) else {
+        let Source::Table { table, .. } = &binder.refs[write.target].source else {
+            continue;
+        };
+        let refused = || RouteError::KeyUpdate {
+            table: table.name.to_string(),
+            column: write.column.clone(),
+        };
+        let Some(placed) = analysis
+            .sharded
+            .iter()
+            .find(|placed| placed.reference == write.target)
+        else {
             return Err(refused());
         };
         match &write.written {
@@ -800,7 +996,12 @@ fn guards(binder: &Binder<'_>, analysis: &Analysis) -> Result<Vec<KeyGuard>, Rou
             Written::Node(node) if analysis.is_key(binder, placed, &write.column, *node) => {}
             Written::Constant(set) if !write.on_conflict => {
                 let pinned = analysis.constants(binder, placed, &write.column);
-                let Some(column) = key_of(table).iter().find(|column| column.name == write.column) else { continue };
+                let Some(column) = key_of(table)
+                    .iter()
+                    .find(|column| column.name == write.column)
+                else {
+                    continue;
+                };
                 if pinned.is_empty() {
                     return Err(refused());
                 }
@@ -813,7 +1014,9 @@ fn guards(binder: &Binder<'_>, analysis: &Analysis) -> Result<Vec<KeyGuard>, Rou
                     pinned,
                 });
             }
-            Written::Excluded | Written::Node(_) | Written::Constant(_) | Written::Other => return Err(refused()),
+            Written::Excluded | Written::Node(_) | Written::Constant(_) | Written::Other => {
+                return Err(refused());
+            }
         }
     }
     Ok(guards)
@@ -845,7 +1048,10 @@ fn insert_rows(insert: &Insert, table: &Table) -> Result<Vec<KeySet>, RouteError
     for column in key {
         let position = if insert.columns.is_empty() {
             if table.columns.is_empty() && !matches!(insert.source, InsertSource::Default) {
-                return Err(missing(column, "the table's columns are not known, so list them in the INSERT"));
+                return Err(missing(
+                    column,
+                    "the table's columns are not known, so list them in the INSERT",
+                ));
             }
             table.columns.iter().position(|c| c.name == column.name)
         } else {
@@ -860,12 +1066,19 @@ fn insert_rows(insert: &Insert, table: &Table) -> Result<Vec<KeySet>, RouteError
             let operand = match position.and_then(|at| row.get(at)) {
                 None | Some(Expr::Default) => default_of(table, column)?,
                 Some(value) => operand(value).ok_or_else(|| {
-                    missing(column, "its value is an expression that only PostgreSQL can compute")
+                    missing(
+                        column,
+                        "its value is an expression that only PostgreSQL can compute",
+                    )
                 })?,
             };
             parts.push(stored_part(table, column, vec![operand]));
         }
-        keys.push(KeySet { keyspace: table.keyspace, parts, usage: Use::Store });
+        keys.push(KeySet {
+            keyspace: table.keyspace,
+            parts,
+            usage: Use::Store,
+        });
     }
     Ok(keys)
 }
@@ -874,8 +1087,13 @@ fn insert_rows(insert: &Insert, table: &Table) -> Result<Vec<KeySet>, RouteError
 fn stored_part(table: &Table, column: &KeyColumn, operands: Vec<Operand>) -> KeyPart {
     let known = table.columns.iter().find(|c| c.name == column.name);
     let type_name = known.map_or("", |column| column.type_name.as_str());
-    let typmod = type_name.split_once('(').and_then(|(_, rest)| rest.split_once(')')).map(|(typmod, _)| typmod);
-    let family = column.family.or_else(|| known.and_then(|column| crate::route::bind::family_of(column.base_oid)));
+    let typmod = type_name
+        .split_once('(')
+        .and_then(|(_, rest)| rest.split_once(')'))
+        .map(|(typmod, _)| typmod);
+    let family = column
+        .family
+        .or_else(|| known.and_then(|column| crate::route::bind::family_of(column.base_oid)));
     // A domain may carry a length of its own.
     let domain = known.is_some_and(|column| column.base_oid != column.type_oid);
     KeyPart {
@@ -898,30 +1116,44 @@ fn default_of(table: &Table, column: &KeyColumn) -> Result<Operand, RouteError> 
         reason: reason.to_owned(),
     };
     let Some(known) = table.columns.iter().find(|c| c.name == column.name) else {
-        return Err(missing("the INSERT does not give it and its default is not known"));
+        return Err(missing(
+            "the INSERT does not give it and its default is not known",
+        ));
     };
     if known.generated.is_some() {
-        return Err(missing("PostgreSQL generates it, and only after the row's shard is chosen"));
+        return Err(missing(
+            "PostgreSQL generates it, and only after the row's shard is chosen",
+        ));
     }
-    let one = |constant, given| Operand::One { constant, negative: false, given };
+    let one = |constant, given| Operand::One {
+        constant,
+        negative: false,
+        given,
+    };
     let Some(default) = known.default.as_deref() else {
         // NULL: bucket 0; where the column forbids it, PostgreSQL says so.
         return Ok(one(Constant::Null, ConstantType::Context));
     };
-    constant_default(default)
-        .ok_or_else(|| missing("its default is computed by PostgreSQL, and only after the row's shard is chosen"))
+    constant_default(default).ok_or_else(|| {
+        missing("its default is computed by PostgreSQL, and only after the row's shard is chosen")
+    })
 }
 
 /// `'x'::text`, `7`, `'7'::bigint`, `true`, `NULL::text`, as pg_get_expr prints constants.
 fn constant_default(default: &str) -> Option<Operand> {
     let (value, given) = match default.rsplit_once("::") {
-        Some((value, data_type)) if !data_type.contains('\'') => (value, key::type_named(data_type)),
+        Some((value, data_type)) if !data_type.contains('\'') => {
+            (value, key::type_named(data_type))
+        }
         _ => (default, ConstantType::Context),
     };
     if given == ConstantType::Other {
         return None;
     }
-    let constant = if let Some(body) = value.strip_prefix('\'').and_then(|rest| rest.strip_suffix('\'')) {
+    let constant = if let Some(body) = value
+        .strip_prefix('\'')
+        .and_then(|rest| rest.strip_suffix('\''))
+    {
         if body.replace("''", "").contains('\'') || body.contains('\\') {
             return None;
         }
@@ -942,12 +1174,20 @@ fn constant_default(default: &str) -> Option<Operand> {
             given,
         });
     };
-    Some(Operand::One { constant, negative: false, given })
+    Some(Operand::One {
+        constant,
+        negative: false,
+        given,
+    })
 }
 
 // ---- other statements ----
 
-fn explain(analyze: bool, statement: &Statement, context: &Context<'_>) -> Result<Recipe, RouteError> {
+fn explain(
+    analyze: bool,
+    statement: &Statement,
+    context: &Context<'_>,
+) -> Result<Recipe, RouteError> {
     let mut recipe = choose(statement, context)?;
     if let Route::Keyed(keyed) = &mut recipe.route
         && matches!(keyed.several, Several::Scatter { .. })
@@ -957,7 +1197,11 @@ fn explain(analyze: bool, statement: &Statement, context: &Context<'_>) -> Resul
             reason: "The statement needs several shards, and each has its own plan".to_owned(),
         });
     }
-    if let Route::Fixed { kind: PlanKind::Broadcast, .. } = &recipe.route {
+    if let Route::Fixed {
+        kind: PlanKind::Broadcast,
+        ..
+    } = &recipe.route
+    {
         return Err(RouteError::OneShardOnly {
             what: "EXPLAIN".to_owned(),
             reason: "The statement runs on every shard".to_owned(),
@@ -986,16 +1230,28 @@ fn declare(
         let parsed = crate::statement::parse::parse(inner, Verb::Select);
         keyed.several = match parsed {
             Ok(Statement::Query(own)) => {
-                let own_recipe = read(&own, &Context { shape: inner, verb: Verb::Select, ..*context })?;
+                let own_recipe = read(
+                    &own,
+                    &Context {
+                        shape: inner,
+                        verb: Verb::Select,
+                        ..*context
+                    },
+                )?;
                 match own_recipe.route {
                     Route::Keyed(own) => match own.several {
-                        Several::Scatter { anchors, text, finish, time_casts } => Several::Scatter {
+                        Several::Scatter {
+                            anchors,
+                            text,
+                            finish,
+                            time_casts,
+                        } => Several::Scatter {
                             anchors,
                             text: Some(text.unwrap_or_else(|| inner.to_owned())),
                             finish,
                             time_casts,
                         },
-                        refuse => refuse,
+                        refuse @ Several::Refuse(_) => refuse,
                     },
                     Route::Fixed { .. } => Several::Refuse(cursor_refused()),
                 }
@@ -1040,30 +1296,45 @@ fn copy(copy: &Copy, context: &Context<'_>) -> Result<Recipe, RouteError> {
                 Found::View(table, _) => return Err(one_shard(&table)),
                 Found::Catalog => {
                     let home = ShardSet::from_iter([context.home()?]);
-                    return Ok(schema::fixed(PlanKind::Single, home, Access::Read, Arc::from([])));
+                    return Ok(schema::fixed(
+                        PlanKind::Single,
+                        home,
+                        Access::Read,
+                        Arc::from([]),
+                    ));
                 }
             };
             let refused = context.database.refused.get(&table.name);
             if let Some(reason) = refused {
-                return Err(RouteError::RefusedTable { table: table.name.to_string(), reason: reason.clone() });
+                return Err(RouteError::RefusedTable {
+                    table: table.name.to_string(),
+                    reason: reason.clone(),
+                });
             }
             let holders = context.holders(table.keyspace);
             let (access, kind) = match copy.direction {
                 CopyDirection::From => (Access::Write, PlanKind::Single),
                 CopyDirection::To => (Access::Read, PlanKind::Any),
             };
-            if copy.direction == CopyDirection::From && let Some(hazard) = table.hazards.first() {
-                return Err(RouteError::Hazard { table: table.name.to_string(), hazard: hazard.clone() });
+            if copy.direction == CopyDirection::From
+                && let Some(hazard) = table.hazards.first()
+            {
+                return Err(RouteError::Hazard {
+                    table: table.name.to_string(),
+                    hazard: hazard.clone(),
+                });
             }
             let tables: Arc<[TableName]> = Arc::from([table.name.clone()]);
             match (&table.placement, copy.direction) {
                 _ if context.shards(table.keyspace).len() == 1 => {
                     Ok(schema::fixed(PlanKind::Single, holders, access, tables))
                 }
-                (Placement::Reference, CopyDirection::To) => Ok(schema::fixed(kind, holders, access, tables)),
-                (Placement::Reference, CopyDirection::From) => {
-                    Err(RouteError::ReferenceWrite { table: table.name.to_string() })
+                (Placement::Reference, CopyDirection::To) => {
+                    Ok(schema::fixed(kind, holders, access, tables))
                 }
+                (Placement::Reference, CopyDirection::From) => Err(RouteError::ReferenceWrite {
+                    table: table.name.to_string(),
+                }),
                 _ => Err(one_shard(&table)),
             }
         }
@@ -1081,7 +1352,10 @@ fn truncate(tables: &[Name], context: &Context<'_>) -> Result<Recipe, RouteError
             });
         };
         if let Some(reason) = context.database.refused.get(&table.name) {
-            return Err(RouteError::RefusedTable { table: table.name.to_string(), reason: reason.clone() });
+            return Err(RouteError::RefusedTable {
+                table: table.name.to_string(),
+                reason: reason.clone(),
+            });
         }
         needed.union_with(&context.shards(table.keyspace));
         names.push(table.name.clone());
@@ -1089,9 +1363,17 @@ fn truncate(tables: &[Name], context: &Context<'_>) -> Result<Recipe, RouteError
     let tables: Arc<[TableName]> = names.into();
     if needed.len() > 1 {
         let reason = "TRUNCATE would empty its part on every shard".to_owned();
-        return Err(RouteError::ManyShardWrite { table: names_of(&tables), reason });
+        return Err(RouteError::ManyShardWrite {
+            table: names_of(&tables),
+            reason,
+        });
     }
-    Ok(schema::fixed(PlanKind::Single, needed, Access::Write, tables))
+    Ok(schema::fixed(
+        PlanKind::Single,
+        needed,
+        Access::Write,
+        tables,
+    ))
 }
 
 fn lock(tables: &[Name], context: &Context<'_>) -> Result<Recipe, RouteError> {
@@ -1099,12 +1381,16 @@ fn lock(tables: &[Name], context: &Context<'_>) -> Result<Recipe, RouteError> {
     let mut needed = ShardSet::new();
     for name in tables {
         match find_table(context, name)? {
-            Found::Table(table) | Found::View(table, _) => needed.union_with(&context.shards(table.keyspace)),
+            Found::Table(table) | Found::View(table, _) => {
+                needed.union_with(&context.shards(table.keyspace))
+            }
             Found::Catalog => needed.insert(context.home()?),
         }
     }
     if needed.len() > 1 {
-        return Err(RouteError::ManyShardLock { tables: names_of(&names) });
+        return Err(RouteError::ManyShardLock {
+            tables: names_of(&names),
+        });
     }
     Ok(schema::fixed(PlanKind::Single, needed, Access::Lock, names))
 }
@@ -1116,19 +1402,46 @@ fn call(function: &Name, args: &[Expr], context: &Context<'_>) -> Result<Recipe,
         None => context.search_path.iter().map(String::as_str).collect(),
     };
     for schema in schemas {
-        let key = TableName { schema: schema.to_owned(), name: function.name.clone() };
-        let declared = context.database.functions.get(&key).into_iter().flatten().find_map(|f| f.declared.as_ref());
+        let key = TableName {
+            schema: schema.to_owned(),
+            name: function.name.clone(),
+        };
+        let declared = context
+            .database
+            .functions
+            .get(&key)
+            .into_iter()
+            .flatten()
+            .find_map(|f| f.declared.as_ref());
         if let Some(FunctionDeclaration::Touches { reads, writes }) = declared {
             let mut needed = ShardSet::new();
             let mut allowed: Option<ShardSet> = None;
-            touch(reads, writes, context, &mut needed, &mut |shards: ShardSet| {
-                allowed = Some(allowed.take().map_or_else(|| shards.clone(), |a| a.intersection(&shards)));
-            })?;
+            touch(
+                reads,
+                writes,
+                context,
+                &mut needed,
+                &mut |shards: ShardSet| {
+                    allowed = Some(
+                        allowed
+                            .take()
+                            .map_or_else(|| shards.clone(), |a| a.intersection(&shards)),
+                    );
+                },
+            )?;
             if needed.is_empty() {
-                needed.insert(allowed.as_ref().and_then(|a| a.iter().next()).map_or_else(|| context.home(), Ok)?);
+                needed.insert(
+                    allowed
+                        .as_ref()
+                        .and_then(|a| a.iter().next())
+                        .map_or_else(|| context.home(), Ok)?,
+                );
             }
-            if needed.only().is_some() && allowed.is_none_or(|a| needed.iter().all(|shard| a.contains(shard))) {
-                let mut recipe = schema::fixed(PlanKind::Single, needed, Access::Write, Arc::from([]));
+            if needed.only().is_some()
+                && allowed.is_none_or(|a| needed.iter().all(|shard| a.contains(shard)))
+            {
+                let mut recipe =
+                    schema::fixed(PlanKind::Single, needed, Access::Write, Arc::from([]));
                 recipe.pin = Some(Pin::Opaque);
                 return Ok(recipe);
             }
@@ -1136,37 +1449,58 @@ fn call(function: &Name, args: &[Expr], context: &Context<'_>) -> Result<Recipe,
     }
     Err(RouteError::OneShardOnly {
         what: "CALL".to_owned(),
-        reason: format!("What procedure {} reads and writes is not known", function.name),
+        reason: format!(
+            "What procedure {} reads and writes is not known",
+            function.name
+        ),
     })
 }
 
 // ---- functions ----
 
 /// What a statement's calls ask for together.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct CallTraits {
-    /// Lives on the home shard (advisory locks, NOTIFY, catalog lookups).
-    needs_home: bool,
-    /// Without tables it goes to the home shard.
-    prefers_home: bool,
+    home: Home,
     /// A call whose value differs between shards.
     unmergeable: Option<String>,
     pin: Option<Pin>,
     set_config: bool,
-    /// Moves sequences, notifies or calls a declared volatile function.
-    writes: bool,
-    locks: bool,
-    /// A function that may touch anything.
+    /// Write: moves sequences, notifies or calls a declared function that writes. Lock: advisory locks.
+    access: Access,
+    /// A function that may touch anything, and why.
     undeclared: Option<(String, &'static str)>,
+    /// A name that nothing is known of.
     unknown: bool,
-    per_shard: bool,
-    per_shard_name: String,
+    /// A function that works on one shard's rows.
+    per_shard: Option<String>,
     touches: Vec<(Vec<TableName>, Vec<TableName>)>,
+}
+
+/// What calls ask of the home shard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Home {
+    /// Nothing.
+    Anywhere,
+    /// Without tables the statement goes there.
+    Preferred,
+    /// They work there only (advisory locks, NOTIFY, catalog lookups).
+    Needed,
 }
 
 impl CallTraits {
     fn of(calls: &[Call]) -> Self {
-        let mut traits = Self::default();
+        let mut traits = Self {
+            home: Home::Anywhere,
+            unmergeable: None,
+            pin: None,
+            set_config: false,
+            access: Access::Read,
+            undeclared: None,
+            unknown: false,
+            per_shard: None,
+            touches: Vec::new(),
+        };
         for call in calls {
             traits.add(call);
         }
@@ -1176,64 +1510,79 @@ impl CallTraits {
     fn add(&mut self, call: &Call) {
         let mut differs = true;
         match &call.effect {
-            CallEffect::BuiltIn(effect) => match effect {
-                Effect::Pure | Effect::Stable => differs = false,
-                Effect::Now => differs = call.output,
-                Effect::Catalog => self.needs_home = true,
-                Effect::Volatile => self.prefers_home = true,
-                Effect::NextValue => {
-                    self.prefers_home = true;
-                    self.writes = true;
-                }
-                Effect::SetValue => {
-                    self.undeclared = Some((call.name.clone(), "it would move the sequence of one shard only"));
-                }
-                Effect::SessionValue => {
-                    self.prefers_home = true;
-                    self.pin = self.pin.or(Some(Pin::SessionFunction));
-                }
-                Effect::AdvisoryTransaction => {
-                    self.needs_home = true;
-                    self.locks = true;
-                }
-                Effect::AdvisorySession => {
-                    self.needs_home = true;
-                    self.locks = true;
-                    self.pin = Some(Pin::AdvisoryLock);
-                }
-                Effect::Notify => {
-                    self.needs_home = true;
-                    self.writes = true;
-                }
-                Effect::SetConfig => {
-                    self.set_config = true;
-                    self.prefers_home = true;
-                }
-                Effect::Server => {
-                    let why = "it acts on one server, or reads what the router cannot see";
-                    self.undeclared = Some((call.name.clone(), why));
-                }
-            },
+            CallEffect::BuiltIn(effect) => {
+                differs = !matches!(effect, Effect::Pure | Effect::Stable)
+                    && (*effect != Effect::Now || call.output);
+                self.add_built_in(*effect, &call.name);
+            }
             CallEffect::Unknown => {
                 self.unknown = true;
-                self.prefers_home = true;
+                self.home = self.home.max(Home::Preferred);
             }
             CallEffect::Undeclared => {
-                self.undeclared = Some((call.name.clone(), "it is not IMMUTABLE, so it may read or write other tables"));
+                let why = "it is not IMMUTABLE, so it may read or write other tables";
+                self.undeclared = Some((call.name.clone(), why));
             }
             CallEffect::Declared(FunctionDeclaration::PerShard, volatile) => {
-                self.per_shard = true;
-                self.per_shard_name.clone_from(&call.name);
-                self.writes |= volatile;
+                self.per_shard = Some(call.name.clone());
+                if *volatile {
+                    self.access = Access::Write;
+                }
             }
             CallEffect::Declared(FunctionDeclaration::Touches { reads, writes }, _) => {
-                self.writes |= !writes.is_empty();
-                self.prefers_home = true;
+                if !writes.is_empty() {
+                    self.access = Access::Write;
+                }
+                self.home = self.home.max(Home::Preferred);
                 self.touches.push((reads.clone(), writes.clone()));
             }
         }
         if differs {
             self.unmergeable.get_or_insert_with(|| call.name.clone());
+        }
+    }
+
+    fn add_built_in(&mut self, effect: Effect, name: &str) {
+        let lock = |access: Access| {
+            if access == Access::Read {
+                Access::Lock
+            } else {
+                access
+            }
+        };
+        let home = match effect {
+            Effect::Pure | Effect::Stable | Effect::Now | Effect::SetValue | Effect::Server => {
+                Home::Anywhere
+            }
+            Effect::Volatile | Effect::NextValue | Effect::SessionValue | Effect::SetConfig => {
+                Home::Preferred
+            }
+            Effect::Catalog
+            | Effect::AdvisoryTransaction
+            | Effect::AdvisorySession
+            | Effect::Notify => Home::Needed,
+        };
+        self.home = self.home.max(home);
+        match effect {
+            Effect::Pure | Effect::Stable | Effect::Now | Effect::Catalog | Effect::Volatile => {}
+            Effect::NextValue | Effect::Notify => self.access = Access::Write,
+            Effect::SetValue => {
+                self.undeclared = Some((
+                    name.to_owned(),
+                    "it would move the sequence of one shard only",
+                ));
+            }
+            Effect::SessionValue => self.pin = self.pin.or(Some(Pin::SessionFunction)),
+            Effect::AdvisoryTransaction => self.access = lock(self.access),
+            Effect::AdvisorySession => {
+                self.access = lock(self.access);
+                self.pin = Some(Pin::AdvisoryLock);
+            }
+            Effect::SetConfig => self.set_config = true,
+            Effect::Server => {
+                let why = "it acts on one server, or reads what the router cannot see";
+                self.undeclared = Some((name.to_owned(), why));
+            }
         }
     }
 
@@ -1243,18 +1592,19 @@ impl CallTraits {
             Some((name, reason)) => Err(RouteError::Function {
                 name: name.clone(),
                 reason: (*reason).to_owned(),
-                hint: "Declare it in [functions], make it IMMUTABLE if it is, or name the shard with \
+                hint:
+                    "Declare it in [functions], make it IMMUTABLE if it is, or name the shard with \
                        /* keyway: shard=… */."
-                    .to_owned(),
+                        .to_owned(),
             }),
         }
     }
 }
 
 fn access_of(binder: &Binder<'_>, traits: &CallTraits) -> Access {
-    if binder.writes || traits.writes {
+    if binder.writes || traits.access == Access::Write {
         Access::Write
-    } else if binder.locking || traits.locks {
+    } else if binder.locking || traits.access == Access::Lock {
         Access::Lock
     } else {
         Access::Read
@@ -1274,11 +1624,18 @@ fn table_names(analysis: &Analysis) -> Arc<[TableName]> {
 }
 
 pub(crate) fn names_of(tables: &[TableName]) -> String {
-    tables.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    tables
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 pub(crate) fn key_names(key: &[KeyColumn]) -> String {
-    key.iter().map(|column| column.name.as_str()).collect::<Vec<_>>().join(", ")
+    key.iter()
+        .map(|column| column.name.as_str())
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 /// A view's definition as a query.

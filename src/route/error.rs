@@ -187,18 +187,25 @@ impl ClientError for RouteError {
             Self::ManyShards { tables, reason } => Some(format!("{}: {reason}", named(tables))),
             Self::Merge(refusal) => Some(refusal.reason.to_string()),
             Self::ManyShardWrite { table, reason } => Some(format!("Table {table}: {reason}")),
-            Self::ManyShardLock { tables } => Some(format!("{}: the key is not pinned to one shard", named(tables))),
-            Self::ReferenceWrite { table } => Some(format!("Reference table {table} has a copy on every shard")),
-            Self::KeyUpdate { table, column } => {
-                Some(format!("Table {table} is sharded by {column}; the row would belong to another shard"))
+            Self::ManyShardLock { tables } => Some(format!(
+                "{}: the key is not pinned to one shard",
+                named(tables)
+            )),
+            Self::ReferenceWrite { table } => {
+                Some(format!("Reference table {table} has a copy on every shard"))
             }
-            Self::KeyMissing { table, column, reason } => {
-                Some(format!("Table {table} is sharded by {column}: {reason}"))
-            }
+            Self::KeyUpdate { table, column } => Some(format!(
+                "Table {table} is sharded by {column}; the row would belong to another shard"
+            )),
+            Self::KeyMissing {
+                table,
+                column,
+                reason,
+            } => Some(format!("Table {table} is sharded by {column}: {reason}")),
             Self::Apart { tables, reason } => Some(format!("{}: {reason}", named(tables))),
-            Self::UnlistedTable { keyspace, .. } => {
-                Some(format!("The default keyspace {keyspace} is sharded, so it must say how the table is placed"))
-            }
+            Self::UnlistedTable { keyspace, .. } => Some(format!(
+                "The default keyspace {keyspace} is sharded, so it must say how the table is placed"
+            )),
             Self::RefusedTable { reason, .. } | Self::View { reason, .. } => Some(reason.clone()),
             Self::Hazard { hazard, .. } => Some(hazard.clone()),
             Self::Constraint { table, .. } => Some(format!(
@@ -208,7 +215,10 @@ impl ClientError for RouteError {
             | Self::Schema { reason, .. }
             | Self::OneShardOnly { reason, .. }
             | Self::TooComplex { reason } => Some(reason.clone()),
-            Self::CatalogJoin { tables } => Some(format!("{}: catalogs are read on the home shard", named(tables))),
+            Self::CatalogJoin { tables } => Some(format!(
+                "{}: catalogs are read on the home shard",
+                named(tables)
+            )),
             Self::Unparsed { reason } => Some(reason.clone()),
             Self::BadHint { .. } | Self::Window(_) | Self::WindowValue | Self::NoShard => None,
         }
@@ -254,5 +264,12 @@ impl ClientError for RouteError {
 
 /// `Table a` or `Tables a, b`.
 fn named(tables: &str) -> String {
-    format!("{} {tables}", if tables.contains(',') { "Tables" } else { "Table" })
+    format!(
+        "{} {tables}",
+        if tables.contains(',') {
+            "Tables"
+        } else {
+            "Table"
+        }
+    )
 }

@@ -39,16 +39,31 @@ const BUCKETS_SHOWN: usize = 8;
 
 /// Explains a plan.
 #[must_use]
-pub fn explain(recipe: &Recipe, plan: &Plan, values: &Values<'_>, topology: &Topology) -> Explanation {
+pub fn explain(
+    recipe: &Recipe,
+    plan: &Plan,
+    values: &Values<'_>,
+    topology: &Topology,
+) -> Explanation {
     let shards = plan
         .shards
         .iter()
-        .filter_map(|shard| topology.shards.get(usize::from(shard.0)).map(|shard| shard.name.clone()))
+        .filter_map(|shard| {
+            topology
+                .shards
+                .get(usize::from(shard.0))
+                .map(|shard| shard.name.clone())
+        })
         .collect();
     let pins = recipe
         .pins(values, topology)
         .into_iter()
-        .map(|(table, buckets)| (table, buckets.map(|buckets| buckets.iter().map(|bucket| bucket.0).collect())))
+        .map(|(table, buckets)| {
+            (
+                table,
+                buckets.map(|buckets| buckets.iter().map(|bucket| bucket.0).collect()),
+            )
+        })
         .collect();
     Explanation {
         plan: kind_name(plan.kind).to_owned(),
@@ -101,9 +116,17 @@ impl Explanation {
                 None => format!("  Pin: {table}: all buckets"),
                 Some([]) => format!("  Pin: {table}: no row can match"),
                 Some(buckets) => {
-                    let shown: Vec<String> = buckets.iter().take(BUCKETS_SHOWN).map(ToString::to_string).collect();
+                    let shown: Vec<String> = buckets
+                        .iter()
+                        .take(BUCKETS_SHOWN)
+                        .map(ToString::to_string)
+                        .collect();
                     let more = buckets.len().saturating_sub(BUCKETS_SHOWN);
-                    let rest = if more == 0 { String::new() } else { format!(" and {more} more") };
+                    let rest = if more == 0 {
+                        String::new()
+                    } else {
+                        format!(" and {more} more")
+                    };
                     format!("  Pin: {table}: bucket {}{rest}", shown.join(", "))
                 }
             });
@@ -117,7 +140,11 @@ impl Explanation {
         if let Some(pin) = &self.pinned {
             lines.push(format!("  Server: kept ({pin})"));
         }
-        lines.extend(self.detail.iter().map(|detail| format!("  Detail: {detail}")));
+        lines.extend(
+            self.detail
+                .iter()
+                .map(|detail| format!("  Detail: {detail}")),
+        );
         lines.extend(self.hint.iter().map(|hint| format!("  Hint: {hint}")));
         lines.push(format!("  Epoch: {}", self.epoch));
         lines

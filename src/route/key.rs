@@ -103,7 +103,9 @@ pub struct Values<'a> {
 pub fn bucket(hash: KeyHash, parts: &[(KeyFamily, Option<&[u8]>)]) -> Bucket {
     match hash {
         KeyHash::Xxh3 => Bucket(remainder(xxh3_key(parts), BUCKETS as u64)),
-        KeyHash::Postgres { modulus } => Bucket(remainder(postgres_key(parts), u64::from(modulus.max(1)))),
+        KeyHash::Postgres { modulus } => {
+            Bucket(remainder(postgres_key(parts), u64::from(modulus.max(1))))
+        }
     }
 }
 
@@ -147,7 +149,10 @@ fn postgres_key(parts: &[(KeyFamily, Option<&[u8]>)]) -> u64 {
 
 /// `hash_combine64`.
 fn combine(a: u64, b: u64) -> u64 {
-    a ^ b.wrapping_add(0x49a0_f4dd_15e5_a8e3).wrapping_add(a << 54).wrapping_add(a >> 7)
+    a ^ b
+        .wrapping_add(0x49a0_f4dd_15e5_a8e3)
+        .wrapping_add(a << 54)
+        .wrapping_add(a >> 7)
 }
 
 /// The type's extended hash function with the partition seed.
@@ -157,7 +162,9 @@ fn postgres_part(family: KeyFamily, bytes: &[u8]) -> u64 {
         KeyFamily::Int | KeyFamily::Timestamp | KeyFamily::TimestampTz => hash_u32(fold64(wide())),
         KeyFamily::Date => hash_u32(low32(wide().cast_unsigned())),
         KeyFamily::Bool => hash_u32(u32::from(bytes.first().copied().unwrap_or(0))),
-        KeyFamily::Text | KeyFamily::Bpchar | KeyFamily::Uuid | KeyFamily::Bytea => hash_bytes(bytes),
+        KeyFamily::Text | KeyFamily::Bpchar | KeyFamily::Uuid | KeyFamily::Bytea => {
+            hash_bytes(bytes)
+        }
     }
 }
 
@@ -183,7 +190,11 @@ struct Lookup3 {
 impl Lookup3 {
     fn new(length: u32) -> Self {
         let start = 0x9e37_79b9_u32.wrapping_add(length).wrapping_add(3_923_095);
-        let mut words = Self { a: start, b: start, c: start };
+        let mut words = Self {
+            a: start,
+            b: start,
+            c: start,
+        };
         words.a = words.a.wrapping_add(low32(PARTITION_SEED >> 32));
         words.b = words.b.wrapping_add(low32(PARTITION_SEED));
         words.mix();
@@ -191,7 +202,11 @@ impl Lookup3 {
     }
 
     fn mix(&mut self) {
-        let Self { mut a, mut b, mut c } = *self;
+        let Self {
+            mut a,
+            mut b,
+            mut c,
+        } = *self;
         a = a.wrapping_sub(c) ^ c.rotate_left(4);
         c = c.wrapping_add(b);
         b = b.wrapping_sub(a) ^ a.rotate_left(6);
@@ -208,7 +223,11 @@ impl Lookup3 {
     }
 
     fn finish(self) -> u64 {
-        let Self { mut a, mut b, mut c } = self;
+        let Self {
+            mut a,
+            mut b,
+            mut c,
+        } = self;
         c = (c ^ b).wrapping_sub(b.rotate_left(14));
         a = (a ^ c).wrapping_sub(c.rotate_left(11));
         b = (b ^ a).wrapping_sub(a.rotate_left(25));
@@ -251,7 +270,10 @@ fn hash_bytes(bytes: &[u8]) -> u64 {
 
 /// Up to four bytes as a little-endian word.
 fn little(bytes: &[u8]) -> u32 {
-    bytes.iter().rev().fold(0, |word, byte| (word << 8) | u32::from(*byte))
+    bytes
+        .iter()
+        .rev()
+        .fold(0, |word, byte| (word << 8) | u32::from(*byte))
 }
 
 /// A literal of the client's text as a key value.
@@ -264,10 +286,16 @@ pub fn from_literal(
     column: (KeyFamily, ConstantType, Use),
 ) -> KeyValue {
     let (family, given, usage) = column;
-    let Ok(value) = literal_text(text, literal, settings) else { return KeyValue::Unknown };
+    let Ok(value) = literal_text(text, literal, settings) else {
+        return KeyValue::Unknown;
+    };
     match literal.kind {
-        LiteralKind::Integer | LiteralKind::Decimal => from_number(&value, negative, family, given, usage),
-        LiteralKind::String | LiteralKind::EscapeString | LiteralKind::DollarString if negative => KeyValue::Unknown,
+        LiteralKind::Integer | LiteralKind::Decimal => {
+            from_number(&value, negative, family, given, usage)
+        }
+        LiteralKind::String | LiteralKind::EscapeString | LiteralKind::DollarString if negative => {
+            KeyValue::Unknown
+        }
         LiteralKind::String | LiteralKind::EscapeString | LiteralKind::DollarString => {
             from_string(value.as_bytes(), family, given, usage)
         }
@@ -276,7 +304,13 @@ pub fn from_literal(
 
 /// An unquoted number as a key value.
 #[must_use]
-pub fn from_number(source: &str, negative: bool, family: KeyFamily, given: ConstantType, usage: Use) -> KeyValue {
+pub fn from_number(
+    source: &str,
+    negative: bool,
+    family: KeyFamily,
+    given: ConstantType,
+    usage: Use,
+) -> KeyValue {
     if family != KeyFamily::Int {
         return KeyValue::Unknown;
     }
@@ -303,10 +337,14 @@ pub fn from_string(value: &[u8], family: KeyFamily, given: ConstantType, usage: 
     match given {
         ConstantType::Context => from_text(value, family),
         ConstantType::Family(KeyFamily::Bpchar) if family == KeyFamily::Text => KeyValue::Unknown,
-        ConstantType::Family(KeyFamily::Text) if family == KeyFamily::Bpchar => text_as_bpchar(value),
+        ConstantType::Family(KeyFamily::Text) if family == KeyFamily::Bpchar => {
+            text_as_bpchar(value)
+        }
         ConstantType::Family(given) if given == family => from_text(value, family),
         ConstantType::Numeric if family == KeyFamily::Int => std::str::from_utf8(value)
-            .map_or(KeyValue::Unknown, |number| signed_number(number.trim_matches(is_space), family, usage)),
+            .map_or(KeyValue::Unknown, |number| {
+                signed_number(number.trim_matches(is_space), family, usage)
+            }),
         ConstantType::Family(_) | ConstantType::Numeric | ConstantType::Other => KeyValue::Unknown,
     }
 }
@@ -343,14 +381,20 @@ pub fn from_param(
     match declared {
         ConstantType::Context => from_binary(bytes, family),
         ConstantType::Family(given) if given == family => from_binary(bytes, family),
-        ConstantType::Family(KeyFamily::Text) if family == KeyFamily::Bpchar => text_as_bpchar(bytes),
+        ConstantType::Family(KeyFamily::Text) if family == KeyFamily::Bpchar => {
+            text_as_bpchar(bytes)
+        }
         ConstantType::Family(_) | ConstantType::Numeric | ConstantType::Other => KeyValue::Unknown,
     }
 }
 
 /// The elements of an array literal `{…}`; `None` when it cannot be read for certain.
 #[must_use]
-pub fn array_from_string(value: &[u8], family: KeyFamily, element: ConstantType) -> Option<Vec<KeyValue>> {
+pub fn array_from_string(
+    value: &[u8],
+    family: KeyFamily,
+    element: ConstantType,
+) -> Option<Vec<KeyValue>> {
     let mut values = Vec::new();
     for part in array_parts(value)? {
         values.push(match part {
@@ -369,7 +413,9 @@ pub fn array_from_param(
     family: KeyFamily,
     given: ConstantType,
 ) -> Option<Vec<KeyValue>> {
-    let Some(bytes) = param.bytes else { return Some(Vec::new()) };
+    let Some(bytes) = param.bytes else {
+        return Some(Vec::new());
+    };
     let element = match element_type_of(param.oid) {
         ConstantType::Context if typed_by_context => given,
         ConstantType::Context => return None,
@@ -379,11 +425,19 @@ pub fn array_from_param(
             _ => return None,
         },
     };
-    if param.binary { array_from_binary(bytes, family, element) } else { array_from_string(bytes, family, element) }
+    if param.binary {
+        array_from_binary(bytes, family, element)
+    } else {
+        array_from_string(bytes, family, element)
+    }
 }
 
 /// The array wire format: dimensions, a NULL flag, the element type, (length, lower bound) per dimension, elements.
-fn array_from_binary(bytes: &[u8], family: KeyFamily, element: ConstantType) -> Option<Vec<KeyValue>> {
+fn array_from_binary(
+    bytes: &[u8],
+    family: KeyFamily,
+    element: ConstantType,
+) -> Option<Vec<KeyValue>> {
     let mut rest = bytes;
     let dimensions = take_i32(&mut rest)?;
     let _has_null = take_i32(&mut rest)?;
@@ -411,7 +465,9 @@ fn array_from_binary(bytes: &[u8], family: KeyFamily, element: ConstantType) -> 
         rest = &rest[length..];
         values.push(match inner {
             ConstantType::Family(inner) if inner == family => from_binary(part, family),
-            ConstantType::Family(KeyFamily::Text) if family == KeyFamily::Bpchar => text_as_bpchar(part),
+            ConstantType::Family(KeyFamily::Text) if family == KeyFamily::Bpchar => {
+                text_as_bpchar(part)
+            }
             _ => KeyValue::Unknown,
         });
     }
@@ -470,7 +526,9 @@ fn array_parts(value: &[u8]) -> Option<Vec<Option<Vec<u8>>>> {
 
 /// The type input function of the family, for the forms that are certain.
 fn from_text(value: &[u8], family: KeyFamily) -> KeyValue {
-    let Ok(text) = std::str::from_utf8(value) else { return KeyValue::Unknown };
+    let Ok(text) = std::str::from_utf8(value) else {
+        return KeyValue::Unknown;
+    };
     let bytes = match family {
         KeyFamily::Int => return parse_int(text).map_or(KeyValue::Unknown, int),
         KeyFamily::Text => Some(KeyBytes::from_slice(value)),
@@ -483,7 +541,9 @@ fn from_text(value: &[u8], family: KeyFamily) -> KeyValue {
             _ => None,
         },
         KeyFamily::TimestampTz => match parse_timestamp(text) {
-            Some((micros, Some(offset))) => Some(KeyBytes::from_slice(&(micros - offset).to_le_bytes())),
+            Some((micros, Some(offset))) => {
+                Some(KeyBytes::from_slice(&(micros - offset).to_le_bytes()))
+            }
             _ => None,
         },
         KeyFamily::Bytea => parse_bytea(value),
@@ -500,23 +560,27 @@ fn from_binary(bytes: &[u8], family: KeyFamily) -> KeyValue {
             [a, b, c, d, e, f, g, h] => return int(i64::from_be_bytes([a, b, c, d, e, f, g, h])),
             _ => None,
         },
-        KeyFamily::Text => std::str::from_utf8(bytes).ok().map(|_| KeyBytes::from_slice(bytes)),
-        KeyFamily::Bpchar => std::str::from_utf8(bytes).ok().map(|_| KeyBytes::from_slice(trim_blanks(bytes))),
+        KeyFamily::Text => std::str::from_utf8(bytes)
+            .ok()
+            .map(|_| KeyBytes::from_slice(bytes)),
+        KeyFamily::Bpchar => std::str::from_utf8(bytes)
+            .ok()
+            .map(|_| KeyBytes::from_slice(trim_blanks(bytes))),
         KeyFamily::Uuid => (bytes.len() == 16).then(|| KeyBytes::from_slice(bytes)),
         KeyFamily::Bool => match *bytes {
             [value] => Some(KeyBytes::from_slice(&[u8::from(value != 0)])),
             _ => None,
         },
         KeyFamily::Date => match *bytes {
-            [a, b, c, d] => {
-                Some(KeyBytes::from_slice(&i64::from(i32::from_be_bytes([a, b, c, d])).to_le_bytes()))
-            }
+            [a, b, c, d] => Some(KeyBytes::from_slice(
+                &i64::from(i32::from_be_bytes([a, b, c, d])).to_le_bytes(),
+            )),
             _ => None,
         },
         KeyFamily::Timestamp | KeyFamily::TimestampTz => match *bytes {
-            [a, b, c, d, e, f, g, h] => {
-                Some(KeyBytes::from_slice(&i64::from_be_bytes([a, b, c, d, e, f, g, h]).to_le_bytes()))
-            }
+            [a, b, c, d, e, f, g, h] => Some(KeyBytes::from_slice(
+                &i64::from_be_bytes([a, b, c, d, e, f, g, h]).to_le_bytes(),
+            )),
             _ => None,
         },
         KeyFamily::Bytea => Some(KeyBytes::from_slice(bytes)),
@@ -531,12 +595,19 @@ fn int(value: i64) -> KeyValue {
 
 /// `bpchar_column = text_value` compares as text: the column without its blanks, the value with them.
 fn text_as_bpchar(value: &[u8]) -> KeyValue {
-    if trim_blanks(value).len() == value.len() { from_text(value, KeyFamily::Bpchar) } else { KeyValue::Unknown }
+    if trim_blanks(value).len() == value.len() {
+        from_text(value, KeyFamily::Bpchar)
+    } else {
+        KeyValue::Unknown
+    }
 }
 
 /// Without trailing blanks.
 fn trim_blanks(value: &[u8]) -> &[u8] {
-    let end = value.iter().rposition(|byte| *byte != b' ').map_or(0, |last| last + 1);
+    let end = value
+        .iter()
+        .rposition(|byte| *byte != b' ')
+        .map_or(0, |last| last + 1);
     &value[..end]
 }
 
@@ -582,7 +653,9 @@ fn element_type_of(oid: u32) -> ConstantType {
 pub fn type_named(written: &str) -> ConstantType {
     let name = written.strip_prefix("pg_catalog.").unwrap_or(written);
     match name {
-        "int" | "int2" | "int4" | "int8" | "integer" | "smallint" | "bigint" => ConstantType::Family(KeyFamily::Int),
+        "int" | "int2" | "int4" | "int8" | "integer" | "smallint" | "bigint" => {
+            ConstantType::Family(KeyFamily::Int)
+        }
         "text" | "varchar" | "character varying" => ConstantType::Family(KeyFamily::Text),
         "bpchar" => ConstantType::Family(KeyFamily::Bpchar),
         "uuid" => ConstantType::Family(KeyFamily::Uuid),
@@ -607,7 +680,9 @@ pub fn element_type_named(written: &str) -> ConstantType {
 
 /// A hexadecimal digit.
 fn hex(byte: u8) -> Option<u8> {
-    char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
+    char::from(byte)
+        .to_digit(16)
+        .and_then(|digit| u8::try_from(digit).ok())
 }
 
 /// C's isspace.
@@ -656,7 +731,9 @@ fn exact_integer(source: &str, negative: bool) -> Exact {
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
         return Exact::Unknown;
     }
-    let Ok(fraction_digits) = i32::try_from(fraction.len()) else { return Exact::Unknown };
+    let Ok(fraction_digits) = i32::try_from(fraction.len()) else {
+        return Exact::Unknown;
+    };
     let mut scale = exponent.saturating_sub(fraction_digits);
     while digits.len() > 1 && digits.last() == Some(&b'0') {
         digits.pop();
@@ -711,7 +788,11 @@ fn parse_bool(text: &str) -> Option<bool> {
     let prefix_of = |whole: &str| whole.starts_with(&word);
     if word == "1" || prefix_of("true") || prefix_of("yes") || word == "on" {
         Some(true)
-    } else if word == "0" || prefix_of("false") || prefix_of("no") || (word.len() > 1 && prefix_of("off")) {
+    } else if word == "0"
+        || prefix_of("false")
+        || prefix_of("no")
+        || (word.len() > 1 && prefix_of("off"))
+    {
         Some(false)
     } else {
         None
@@ -724,7 +805,11 @@ fn parse_date(text: &str) -> Option<i64> {
     if bytes.len() != 10 || bytes[4] != b'-' || bytes[7] != b'-' {
         return None;
     }
-    let (year, month, day) = (digits(&bytes[..4])?, digits(&bytes[5..7])?, digits(&bytes[8..])?);
+    let (year, month, day) = (
+        digits(&bytes[..4])?,
+        digits(&bytes[5..7])?,
+        digits(&bytes[8..])?,
+    );
     let leap = (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
     let longest = match month {
         1 | 3 | 5 | 7 | 8 | 10 | 12 => 31,
@@ -755,14 +840,21 @@ fn parse_timestamp(text: &str) -> Option<(i64, Option<i64>)> {
     if rest.len() < 9 || !matches!(rest[0], b' ' | b'T') || rest[3] != b':' || rest[6] != b':' {
         return None;
     }
-    let (hour, minute, second) = (digits(&rest[1..3])?, digits(&rest[4..6])?, digits(&rest[7..9])?);
+    let (hour, minute, second) = (
+        digits(&rest[1..3])?,
+        digits(&rest[4..6])?,
+        digits(&rest[7..9])?,
+    );
     if hour > 23 || minute > 59 || second > 59 {
         return None;
     }
     let mut micros = ((hour * 60 + minute) * 60 + second) * 1_000_000;
     let mut rest = &rest[9..];
     if let Some(fraction) = rest.strip_prefix(b".") {
-        let length = fraction.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        let length = fraction
+            .iter()
+            .take_while(|byte| byte.is_ascii_digit())
+            .count();
         if !(1..=6).contains(&length) {
             return None;
         }
@@ -791,7 +883,10 @@ fn parse_timestamp(text: &str) -> Option<(i64, Option<i64>)> {
 
 /// Decimal digits only.
 fn digits(bytes: &[u8]) -> Option<i64> {
-    bytes.iter().try_fold(0i64, |value, byte| byte.is_ascii_digit().then(|| value * 10 + i64::from(byte - b'0')))
+    bytes.iter().try_fold(0i64, |value, byte| {
+        byte.is_ascii_digit()
+            .then(|| value * 10 + i64::from(byte - b'0'))
+    })
 }
 
 /// bytea's input: `\x` and hexadecimal pairs, or the escape form.
@@ -817,7 +912,9 @@ fn parse_bytea(value: &[u8]) -> Option<KeyBytes> {
             if !code.iter().all(|byte| (b'0'..=b'7').contains(byte)) {
                 return None;
             }
-            let code = code.iter().fold(0u32, |sum, byte| sum * 8 + u32::from(byte - b'0'));
+            let code = code
+                .iter()
+                .fold(0u32, |sum, byte| sum * 8 + u32::from(byte - b'0'));
             bytes.push(u8::try_from(code).ok()?);
             rest = &tail[3..];
         }

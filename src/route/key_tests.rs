@@ -5,8 +5,14 @@ use KeyFamily::{Bool, Bpchar, Bytea, Date, Int, Text, Timestamp, TimestampTz, Uu
 
 /// `postgres` modulus 16384 bucket of a text value.
 fn postgres(family: KeyFamily, text: &str) -> u16 {
-    let KeyValue::Bytes(bytes) = from_text(text.as_bytes(), family) else { panic!("{text} is a {family:?}") };
-    bucket(KeyHash::Postgres { modulus: 16_384 }, &[(family, Some(&bytes))]).0
+    let KeyValue::Bytes(bytes) = from_text(text.as_bytes(), family) else {
+        panic!("{text} is a {family:?}")
+    };
+    bucket(
+        KeyHash::Postgres { modulus: 16_384 },
+        &[(family, Some(&bytes))],
+    )
+    .0
 }
 
 #[test]
@@ -41,7 +47,10 @@ fn postgres_hash_is_postgres() {
     }
     let hash = KeyHash::Postgres { modulus: 16_384 };
     let one = 1i64.to_le_bytes();
-    assert_eq!(bucket(hash, &[(Int, Some(&one)), (Text, Some(b"x"))]).0, 14902);
+    assert_eq!(
+        bucket(hash, &[(Int, Some(&one)), (Text, Some(b"x"))]).0,
+        14902
+    );
     assert_eq!(bucket(hash, &[(Int, Some(&one)), (Text, None)]).0, 4024);
     assert_eq!(bucket(hash, &[(Int, None)]).0, 0);
     let seven = KeyHash::Postgres { modulus: 7 };
@@ -52,10 +61,16 @@ fn postgres_hash_is_postgres() {
 #[test]
 fn xxh3_buckets_are_fixed() {
     let one = 1i64.to_le_bytes();
-    assert_eq!(u64::from(bucket(KeyHash::Xxh3, &[(Int, Some(&one))]).0), xxh3_64(&one) % 16_384);
+    assert_eq!(
+        u64::from(bucket(KeyHash::Xxh3, &[(Int, Some(&one))]).0),
+        xxh3_64(&one) % 16_384
+    );
     assert_eq!(bucket(KeyHash::Xxh3, &[(Int, None)]).0, 0);
     let whole = [8, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff];
-    assert_eq!(u64::from(bucket(KeyHash::Xxh3, &[(Int, Some(&one)), (Text, None)]).0), xxh3_64(&whole) % 16_384);
+    assert_eq!(
+        u64::from(bucket(KeyHash::Xxh3, &[(Int, Some(&one)), (Text, None)]).0),
+        xxh3_64(&whole) % 16_384
+    );
 }
 
 fn compare(source: &str, family: KeyFamily, given: ConstantType) -> KeyValue {
@@ -71,33 +86,78 @@ fn compare(source: &str, family: KeyFamily, given: ConstantType) -> KeyValue {
         LiteralKind::Integer
     };
     let end = u32::try_from(source.len()).unwrap();
-    let settings = ScanSettings { standard_conforming_strings: true };
-    from_literal(source, &Literal { start: 0, end, kind }, settings, false, (family, given, Use::Compare))
+    let settings = ScanSettings {
+        standard_conforming_strings: true,
+    };
+    from_literal(
+        source,
+        &Literal {
+            start: 0,
+            end,
+            kind,
+        },
+        settings,
+        false,
+        (family, given, Use::Compare),
+    )
 }
 
 #[test]
 fn constants_pin_only_when_certain() {
     let context = ConstantType::Context;
     let seven = int(7);
-    for source in ["7", "7.0", "7.", "0.7e1", "70e-1", "'7'", "' 7 '", "'+7'", "$$7$$", "$a$7$a$", "E'\\x37'"] {
+    for source in [
+        "7", "7.0", "7.", "0.7e1", "70e-1", "'7'", "' 7 '", "'+7'", "$$7$$", "$a$7$a$", "E'\\x37'",
+    ] {
         assert_eq!(compare(source, Int, context), seven, "{source}");
     }
     for source in ["7.5", "9223372036854775808", "1e30", "1e-3"] {
         assert_eq!(compare(source, Int, context), KeyValue::Nothing, "{source}");
     }
-    for source in ["'x'", "'7.0'", "''", "'0x7'", "'1_000'", "'9223372036854775808'"] {
+    for source in [
+        "'x'",
+        "'7.0'",
+        "''",
+        "'0x7'",
+        "'1_000'",
+        "'9223372036854775808'",
+    ] {
         assert_eq!(compare(source, Int, context), KeyValue::Unknown, "{source}");
     }
     assert_eq!(compare("7", Int, ConstantType::Other), KeyValue::Unknown);
     assert_eq!(compare("7", Text, context), KeyValue::Unknown);
-    assert_eq!(compare("7.5", Int, ConstantType::Family(Int)), KeyValue::Unknown);
-    assert_eq!(compare("'7.5'", Int, ConstantType::Numeric), KeyValue::Nothing);
-    assert_eq!(compare("'it''s'", Text, context), KeyValue::Bytes(KeyBytes::from_slice(b"it's")));
-    assert_eq!(compare("E'it\\'s\\n\\101'", Text, context), KeyValue::Bytes(KeyBytes::from_slice(b"it's\nA")));
-    assert_eq!(compare("'a'\n'b'", Text, context), KeyValue::Bytes(KeyBytes::from_slice(b"ab")));
-    assert_eq!(compare("'a  '", Bpchar, context), KeyValue::Bytes(KeyBytes::from_slice(b"a")));
-    assert_eq!(compare("'a  '", Bpchar, ConstantType::Family(Text)), KeyValue::Unknown);
-    assert_eq!(compare("'a'", Text, ConstantType::Family(Bpchar)), KeyValue::Unknown);
+    assert_eq!(
+        compare("7.5", Int, ConstantType::Family(Int)),
+        KeyValue::Unknown
+    );
+    assert_eq!(
+        compare("'7.5'", Int, ConstantType::Numeric),
+        KeyValue::Nothing
+    );
+    assert_eq!(
+        compare("'it''s'", Text, context),
+        KeyValue::Bytes(KeyBytes::from_slice(b"it's"))
+    );
+    assert_eq!(
+        compare("E'it\\'s\\n\\101'", Text, context),
+        KeyValue::Bytes(KeyBytes::from_slice(b"it's\nA"))
+    );
+    assert_eq!(
+        compare("'a'\n'b'", Text, context),
+        KeyValue::Bytes(KeyBytes::from_slice(b"ab"))
+    );
+    assert_eq!(
+        compare("'a  '", Bpchar, context),
+        KeyValue::Bytes(KeyBytes::from_slice(b"a"))
+    );
+    assert_eq!(
+        compare("'a  '", Bpchar, ConstantType::Family(Text)),
+        KeyValue::Unknown
+    );
+    assert_eq!(
+        compare("'a'", Text, ConstantType::Family(Bpchar)),
+        KeyValue::Unknown
+    );
     let uuid = compare("'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11'", Uuid, context);
     for source in [
         "'{A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11}'",
@@ -106,8 +166,16 @@ fn constants_pin_only_when_certain() {
     ] {
         assert_eq!(compare(source, Uuid, context), uuid, "{source}");
     }
-    for source in ["'a0eebc99-'", "' a0eebc999c0b4ef8bb6d6bb9bd380a11'", "'a0e-ebc999c0b4ef8bb6d6bb9bd380a11'"] {
-        assert_eq!(compare(source, Uuid, context), KeyValue::Unknown, "{source}");
+    for source in [
+        "'a0eebc99-'",
+        "' a0eebc999c0b4ef8bb6d6bb9bd380a11'",
+        "'a0e-ebc999c0b4ef8bb6d6bb9bd380a11'",
+    ] {
+        assert_eq!(
+            compare(source, Uuid, context),
+            KeyValue::Unknown,
+            "{source}"
+        );
     }
     for (source, truth) in [
         ("'t'", 1),
@@ -120,27 +188,74 @@ fn constants_pin_only_when_certain() {
         ("'of'", 0),
         ("'0'", 0),
     ] {
-        assert_eq!(compare(source, Bool, context), KeyValue::Bytes(KeyBytes::from_slice(&[truth])), "{source}");
+        assert_eq!(
+            compare(source, Bool, context),
+            KeyValue::Bytes(KeyBytes::from_slice(&[truth])),
+            "{source}"
+        );
     }
     for source in ["'o'", "''", "'truex'", "'2'"] {
-        assert_eq!(compare(source, Bool, context), KeyValue::Unknown, "{source}");
+        assert_eq!(
+            compare(source, Bool, context),
+            KeyValue::Unknown,
+            "{source}"
+        );
     }
-    for source in ["'2024-1-31'", "'2024-02-30'", "'01/02/2024'", "'today'", "'2024-01-31 BC'", "'0000-01-01'"] {
-        assert_eq!(compare(source, Date, context), KeyValue::Unknown, "{source}");
+    for source in [
+        "'2024-1-31'",
+        "'2024-02-30'",
+        "'01/02/2024'",
+        "'today'",
+        "'2024-01-31 BC'",
+        "'0000-01-01'",
+    ] {
+        assert_eq!(
+            compare(source, Date, context),
+            KeyValue::Unknown,
+            "{source}"
+        );
     }
     assert_eq!(compare("'2000-01-01'", Date, context), int(0));
     assert_eq!(compare("'2000-03-01'", Date, context), int(60));
     assert_eq!(compare("'2000-01-01'", Timestamp, context), int(0));
-    assert_eq!(compare("'2000-01-01 00:00:01.25'", Timestamp, context), int(1_250_000));
-    assert_eq!(compare("'2000-01-01 00:00:01+01'", Timestamp, context), KeyValue::Unknown);
-    assert_eq!(compare("'2000-01-01 00:00:01'", TimestampTz, context), KeyValue::Unknown);
-    assert_eq!(compare("'2000-01-01 01:00:00+01'", TimestampTz, context), int(0));
-    assert_eq!(compare("'a\\\\b\\001'", Bytea, context), KeyValue::Bytes(KeyBytes::from_slice(b"a\\b\x01")));
-    assert_eq!(compare("'\\xdeAD'", Bytea, context), KeyValue::Bytes(KeyBytes::from_slice(&[0xde, 0xad])));
+    assert_eq!(
+        compare("'2000-01-01 00:00:01.25'", Timestamp, context),
+        int(1_250_000)
+    );
+    assert_eq!(
+        compare("'2000-01-01 00:00:01+01'", Timestamp, context),
+        KeyValue::Unknown
+    );
+    assert_eq!(
+        compare("'2000-01-01 00:00:01'", TimestampTz, context),
+        KeyValue::Unknown
+    );
+    assert_eq!(
+        compare("'2000-01-01 01:00:00+01'", TimestampTz, context),
+        int(0)
+    );
+    assert_eq!(
+        compare("'a\\\\b\\001'", Bytea, context),
+        KeyValue::Bytes(KeyBytes::from_slice(b"a\\b\x01"))
+    );
+    assert_eq!(
+        compare("'\\xdeAD'", Bytea, context),
+        KeyValue::Bytes(KeyBytes::from_slice(&[0xde, 0xad]))
+    );
 }
 
 fn param(oid: u32, binary: bool, bytes: &[u8], family: KeyFamily) -> KeyValue {
-    from_param(Param { oid, binary, bytes: Some(bytes) }, true, family, ConstantType::Context, Use::Compare)
+    from_param(
+        Param {
+            oid,
+            binary,
+            bytes: Some(bytes),
+        },
+        true,
+        family,
+        ConstantType::Context,
+        Use::Compare,
+    )
 }
 
 #[test]
@@ -158,20 +273,46 @@ fn text_and_binary_parameters_agree() {
     }
     assert_eq!(param(701, false, b"7", Int), KeyValue::Unknown);
     assert_eq!(param(25, false, b"7", Int), KeyValue::Unknown);
-    assert_eq!(param(1700, true, &[0, 0, 0, 0, 0, 0, 0, 0], Int), KeyValue::Unknown);
+    assert_eq!(
+        param(1700, true, &[0, 0, 0, 0, 0, 0, 0, 0], Int),
+        KeyValue::Unknown
+    );
     assert_eq!(param(1043, false, b"x", Text), param(0, true, b"x", Text));
-    assert_eq!(param(1082, true, &[0, 0, 0, 60], Date), compare("'2000-03-01'", Date, ConstantType::Context));
-    let null = Param { oid: 20, binary: false, bytes: None };
-    assert_eq!(from_param(null, true, Int, ConstantType::Context, Use::Compare), KeyValue::Nothing);
-    assert_eq!(from_param(null, true, Int, ConstantType::Context, Use::Store), KeyValue::Null);
-    let shared = Param { oid: 0, binary: false, bytes: Some(b"7") };
-    assert_eq!(from_param(shared, false, Int, ConstantType::Context, Use::Compare), KeyValue::Unknown);
+    assert_eq!(
+        param(1082, true, &[0, 0, 0, 60], Date),
+        compare("'2000-03-01'", Date, ConstantType::Context)
+    );
+    let null = Param {
+        oid: 20,
+        binary: false,
+        bytes: None,
+    };
+    assert_eq!(
+        from_param(null, true, Int, ConstantType::Context, Use::Compare),
+        KeyValue::Nothing
+    );
+    assert_eq!(
+        from_param(null, true, Int, ConstantType::Context, Use::Store),
+        KeyValue::Null
+    );
+    let shared = Param {
+        oid: 0,
+        binary: false,
+        bytes: Some(b"7"),
+    };
+    assert_eq!(
+        from_param(shared, false, Int, ConstantType::Context, Use::Compare),
+        KeyValue::Unknown
+    );
 }
 
 #[test]
 fn arrays() {
     let text = |value: &str| array_from_string(value.as_bytes(), Int, ConstantType::Context);
-    assert_eq!(text("{1, 2 ,NULL}"), Some(vec![int(1), int(2), KeyValue::Nothing]));
+    assert_eq!(
+        text("{1, 2 ,NULL}"),
+        Some(vec![int(1), int(2), KeyValue::Nothing])
+    );
     assert_eq!(text("{}"), Some(vec![]));
     assert_eq!(text("{\"3\"}"), Some(vec![int(3)]));
     for broken in ["{1,}", "{{1}}", "[1:1]={1}", "1,2", "{1", "{\"1}"] {
@@ -181,11 +322,21 @@ fn arrays() {
     for word in [1i32, 1, 23, 3, 1, 4, 1, 4, 2, -1] {
         binary.extend_from_slice(&word.to_be_bytes());
     }
-    let param = Param { oid: 1007, binary: true, bytes: Some(&binary) };
+    let param = Param {
+        oid: 1007,
+        binary: true,
+        bytes: Some(&binary),
+    };
     let values = array_from_param(param, true, Int, ConstantType::Context);
     assert_eq!(values, Some(vec![int(1), int(2), KeyValue::Nothing]));
-    let cut = Param { bytes: Some(&binary[..binary.len() - 2]), ..param };
-    assert_eq!(array_from_param(cut, true, Int, ConstantType::Context), None);
+    let cut = Param {
+        bytes: Some(&binary[..binary.len() - 2]),
+        ..param
+    };
+    assert_eq!(
+        array_from_param(cut, true, Int, ConstantType::Context),
+        None
+    );
 }
 
 #[test]

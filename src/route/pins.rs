@@ -6,20 +6,28 @@
 //! shard ([`Analysis::linked`]).
 
 use crate::route::bind::{
-    Binder, Block, Bound, BoundQuery, Child, Cond, CondId, Constant, Joined, NodeId, Operand, RefId, Source,
+    Binder, Block, Bound, BoundQuery, Child, Cond, CondId, Constant, Joined, NodeId, Operand,
+    RefId, Source,
 };
 use crate::route::key::{
-    self, ConstantType, KeyBytes, KeyValue, KeyValues, Use, Values, array_from_param, array_from_string,
-    from_literal, from_number, from_param, from_string,
+    self, ConstantType, KeyBytes, KeyValue, KeyValues, Use, Values, array_from_param,
+    array_from_string, from_literal, from_number, from_param, from_string,
 };
 use crate::route::plan::ShardSet;
 use crate::statement::scan::{LiteralKind, literal_text};
-use crate::topology::{Bucket, KeyFamily, KeyHash, Keyspace, KeyspaceId, KeyspaceKind, Placement, ShardId, Table, Topology};
+use crate::topology::{
+    Bucket, KeyFamily, KeyHash, Keyspace, KeyspaceId, KeyspaceKind, Placement, ShardId, Table,
+    Topology,
+};
 use smallvec::SmallVec;
 use std::sync::Arc;
 
 /// Keys of a multi-column key that one plan multiplies out.
 const COMBINATIONS_MAX: usize = 4_096;
+
+/// Stands in a path for what belongs to no outermost block, and so to all of them: WITH entries placed on their own,
+/// LIMIT, data-modifying statements.
+const OUTSIDE: usize = 0;
 
 /// A sharded reference and what is known of its rows.
 #[derive(Debug)]
@@ -68,17 +76,30 @@ struct Walk {
 
 impl Walk {
     fn apart(&self) -> Self {
-        Self { path: self.path.clone(), spine: None }
+        Self {
+            path: self.path.clone(),
+            spine: None,
+        }
     }
 }
 
 /// Places every reference of a statement.
 pub(crate) fn place(binder: &Binder<'_>, query: &BoundQuery) -> Analysis {
     let mut analysis = Analysis::default();
-    let mut placer = Placer { binder, analysis: &mut analysis };
+    let mut placer = Placer {
+        binder,
+        analysis: &mut analysis,
+    };
     placer.top(query);
     for separate in &binder.separate {
-        placer.query(separate, &[], &Walk { path: Vec::new(), spine: None });
+        placer.query(
+            separate,
+            &[],
+            &Walk {
+                path: vec![OUTSIDE],
+                spine: None,
+            },
+        );
     }
     analysis
 }
@@ -91,12 +112,25 @@ struct Placer<'a, 'c> {
 impl Placer<'_, '_> {
     /// The outermost query and the arms of its set operations.
     fn top(&mut self, query: &BoundQuery) {
-        let nowhere = Walk { path: Vec::new(), spine: None };
+        let nowhere = Walk {
+            path: vec![OUTSIDE],
+            spine: None,
+        };
         self.children(&query.children, &[], &Joined::Nothing, &nowhere);
         match &query.body {
             Bound::Block(block) => {
-                let spine = Some(Spine { block: block.address, covers: Vec::new() });
-                self.block(block, &[], &Walk { path: vec![block.address], spine });
+                let spine = Some(Spine {
+                    block: block.address,
+                    covers: Vec::new(),
+                });
+                self.block(
+                    block,
+                    &[],
+                    &Walk {
+                        path: vec![block.address],
+                        spine,
+                    },
+                );
             }
             Bound::Set(left, right) => {
                 self.top(left);
@@ -114,12 +148,16 @@ impl Placer<'_, '_> {
         let mut fickle = query.limited;
         match &query.body {
             Bound::Block(block) => {
-                fickle |= block.windows || block.distinct_on || block.order_sensitive;
+                fickle |= block.fickle;
                 let mut inner = walk.clone();
                 inner.path.push(block.address);
-                inner.spine = inner.spine.filter(|_| !query.limited && !block.windows && !block.folds);
+                inner.spine = inner
+                    .spine
+                    .filter(|_| !query.limited && !block.windows && !block.folds);
                 if let Some(spine) = &mut inner.spine {
-                    spine.covers.extend(block.groups.iter().chain(&block.distinct).cloned());
+                    spine
+                        .covers
+                        .extend(block.groups.iter().chain(&block.distinct).cloned());
                 }
                 self.block(block, env, &inner);
             }
@@ -139,7 +177,9 @@ impl Placer<'_, '_> {
     fn block(&mut self, block: &Block, env: &[CondId], walk: &Walk) {
         let mut all = env.to_vec();
         all.extend(&block.filter);
-        let tree = self.binder.reduce(&block.tree, &self.binder.strict_refs(&all));
+        let tree = self
+            .binder
+            .reduce(&block.tree, &self.binder.strict_refs(&all));
         self.joined(&tree, &all, walk);
         self.children(&block.children, &all, &tree, walk);
     }
@@ -151,7 +191,8 @@ impl Placer<'_, '_> {
             if child.sees_outer {
                 inner.extend(env);
                 let strict = self.binder.strict_refs(&self.binder.facts(&child.query));
-                self.binder.holds(&self.binder.reduce(tree, &strict), &mut inner);
+                self.binder
+                    .holds(&self.binder.reduce(tree, &strict), &mut inner);
                 inner.extend(&child.links);
             }
             self.query(&child.query, &inner, &walk.apart());
@@ -177,15 +218,19 @@ impl Placer<'_, '_> {
                 let mut nullable = Vec::new();
                 right.leaves(&mut nullable);
                 let speaks = |cond: &&CondId| {
-                    self.binder.conds[**cond].mentions.iter().any(|leaf| nullable.contains(leaf))
+                    self.binder.conds[**cond]
+                        .mentions
+                        .iter()
+                        .any(|leaf| nullable.contains(leaf))
                 };
-                let mut inner: Vec<CondId> = env.iter().filter(|cond| !speaks(cond)).copied().collect();
+                let mut inner: Vec<CondId> =
+                    env.iter().filter(|cond| !speaks(cond)).copied().collect();
                 inner.extend(on);
                 let joinable = self.binder.reduce(left, &self.binder.strict_refs(on));
                 self.binder.holds(&joinable, &mut inner);
                 self.joined(right, &inner, &walk.apart());
             }
-            Joined::Full(left, right) => {
+            Joined::Full(left, right, _) => {
                 self.joined(left, &[], &walk.apart());
                 self.joined(right, &[], &walk.apart());
             }
@@ -208,7 +253,11 @@ impl Placer<'_, '_> {
                 }
             },
             Source::Catalog(name) => self.analysis.catalogs.push(name.clone()),
-            Source::Derived { query: Some(query), links_in, .. } => {
+            Source::Derived {
+                query: Some(query),
+                links_in,
+                ..
+            } => {
                 let mut inner = env.to_vec();
                 inner.extend(links_in);
                 let query = std::rc::Rc::clone(query);
@@ -262,27 +311,53 @@ impl Analysis {
     /// The keys that `placed`'s rows can have.
     pub(crate) fn keys(&self, binder: &Binder<'_>, placed: &Placed) -> Keys {
         let classes = Classes::new(binder, &placed.env);
-        let Some(nodes) = key_nodes(binder, placed) else { return Keys::All };
+        let Some(nodes) = key_nodes(binder, placed) else {
+            return Keys::All;
+        };
         let mut env = placed.env.clone();
         env.sort_unstable();
         env.dedup();
         let conds: Vec<&Cond> = env.iter().map(|cond| &binder.conds[*cond].cond).collect();
-        let key = KeyShape { binder, classes: &classes, nodes: &nodes, keyspace: placed.table.keyspace };
+        let key = KeyShape {
+            binder,
+            classes: &classes,
+            nodes: &nodes,
+            keyspace: placed.table.keyspace,
+        };
         key.formula(&mut vec![Vec::new(); nodes.len()], &conds)
     }
 
     /// Is `node` equal to the key column of `placed` for every row that matters?
-    pub(crate) fn is_key(&self, binder: &Binder<'_>, placed: &Placed, column: &str, node: NodeId) -> bool {
+    pub(crate) fn is_key(
+        &self,
+        binder: &Binder<'_>,
+        placed: &Placed,
+        column: &str,
+        node: NodeId,
+    ) -> bool {
         let classes = Classes::new(binder, &placed.env);
-        binder.key_node(placed.reference, column).is_some_and(|key| classes.of(key) == classes.of(node))
+        binder
+            .key_node(placed.reference, column)
+            .is_some_and(|key| classes.of(key) == classes.of(node))
     }
 
     /// The constants that a key column of `placed` certainly equals (each one of them).
-    pub(crate) fn constants(&self, binder: &Binder<'_>, placed: &Placed, column: &str) -> Vec<Operand> {
+    pub(crate) fn constants(
+        &self,
+        binder: &Binder<'_>,
+        placed: &Placed,
+        column: &str,
+    ) -> Vec<Operand> {
         let classes = Classes::new(binder, &placed.env);
-        let Some(key) = binder.key_node(placed.reference, column) else { return Vec::new() };
+        let Some(key) = binder.key_node(placed.reference, column) else {
+            return Vec::new();
+        };
         let mut constants = Vec::new();
-        let mut stack: Vec<&Cond> = placed.env.iter().map(|cond| &binder.conds[*cond].cond).collect();
+        let mut stack: Vec<&Cond> = placed
+            .env
+            .iter()
+            .map(|cond| &binder.conds[*cond].cond)
+            .collect();
         while let Some(cond) = stack.pop() {
             match cond {
                 Cond::And(parts) => stack.extend(parts),
@@ -300,27 +375,43 @@ impl Analysis {
     /// The reference of a block's spine by whose shards the block's rows divide, when every other sharded reference in
     /// it can only meet rows of its shard; else why not.
     pub(crate) fn anchor(&self, binder: &Binder<'_>, block: usize) -> Result<usize, String> {
-        let inside = |path: &[usize]| path.is_empty() || path.contains(&block);
+        let inside = |path: &[usize]| path.contains(&OUTSIDE) || path.contains(&block);
         if self.fickle.iter().any(|path| inside(path)) {
-            return Err("a subquery's LIMIT or order could choose other rows on each shard".to_owned());
+            return Err(
+                "a subquery's LIMIT or order could choose other rows on each shard".to_owned(),
+            );
         }
-        let members: Vec<usize> =
-            (0..self.sharded.len()).filter(|index| inside(&self.sharded[*index].path)).collect();
-        let mut reason = "rows of a table that is the same on every shard would be repeated".to_owned();
+        let members: Vec<usize> = (0..self.sharded.len())
+            .filter(|index| inside(&self.sharded[*index].path))
+            .collect();
+        let mut reason =
+            "rows of a table that is the same on every shard would be repeated".to_owned();
         for index in &members {
             let anchor = &self.sharded[*index];
-            let Some(spine) = anchor.spine.as_ref().filter(|spine| spine.block == block) else { continue };
+            let Some(spine) = anchor.spine.as_ref().filter(|spine| spine.block == block) else {
+                continue;
+            };
             let classes = Classes::new(binder, &anchor.env);
-            let Some(nodes) = key_nodes(binder, anchor) else { continue };
+            let Some(nodes) = key_nodes(binder, anchor) else {
+                continue;
+            };
             let covered = |columns: &Vec<NodeId>| {
-                nodes.iter().all(|key| columns.iter().any(|column| classes.of(*column) == classes.of(*key)))
+                nodes.iter().all(|key| {
+                    columns
+                        .iter()
+                        .any(|column| classes.of(*column) == classes.of(*key))
+                })
             };
             if !spine.covers.iter().all(covered) {
-                reason = format!("a subquery groups rows of {} by other columns than its key", anchor.table.name);
+                reason = format!(
+                    "a subquery groups rows of {} by other columns than its key",
+                    anchor.table.name
+                );
                 continue;
             }
-            match members.iter().find(|other| *other != index && !self.linked(binder, anchor, &self.sharded[**other]))
-            {
+            match members.iter().find(|other| {
+                *other != index && !self.linked(binder, anchor, &self.sharded[**other])
+            }) {
                 None => return Ok(*index),
                 Some(other) => {
                     let other = &self.sharded[*other];
@@ -343,7 +434,10 @@ impl Analysis {
         let classes = Classes::new(binder, &other.env);
         match (key_nodes(binder, anchor), key_nodes(binder, other)) {
             (Some(a), Some(b)) => {
-                a.len() == b.len() && a.iter().zip(&b).all(|(a, b)| classes.of(*a) == classes.of(*b))
+                a.len() == b.len()
+                    && a.iter()
+                        .zip(&b)
+                        .all(|(a, b)| classes.of(*a) == classes.of(*b))
             }
             _ => false,
         }
@@ -352,10 +446,15 @@ impl Analysis {
     /// Rows that agree in `nodes` are on one shard: they contain the key of a table of the block's spine.
     pub(crate) fn covers_key(&self, binder: &Binder<'_>, block: usize, columns: &[NodeId]) -> bool {
         self.sharded.iter().any(|placed| {
-            placed.spine.as_ref().is_some_and(|spine| spine.block == block)
+            placed
+                .spine
+                .as_ref()
+                .is_some_and(|spine| spine.block == block)
                 && key_nodes(binder, placed).is_some_and(|nodes| {
                     let classes = Classes::new(binder, &placed.env);
-                    nodes.iter().all(|key| columns.iter().any(|c| classes.of(*c) == classes.of(*key)))
+                    nodes
+                        .iter()
+                        .all(|key| columns.iter().any(|c| classes.of(*c) == classes.of(*key)))
                 })
         })
     }
@@ -363,7 +462,10 @@ impl Analysis {
 
 /// The nodes of a reference's key; `None` when one cannot be named.
 fn key_nodes(binder: &Binder<'_>, placed: &Placed) -> Option<Vec<NodeId>> {
-    key_of(&placed.table).iter().map(|column| binder.key_node(placed.reference, &column.name)).collect()
+    key_of(&placed.table)
+        .iter()
+        .map(|column| binder.key_node(placed.reference, &column.name))
+        .collect()
 }
 
 /// The keys a reference's rows can have, before values are known.
@@ -431,7 +533,10 @@ impl KeyShape<'_, '_> {
             }
         }
         let mut all = Vec::new();
-        let grown = atoms.iter().zip(&depths).any(|(sets, depth)| sets.len() > *depth);
+        let grown = atoms
+            .iter()
+            .zip(&depths)
+            .any(|(sets, depth)| sets.len() > *depth);
         if grown && atoms.iter().all(|sets| !sets.is_empty()) {
             // A single column's sets are all used; of several columns the last of each, which is enough to be sound.
             if let [sets] = atoms.as_slice() {
@@ -445,7 +550,10 @@ impl KeyShape<'_, '_> {
             }
         }
         for parts in ors {
-            let arms: Vec<Keys> = parts.iter().map(|part| self.formula(atoms, &[part])).collect();
+            let arms: Vec<Keys> = parts
+                .iter()
+                .map(|part| self.formula(atoms, &[part]))
+                .collect();
             if !arms.contains(&Keys::All) {
                 all.push(Keys::Or(arms));
             }
@@ -467,7 +575,11 @@ impl KeyShape<'_, '_> {
             chars_max: None,
             whole_seconds: false,
         });
-        Keys::Key(KeySet { keyspace: self.keyspace, parts: parts.collect(), usage: Use::Compare })
+        Keys::Key(KeySet {
+            keyspace: self.keyspace,
+            parts: parts.collect(),
+            usage: Use::Compare,
+        })
     }
 }
 
@@ -489,10 +601,15 @@ impl Keys {
             Self::Key(set) => {
                 let map = filling.map(set.keyspace)?;
                 let mut shards = ShardSet::new();
-                set.buckets(filling, &mut |bucket| shards.insert(map[usize::from(bucket.0)]))?;
+                set.buckets(filling, &mut |bucket| {
+                    shards.insert(map[usize::from(bucket.0)])
+                })?;
                 Some(shards)
             }
-            Self::And(all) => all.iter().filter_map(|keys| keys.shards(filling)).reduce(|a, b| a.intersection(&b)),
+            Self::And(all) => all
+                .iter()
+                .filter_map(|keys| keys.shards(filling))
+                .reduce(|a, b| a.intersection(&b)),
             Self::Or(any) => {
                 let mut shards = ShardSet::new();
                 for keys in any {
@@ -532,7 +649,11 @@ impl Keys {
 
 impl KeySet {
     /// Calls `each` with every bucket; `None` when one is not certain.
-    pub(crate) fn buckets(&self, filling: &Filling<'_>, each: &mut dyn FnMut(Bucket)) -> Option<()> {
+    pub(crate) fn buckets(
+        &self,
+        filling: &Filling<'_>,
+        each: &mut dyn FnMut(Bucket),
+    ) -> Option<()> {
         let hash = filling.hash(self.keyspace)?;
         if let [part] = self.parts.as_slice() {
             for operand in &part.operands {
@@ -555,7 +676,12 @@ impl KeySet {
     }
 
     /// Multiplies the columns' values out.
-    fn combine(&self, hash: KeyHash, filling: &Filling<'_>, each: &mut dyn FnMut(Bucket)) -> Option<()> {
+    fn combine(
+        &self,
+        hash: KeyHash,
+        filling: &Filling<'_>,
+        each: &mut dyn FnMut(Bucket),
+    ) -> Option<()> {
         let mut keys: Vec<Vec<Option<KeyBytes>>> = vec![Vec::new()];
         for part in &self.parts {
             let mut values = Vec::new();
@@ -597,12 +723,21 @@ impl KeySet {
 
 impl KeyPart {
     /// An operand's values; `None` when an array cannot be read.
-    pub(crate) fn values(&self, operand: &Operand, filling: &Filling<'_>, usage: Use) -> Option<KeyValues> {
+    pub(crate) fn values(
+        &self,
+        operand: &Operand,
+        filling: &Filling<'_>,
+        usage: Use,
+    ) -> Option<KeyValues> {
         let values = filling.values;
         let typed = |number: u16| !filling.untyped.contains(&number);
         match operand {
             Operand::IsNull => Some(KeyValues::from_elem(KeyValue::Null, 1)),
-            Operand::One { constant, negative, given } => {
+            Operand::One {
+                constant,
+                negative,
+                given,
+            } => {
                 let value = self.value(constant, *negative, *given, filling, usage);
                 Some(KeyValues::from_elem(self.stored(value, usage), 1))
             }
@@ -611,13 +746,17 @@ impl KeyPart {
                 let elements = match constant {
                     Constant::Literal(index) => {
                         let literal = values.statement.literals.get(*index)?;
-                        let text = literal_text(values.text, literal, values.statement.settings).ok()?;
+                        let text =
+                            literal_text(values.text, literal, values.statement.settings).ok()?;
                         array_from_string(text.as_bytes(), family, *given)?
                     }
                     Constant::Text(text) => array_from_string(text.as_bytes(), family, *given)?,
-                    Constant::Param(number) => {
-                        array_from_param(values.params.get(*number)?, typed(*number), family, *given)?
-                    }
+                    Constant::Param(number) => array_from_param(
+                        values.params.get(*number)?,
+                        typed(*number),
+                        family,
+                        *given,
+                    )?,
                     Constant::Null => Vec::new(),
                     Constant::Number(_) | Constant::Bool(_) => return None,
                 };
@@ -635,16 +774,28 @@ impl KeyPart {
         usage: Use,
     ) -> KeyValue {
         let values = filling.values;
-        let Some(family) = self.family.or_else(|| offline_family(constant, values)) else { return KeyValue::Unknown };
+        let Some(family) = self.family.or_else(|| offline_family(constant, values)) else {
+            return KeyValue::Unknown;
+        };
         match constant {
             Constant::Literal(index) => match values.statement.literals.get(*index) {
-                Some(literal) => {
-                    from_literal(values.text, literal, values.statement.settings, negative, (family, given, usage))
-                }
+                Some(literal) => from_literal(
+                    values.text,
+                    literal,
+                    values.statement.settings,
+                    negative,
+                    (family, given, usage),
+                ),
                 None => KeyValue::Unknown,
             },
             Constant::Param(number) => match values.params.get(*number) {
-                Some(param) => from_param(param, !filling.untyped.contains(number), family, given, usage),
+                Some(param) => from_param(
+                    param,
+                    !filling.untyped.contains(number),
+                    family,
+                    given,
+                    usage,
+                ),
                 None => KeyValue::Unknown,
             },
             Constant::Number(number) => from_number(number, negative, family, given, usage),
@@ -662,7 +813,9 @@ impl KeyPart {
 
     /// Storing may cut or round to the column's length.
     fn stored(&self, value: KeyValue, usage: Use) -> KeyValue {
-        let KeyValue::Bytes(bytes) = &value else { return value };
+        let KeyValue::Bytes(bytes) = &value else {
+            return value;
+        };
         if usage == Use::Compare {
             return value;
         }
@@ -672,14 +825,20 @@ impl KeyPart {
         let fraction = self.whole_seconds
             && <[u8; 8]>::try_from(bytes.as_slice())
                 .map_or(true, |micros| i64::from_le_bytes(micros) % 1_000_000 != 0);
-        if too_long || fraction { KeyValue::Unknown } else { value }
+        if too_long || fraction {
+            KeyValue::Unknown
+        } else {
+            value
+        }
     }
 }
 
 /// Offline, an integer is taken for what it looks like; anything else needs the schema.
 fn offline_family(constant: &Constant, values: &Values<'_>) -> Option<KeyFamily> {
     let integer = match constant {
-        Constant::Literal(index) => values.statement.literals.get(*index)?.kind == LiteralKind::Integer,
+        Constant::Literal(index) => {
+            values.statement.literals.get(*index)?.kind == LiteralKind::Integer
+        }
         Constant::Number(number) => number.bytes().all(|byte| byte.is_ascii_digit()),
         _ => false,
     };
@@ -688,7 +847,10 @@ fn offline_family(constant: &Constant, values: &Values<'_>) -> Option<KeyFamily>
 
 impl Filling<'_> {
     fn keyspace(&self, id: KeyspaceId) -> Option<&Keyspace> {
-        self.topology.keyspaces.get(usize::from(id.0)).map(Arc::as_ref)
+        self.topology
+            .keyspaces
+            .get(usize::from(id.0))
+            .map(Arc::as_ref)
     }
 
     fn hash(&self, id: KeyspaceId) -> Option<KeyHash> {

@@ -123,12 +123,20 @@ impl Recipe {
     /// When this execution cannot be answered exactly.
     pub fn plan(&self, values: &Values<'_>, topology: &Topology) -> Result<Plan, RouteError> {
         match &self.route {
-            Route::Fixed { kind, shards, after } => Ok(Plan {
+            Route::Fixed {
+                kind,
+                shards,
+                after,
+            } => Ok(Plan {
                 after: after.clone(),
                 ..self.plan_on(*kind, shards.clone(), topology)
             }),
             Route::Keyed(keyed) => {
-                let filling = Filling { values, untyped: &self.untyped, topology };
+                let filling = Filling {
+                    values,
+                    untyped: &self.untyped,
+                    topology,
+                };
                 self.keyed(keyed, &filling)
             }
         }
@@ -170,7 +178,10 @@ impl Recipe {
         let rows = needed.len();
         let mut sets: SmallVec<[ShardSet; 1]> = SmallVec::new();
         for place in &keyed.places {
-            let shards = place.keys.shards(filling).unwrap_or_else(|| place.holders.clone());
+            let shards = place
+                .keys
+                .shards(filling)
+                .unwrap_or_else(|| place.holders.clone());
             needed.union_with(&shards);
             sets.push(shards);
         }
@@ -184,12 +195,23 @@ impl Recipe {
             return self.nowhere(keyed, filling.topology);
         }
         match &keyed.several {
-            Several::Refuse(_) if rows > 1 && keyed.rows.len() > 1 => Err(RouteError::ManyShardWrite {
-                table: keyed.insert.as_ref().map(|(table, _)| table.clone()).unwrap_or_default(),
-                reason: "its rows belong to several shards".to_owned(),
-            }),
+            Several::Refuse(_) if rows > 1 && keyed.rows.len() > 1 => {
+                Err(RouteError::ManyShardWrite {
+                    table: keyed
+                        .insert
+                        .as_ref()
+                        .map(|(table, _)| table.clone())
+                        .unwrap_or_default(),
+                    reason: "its rows belong to several shards".to_owned(),
+                })
+            }
             Several::Refuse(error) => Err(error.clone()),
-            Several::Scatter { anchors, text, finish, time_casts } => {
+            Several::Scatter {
+                anchors,
+                text,
+                finish,
+                time_casts,
+            } => {
                 if *time_casts && filling.values.statement.time_words {
                     return Err(RouteError::ManyShards {
                         tables: keyed.table_names(),
@@ -210,7 +232,9 @@ impl Recipe {
                     1 => return Ok(self.plan_on(PlanKind::Single, shards, filling.topology)),
                     _ => PlanKind::Scatter,
                 };
-                let text = text.as_ref().map(|shape| restore(shape, filling.values.text, filling.values.statement));
+                let text = text
+                    .as_ref()
+                    .map(|shape| restore(shape, filling.values.text, filling.values.statement));
                 Ok(Plan {
                     text,
                     finish: Some(Arc::clone(finish)),
@@ -223,7 +247,11 @@ impl Recipe {
 
     /// No row can matter: any shard that has the tables gives the (empty) answer.
     fn nowhere(&self, keyed: &Keyed, topology: &Topology) -> Result<Plan, RouteError> {
-        let first = keyed.allowed.iter().next().ok_or_else(|| keyed.apart.clone())?;
+        let first = keyed
+            .allowed
+            .iter()
+            .next()
+            .ok_or_else(|| keyed.apart.clone())?;
         if self.access == Access::Read {
             return Ok(self.plan_on(PlanKind::Any, keyed.allowed.clone(), topology));
         }
@@ -231,11 +259,24 @@ impl Recipe {
     }
 
     /// The route's lines and buckets, for `keyway route` and EXPLAIN (ROUTE).
-    pub(crate) fn pins(&self, values: &Values<'_>, topology: &Topology) -> Vec<(String, Option<Vec<Bucket>>)> {
-        let Route::Keyed(keyed) = &self.route else { return Vec::new() };
-        let filling = Filling { values, untyped: &self.untyped, topology };
-        let mut pins: Vec<(String, Option<Vec<Bucket>>)> =
-            keyed.places.iter().map(|place| (place.table.clone(), place.keys.buckets(&filling))).collect();
+    pub(crate) fn pins(
+        &self,
+        values: &Values<'_>,
+        topology: &Topology,
+    ) -> Vec<(String, Option<Vec<Bucket>>)> {
+        let Route::Keyed(keyed) = &self.route else {
+            return Vec::new();
+        };
+        let filling = Filling {
+            values,
+            untyped: &self.untyped,
+            topology,
+        };
+        let mut pins: Vec<(String, Option<Vec<Bucket>>)> = keyed
+            .places
+            .iter()
+            .map(|place| (place.table.clone(), place.keys.buckets(&filling)))
+            .collect();
         if let Some((table, _)) = &keyed.insert {
             for row in &keyed.rows {
                 let mut buckets = Vec::new();
@@ -249,7 +290,12 @@ impl Recipe {
 
 impl Keyed {
     /// The shard of a row to insert.
-    fn row(&self, row: &KeySet, filling: &Filling<'_>, needed: &mut ShardSet) -> Result<(), RouteError> {
+    fn row(
+        &self,
+        row: &KeySet,
+        filling: &Filling<'_>,
+        needed: &mut ShardSet,
+    ) -> Result<(), RouteError> {
         let keys = Keys::Key(row.clone());
         match keys.shards(filling).filter(|shards| !shards.is_empty()) {
             Some(shards) => {
@@ -268,7 +314,11 @@ impl Keyed {
     }
 
     fn table_names(&self) -> String {
-        let mut names: Vec<&str> = self.places.iter().map(|place| place.table.as_str()).collect();
+        let mut names: Vec<&str> = self
+            .places
+            .iter()
+            .map(|place| place.table.as_str())
+            .collect();
         names.sort_unstable();
         names.dedup();
         names.join(", ")
@@ -285,10 +335,18 @@ impl KeyGuard {
             }
         };
         let set = one(&self.set, Use::Store);
-        if set.is_some() && self.pinned.iter().any(|pinned| one(pinned, Use::Compare) == set) {
+        if set.is_some()
+            && self
+                .pinned
+                .iter()
+                .any(|pinned| one(pinned, Use::Compare) == set)
+        {
             return Ok(());
         }
-        Err(RouteError::KeyUpdate { table: self.table.clone(), column: self.column.clone() })
+        Err(RouteError::KeyUpdate {
+            table: self.table.clone(),
+            column: self.column.clone(),
+        })
     }
 }
 
@@ -302,19 +360,31 @@ fn window_value(expr: &Expr, values: &Values<'_>) -> Result<Option<i64>, RouteEr
     };
     let number = |value: &KeyValue| match value {
         KeyValue::Bytes(bytes) => {
-            let bytes = <[u8; 8]>::try_from(bytes.as_slice()).map_err(|_| RouteError::WindowValue)?;
+            let bytes =
+                <[u8; 8]>::try_from(bytes.as_slice()).map_err(|_| RouteError::WindowValue)?;
             Ok(Some(i64::from_le_bytes(bytes)))
         }
         KeyValue::Null | KeyValue::Nothing => Ok(None),
         KeyValue::Unknown => Err(RouteError::WindowValue),
     };
     let topology = Topology::default();
-    let filling = Filling { values, untyped: &[], topology: &topology };
+    let filling = Filling {
+        values,
+        untyped: &[],
+        topology: &topology,
+    };
     let (constant, plain) = match expr {
         Expr::Literal(index) => {
-            let literal = values.statement.literals.get(*index).ok_or(RouteError::WindowValue)?;
+            let literal = values
+                .statement
+                .literals
+                .get(*index)
+                .ok_or(RouteError::WindowValue)?;
             // 2.5 would be rounded; NULL-like strings do not exist.
-            (Constant::Literal(*index), literal.kind != LiteralKind::Decimal)
+            (
+                Constant::Literal(*index),
+                literal.kind != LiteralKind::Decimal,
+            )
         }
         Expr::Param(number) => (Constant::Param(*number), true),
         _ => return Err(RouteError::WindowValue),
@@ -322,8 +392,13 @@ fn window_value(expr: &Expr, values: &Values<'_>) -> Result<Option<i64>, RouteEr
     if !plain {
         return Err(RouteError::WindowValue);
     }
-    let operand =
-        Operand::One { constant, negative: false, given: crate::route::key::ConstantType::Context };
-    let found = part.values(&operand, &filling, Use::Store).ok_or(RouteError::WindowValue)?;
+    let operand = Operand::One {
+        constant,
+        negative: false,
+        given: crate::route::key::ConstantType::Context,
+    };
+    let found = part
+        .values(&operand, &filling, Use::Store)
+        .ok_or(RouteError::WindowValue)?;
     number(found.first().ok_or(RouteError::WindowValue)?)
 }

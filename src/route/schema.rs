@@ -7,7 +7,9 @@ use crate::route::key::{ConstantType, type_named};
 use crate::route::pins::{self, key_of};
 use crate::route::plan::{Access, Pin, PlanKind, ShardSet};
 use crate::route::recipe::{Recipe, Route};
-use crate::statement::tree::{AlterAction, ColumnDefinition, CreateTable, Ddl, Expr, Name, Query, TableConstraint};
+use crate::statement::tree::{
+    AlterAction, ColumnDefinition, CreateTable, Ddl, Expr, Name, Query, TableConstraint,
+};
 use crate::topology::{KeyspaceId, Placement, ShardId, Table, TableName};
 use smallvec::SmallVec;
 use std::sync::Arc;
@@ -20,14 +22,23 @@ const NARROW_RANGE_BITS: u32 = 22;
 const STABLE_ID_MAX: u16 = 511;
 
 /// A recipe that does not depend on values.
-pub(crate) fn fixed(kind: PlanKind, shards: ShardSet, access: Access, tables: Arc<[TableName]>) -> Recipe {
+pub(crate) fn fixed(
+    kind: PlanKind,
+    shards: ShardSet,
+    access: Access,
+    tables: Arc<[TableName]>,
+) -> Recipe {
     let reason = match kind {
         PlanKind::Broadcast => "every shard of the keyspace",
         PlanKind::Any => "every shard has a copy",
         PlanKind::Single | PlanKind::Scatter => "one shard has it all",
     };
     Recipe {
-        route: Route::Fixed { kind, shards, after: Vec::new() },
+        route: Route::Fixed {
+            kind,
+            shards,
+            after: Vec::new(),
+        },
         access,
         tables,
         pin: None,
@@ -40,7 +51,11 @@ pub(crate) fn fixed(kind: PlanKind, shards: ShardSet, access: Access, tables: Ar
 
 /// On every shard of a set.
 fn everywhere(shards: ShardSet, tables: Arc<[TableName]>) -> Recipe {
-    let kind = if shards.len() > 1 { PlanKind::Broadcast } else { PlanKind::Single };
+    let kind = if shards.len() > 1 {
+        PlanKind::Broadcast
+    } else {
+        PlanKind::Single
+    };
     fixed(kind, shards, Access::Schema, tables)
 }
 
@@ -53,7 +68,9 @@ pub(crate) fn maintenance(
     let mut shards = ShardSet::new();
     for name in tables {
         match find_table(context, name)? {
-            Found::Table(table) | Found::View(table, _) => shards.union_with(&context.shards(table.keyspace)),
+            Found::Table(table) | Found::View(table, _) => {
+                shards.union_with(&context.shards(table.keyspace))
+            }
             Found::Catalog => shards.union_with(&context.all_shards()),
         }
     }
@@ -78,22 +95,32 @@ pub(crate) fn forced(ddl: &Ddl, context: &Context<'_>, recipe: &mut Recipe) {
                 && matches!(table.placement, Placement::Sharded { .. })
                 && create.columns.iter().any(has_sequence)
             {
-                *after = ranges(context, shards, &owned_by(&table.name), Fix::Set);
+                *after = ranges(context, shards, &owned_by(&table.name), &Fix::Set);
             }
             names.push(create.name.clone());
         }
-        Ddl::CreateAs { name, temporary, .. } => {
+        Ddl::CreateAs {
+            name, temporary, ..
+        } => {
             if *temporary {
                 recipe.pin = Some(Pin::TemporaryTable);
             }
             names.push(name.clone());
         }
         Ddl::AlterTable { table, .. } => names.push(table.clone()),
-        Ddl::CreateIndex { table, concurrently, .. } => {
+        Ddl::CreateIndex {
+            table,
+            concurrently,
+            ..
+        } => {
             recipe.outside_transaction = *concurrently;
             names.push(table.clone());
         }
-        Ddl::Drop { kind, names: dropped, concurrently } => {
+        Ddl::Drop {
+            kind,
+            names: dropped,
+            concurrently,
+        } => {
             recipe.outside_transaction = *concurrently;
             if matches!(kind.as_str(), "table" | "view" | "materialized view") {
                 names.extend(dropped.iter().cloned());
@@ -109,23 +136,43 @@ pub(crate) fn recipe(ddl: &Ddl, context: &Context<'_>) -> Result<Recipe, RouteEr
     match ddl {
         Ddl::CreateTable(create) => create_table(create, context),
         Ddl::AlterTable { table, actions } => alter_table(table, actions, context),
-        Ddl::CreateIndex { table, unique, columns, concurrently } => {
+        Ddl::CreateIndex {
+            table,
+            unique,
+            columns,
+            concurrently,
+        } => {
             let found = table_of(table, context)?;
             if *unique {
                 let plain: Vec<String> = columns.iter().flatten().cloned().collect();
-                let shown: Vec<&str> = columns.iter().map(|c| c.as_deref().unwrap_or("(…)")).collect();
+                let shown: Vec<&str> = columns
+                    .iter()
+                    .map(|c| c.as_deref().unwrap_or("(…)"))
+                    .collect();
                 unique_over_shards(&found, "UNIQUE INDEX", &plain, &shown.join(", "), &[])?;
             }
-            let mut recipe = everywhere(context.shards(found.keyspace), Arc::from([found.name.clone()]));
+            let mut recipe = everywhere(
+                context.shards(found.keyspace),
+                Arc::from([found.name.clone()]),
+            );
             recipe.outside_transaction = *concurrently;
             Ok(recipe)
         }
-        Ddl::Drop { kind, names, concurrently } => {
+        Ddl::Drop {
+            kind,
+            names,
+            concurrently,
+        } => {
             let mut recipe = drop_objects(kind, names, context)?;
             recipe.outside_transaction = *concurrently;
             Ok(recipe)
         }
-        Ddl::CreateAs { kind, name, temporary, query } => create_as(kind, name, *temporary, query, context),
+        Ddl::CreateAs {
+            kind,
+            name,
+            temporary,
+            query,
+        } => create_as(kind, name, *temporary, query, context),
         Ddl::Other { what, tables, name } => other(what, tables, name.as_ref(), context),
     }
 }
@@ -155,7 +202,11 @@ fn create_table(create: &CreateTable, context: &Context<'_>) -> Result<Recipe, R
             });
         }
         // A partition lives where its parent does.
-        Err(unlisted) => match create.columns_from.as_ref().map(|parent| find_table(context, parent)) {
+        Err(unlisted) => match create
+            .columns_from
+            .as_ref()
+            .map(|parent| find_table(context, parent))
+        {
             Some(Ok(Found::Table(parent))) if parent.kind == 'p' => parent,
             _ => return Err(unlisted),
         },
@@ -169,7 +220,11 @@ fn create_table(create: &CreateTable, context: &Context<'_>) -> Result<Recipe, R
         return Ok(recipe);
     };
     for column in key {
-        match create.columns.iter().find(|definition| definition.name == column.name) {
+        match create
+            .columns
+            .iter()
+            .find(|definition| definition.name == column.name)
+        {
             Some(definition) => key_type(&table, definition)?,
             None if create.columns_from.is_some() => {}
             None => {
@@ -191,7 +246,12 @@ fn create_table(create: &CreateTable, context: &Context<'_>) -> Result<Recipe, R
         constraint_holds(&table, constraint, &create.columns, context)?;
     }
     if create.columns.iter().any(has_sequence) {
-        let after = ranges(context, &shards, &owned_by(&created(create, context)), Fix::Set);
+        let after = ranges(
+            context,
+            &shards,
+            &owned_by(&created(create, context)),
+            &Fix::Set,
+        );
         if let Route::Fixed { after: slot, .. } = &mut recipe.route {
             *slot = after;
         }
@@ -202,9 +262,17 @@ fn create_table(create: &CreateTable, context: &Context<'_>) -> Result<Recipe, R
 /// The full name of a table that is being created.
 fn created(create: &CreateTable, context: &Context<'_>) -> TableName {
     let schema = create.name.schema.clone().unwrap_or_else(|| {
-        context.search_path.iter().find(|s| *s != "$user").cloned().unwrap_or_else(|| "public".to_owned())
+        context
+            .search_path
+            .iter()
+            .find(|s| *s != "$user")
+            .cloned()
+            .unwrap_or_else(|| "public".to_owned())
     });
-    TableName { schema, name: create.name.name.clone() }
+    TableName {
+        schema,
+        name: create.name.name.clone(),
+    }
 }
 
 fn temporary() -> RouteError {
@@ -215,8 +283,16 @@ fn temporary() -> RouteError {
 }
 
 /// A reference table may refer to other reference tables only.
-fn reference_constraints(table: &Table, create: &CreateTable, context: &Context<'_>) -> Result<(), RouteError> {
-    let all = create.columns.iter().flat_map(|column| &column.constraints).chain(&create.constraints);
+fn reference_constraints(
+    table: &Table,
+    create: &CreateTable,
+    context: &Context<'_>,
+) -> Result<(), RouteError> {
+    let all = create
+        .columns
+        .iter()
+        .flat_map(|column| &column.constraints)
+        .chain(&create.constraints);
     for constraint in all {
         constraint_holds(table, constraint, &create.columns, context)?;
     }
@@ -225,13 +301,32 @@ fn reference_constraints(table: &Table, create: &CreateTable, context: &Context<
 
 /// Is the key's type one whose equality is equality of bytes?
 fn key_type(table: &Table, column: &ColumnDefinition) -> Result<(), RouteError> {
-    let base = column.data_type.split('(').next().unwrap_or_default().trim();
-    let serial = matches!(base, "serial" | "serial4" | "bigserial" | "serial8" | "smallserial" | "serial2");
+    let base = column
+        .data_type
+        .split('(')
+        .next()
+        .unwrap_or_default()
+        .trim();
+    let serial = matches!(
+        base,
+        "serial" | "serial4" | "bigserial" | "serial8" | "smallserial" | "serial2"
+    );
     let known = matches!(type_named(base), ConstantType::Family(_))
         || matches!(base, "char" | "character")
         || column.data_type.ends_with("time zone");
     let array = column.data_type.ends_with(']');
-    let built_in = ["numeric", "decimal", "real", "float", "float4", "float8", "double precision", "json", "jsonb", "citext"];
+    let built_in = [
+        "numeric",
+        "decimal",
+        "real",
+        "float",
+        "float4",
+        "float8",
+        "double precision",
+        "json",
+        "jsonb",
+        "citext",
+    ];
     if (serial || known || !built_in.contains(&base)) && !array {
         // A type of the user's own is left to `check`, which sees what it is a domain of.
         return Ok(());
@@ -248,7 +343,10 @@ fn has_sequence(column: &ColumnDefinition) -> bool {
 }
 
 fn is_serial(data_type: &str) -> bool {
-    matches!(data_type, "serial" | "serial4" | "bigserial" | "serial8" | "smallserial" | "serial2")
+    matches!(
+        data_type,
+        "serial" | "serial4" | "bigserial" | "serial8" | "smallserial" | "serial2"
+    )
 }
 
 /// smallint has too few values to be cut into ranges.
@@ -277,17 +375,31 @@ fn constraint_holds(
 ) -> Result<(), RouteError> {
     match constraint {
         TableConstraint::Local => Ok(()),
-        TableConstraint::PrimaryKey(columns) => {
-            unique_over_shards(table, "PRIMARY KEY", columns, &columns.join(", "), definitions)
-        }
+        TableConstraint::PrimaryKey(columns) => unique_over_shards(
+            table,
+            "PRIMARY KEY",
+            columns,
+            &columns.join(", "),
+            definitions,
+        ),
         TableConstraint::Unique(columns) => {
             unique_over_shards(table, "UNIQUE", columns, &columns.join(", "), definitions)
         }
         TableConstraint::Exclude(columns) => {
             unique_over_shards(table, "EXCLUDE", columns, &columns.join(", "), definitions)
         }
-        TableConstraint::ForeignKey { columns, table: referenced, references, on_update_changes, on_delete_sets } => {
-            let key = ForeignKey { columns, referenced, references };
+        TableConstraint::ForeignKey {
+            columns,
+            table: referenced,
+            references,
+            on_update_changes,
+            on_delete_sets,
+        } => {
+            let key = ForeignKey {
+                columns,
+                referenced,
+                references,
+            };
             let changes = *on_update_changes || *on_delete_sets;
             key.holds(table, changes, context)
         }
@@ -302,14 +414,22 @@ fn unique_over_shards(
     shown: &str,
     definitions: &[ColumnDefinition],
 ) -> Result<(), RouteError> {
-    let Placement::Sharded { key } = &table.placement else { return Ok(()) };
+    let Placement::Sharded { key } = &table.placement else {
+        return Ok(());
+    };
     if key.iter().all(|k| columns.contains(&k.name)) {
         return Ok(());
     }
     let exclude = kind == "EXCLUDE";
-    let constructed = |name: &String| match definitions.iter().find(|definition| definition.name == *name) {
+    let constructed = |name: &String| match definitions
+        .iter()
+        .find(|definition| definition.name == *name)
+    {
         Some(definition) => has_sequence(definition) || random_uuid(definition),
-        None => table.columns.iter().any(|column| column.name == *name && column.unique_by_construction),
+        None => table
+            .columns
+            .iter()
+            .any(|column| column.name == *name && column.unique_by_construction),
     };
     if (!exclude && columns.iter().any(constructed)) || trusted(table, columns) {
         return Ok(());
@@ -339,9 +459,13 @@ fn trusted(table: &Table, columns: &[String]) -> bool {
 /// `uuid DEFAULT gen_random_uuid()`
 fn random_uuid(column: &ColumnDefinition) -> bool {
     let random = |call: &crate::statement::tree::FunctionCall| {
-        matches!(call.name.name.as_str(), "gen_random_uuid" | "uuid_generate_v4" | "uuidv7" | "uuidv4")
+        matches!(
+            call.name.name.as_str(),
+            "gen_random_uuid" | "uuid_generate_v4" | "uuidv7" | "uuidv4"
+        )
     };
-    column.data_type == "uuid" && matches!(&column.default, Some(Expr::Function(call)) if random(call))
+    column.data_type == "uuid"
+        && matches!(&column.default, Some(Expr::Function(call)) if random(call))
 }
 
 /// A foreign key.
@@ -363,24 +487,45 @@ impl ForeignKey<'_> {
             hint: hint.to_owned(),
         };
         let itself = self.referenced.name == table.name.name
-            && self.referenced.schema.as_ref().is_none_or(|schema| *schema == table.name.schema);
-        let target = if itself { None } else { Some(table_of(self.referenced, context)?) };
+            && self
+                .referenced
+                .schema
+                .as_ref()
+                .is_none_or(|schema| *schema == table.name.schema);
+        let target = if itself {
+            None
+        } else {
+            Some(table_of(self.referenced, context)?)
+        };
         let target = target.as_deref().unwrap_or(table);
         if target.keyspace != table.keyspace {
-            return Err(refused("The tables are in different keyspaces: keep the reference in the application."));
+            return Err(refused(
+                "The tables are in different keyspaces: keep the reference in the application.",
+            ));
         }
         let key = key_of(table);
-        if changes && self.columns.iter().any(|column| key.iter().any(|k| k.name == *column)) {
-            return Err(refused("Its ON UPDATE or ON DELETE action would change the sharding key: use NO ACTION."));
+        if changes
+            && self
+                .columns
+                .iter()
+                .any(|column| key.iter().any(|k| k.name == *column))
+        {
+            return Err(refused(
+                "Its ON UPDATE or ON DELETE action would change the sharding key: use NO ACTION.",
+            ));
         }
-        let Placement::Sharded { key: target_key } = &target.placement else { return Ok(()) };
-        let wanted = "Make the sharding key part of it on both sides, or refer to a reference table.";
+        let Placement::Sharded { key: target_key } = &target.placement else {
+            return Ok(());
+        };
+        let wanted =
+            "Make the sharding key part of it on both sides, or refer to a reference table.";
         if key.is_empty() || key.len() != target_key.len() {
             return Err(refused(wanted));
         }
         let colocated = key.iter().zip(target_key).all(|(own, other)| {
             let at = self.columns.iter().position(|column| *column == own.name);
-            let same_family = own.family == other.family || own.family.is_none() || other.family.is_none();
+            let same_family =
+                own.family == other.family || own.family.is_none() || other.family.is_none();
             same_family
                 && match (at, self.references.is_empty()) {
                     (Some(at), false) => self.references.get(at) == Some(&other.name),
@@ -389,11 +534,19 @@ impl ForeignKey<'_> {
                     (None, _) => false,
                 }
         });
-        if colocated { Ok(()) } else { Err(refused(wanted)) }
+        if colocated {
+            Ok(())
+        } else {
+            Err(refused(wanted))
+        }
     }
 }
 
-fn alter_table(name: &Name, actions: &[AlterAction], context: &Context<'_>) -> Result<Recipe, RouteError> {
+fn alter_table(
+    name: &Name,
+    actions: &[AlterAction],
+    context: &Context<'_>,
+) -> Result<Recipe, RouteError> {
     let table = table_of(name, context)?;
     let shards = context.shards(table.keyspace);
     let mut recipe = everywhere(shards.clone(), Arc::from([table.name.clone()]));
@@ -425,12 +578,20 @@ fn alter_table(name: &Name, actions: &[AlterAction], context: &Context<'_>) -> R
                     constraint_holds(&table, constraint, std::slice::from_ref(column), context)?;
                 }
             }
-            AlterAction::AddConstraint(constraint) => constraint_holds(&table, constraint, &[], context)?,
+            AlterAction::AddConstraint(constraint) => {
+                constraint_holds(&table, constraint, &[], context)?
+            }
             AlterAction::DropColumn(column) | AlterAction::AlterType(column) if is_key(column) => {
-                return Err(refused("changing the sharding key's column", "Create a new table and copy the rows."));
+                return Err(refused(
+                    "changing the sharding key's column",
+                    "Create a new table and copy the rows.",
+                ));
             }
             AlterAction::RenameColumn(column, _) if is_key(column) => {
-                return Err(refused("renaming the sharding key's column", "Keep its name, or create a new table."));
+                return Err(refused(
+                    "renaming the sharding key's column",
+                    "Keep its name, or create a new table.",
+                ));
             }
             AlterAction::DropColumn(_)
             | AlterAction::AlterType(_)
@@ -451,7 +612,12 @@ fn alter_table(name: &Name, actions: &[AlterAction], context: &Context<'_>) -> R
         }
     }
     if sequences && table.placement != Placement::Reference {
-        let after = ranges(context, &shards, &owned_by(&table.name), Fix::SetIfEmpty(table.name.clone()));
+        let after = ranges(
+            context,
+            &shards,
+            &owned_by(&table.name),
+            &Fix::SetIfEmpty(table.name.clone()),
+        );
         if let Route::Fixed { after: slot, .. } = &mut recipe.route {
             *slot = after;
         }
@@ -462,11 +628,17 @@ fn alter_table(name: &Name, actions: &[AlterAction], context: &Context<'_>) -> R
 /// A default that gives every copy the same values.
 fn same_on_all_copies(column: &ColumnDefinition) -> bool {
     !has_sequence(column)
-        && column.default.as_ref().is_none_or(|default| matches!(default, Expr::Null) || operand(default).is_some())
+        && column
+            .default
+            .as_ref()
+            .is_none_or(|default| matches!(default, Expr::Null) || operand(default).is_some())
 }
 
 fn drop_objects(kind: &str, names: &[Name], context: &Context<'_>) -> Result<Recipe, RouteError> {
-    let of_tables = matches!(kind, "table" | "view" | "materialized view" | "foreign table");
+    let of_tables = matches!(
+        kind,
+        "table" | "view" | "materialized view" | "foreign table"
+    );
     if cluster_wide(kind) {
         return Err(cluster_refused(&format!("DROP {}", kind.to_uppercase())));
     }
@@ -487,7 +659,10 @@ fn drop_objects(kind: &str, names: &[Name], context: &Context<'_>) -> Result<Rec
     }
     match keyspaces.as_slice() {
         [keyspace] => Ok(everywhere(context.shards(*keyspace), tables.into())),
-        [] => Ok(everywhere(context.shards(default_keyspace(context)?), Arc::from([]))),
+        [] => Ok(everywhere(
+            context.shards(default_keyspace(context)?),
+            Arc::from([]),
+        )),
         _ => Err(RouteError::Apart {
             tables: names_of(&tables),
             reason: "they are in different keyspaces".to_owned(),
@@ -552,17 +727,27 @@ fn create_as(
             });
         }
     }
-    Ok(everywhere(shards, listed(context, std::slice::from_ref(name))))
+    Ok(everywhere(
+        shards,
+        listed(context, std::slice::from_ref(name)),
+    ))
 }
 
 /// SELECT … INTO is CREATE TABLE AS.
-pub(crate) fn select_into(name: &Name, query: &Query, context: &Context<'_>) -> Result<Recipe, RouteError> {
+pub(crate) fn select_into(
+    name: &Name,
+    query: &Query,
+    context: &Context<'_>,
+) -> Result<Recipe, RouteError> {
     create_as("table", name, false, query, context)
 }
 
 /// Objects of the whole PostgreSQL cluster, which shards may share.
 fn cluster_wide(kind: &str) -> bool {
-    matches!(kind, "database" | "role" | "user" | "group" | "tablespace" | "subscription" | "publication")
+    matches!(
+        kind,
+        "database" | "role" | "user" | "group" | "tablespace" | "subscription" | "publication"
+    )
 }
 
 fn cluster_refused(what: &str) -> RouteError {
@@ -573,8 +758,17 @@ fn cluster_refused(what: &str) -> RouteError {
     }
 }
 
-fn other(what: &str, tables: &[Name], name: Option<&Name>, context: &Context<'_>) -> Result<Recipe, RouteError> {
-    let object = what.split_whitespace().nth(1).unwrap_or_default().to_lowercase();
+fn other(
+    what: &str,
+    tables: &[Name],
+    name: Option<&Name>,
+    context: &Context<'_>,
+) -> Result<Recipe, RouteError> {
+    let object = what
+        .split_whitespace()
+        .nth(1)
+        .unwrap_or_default()
+        .to_lowercase();
     if cluster_wide(&object) || what.starts_with("REASSIGN") || what.starts_with("ALTER SYSTEM") {
         return Err(cluster_refused(what));
     }
@@ -588,7 +782,7 @@ fn other(what: &str, tables: &[Name], name: Option<&Name>, context: &Context<'_>
             _ => None,
         };
         if let (Some(fix), Some(name), true) = (fix, name, context.is_spread(keyspace)) {
-            let after = ranges(context, &shards, &sequence_named(name), fix);
+            let after = ranges(context, &shards, &sequence_named(name), &fix);
             if let Route::Fixed { after: slot, .. } = &mut recipe.route {
                 *slot = after;
             }
@@ -606,7 +800,10 @@ fn other(what: &str, tables: &[Name], name: Option<&Name>, context: &Context<'_>
     keyspaces.dedup();
     match keyspaces.as_slice() {
         [keyspace] => Ok(everywhere(context.shards(*keyspace), names.into())),
-        _ => Err(RouteError::Apart { tables: names_of(&names), reason: "they are in different keyspaces".to_owned() }),
+        _ => Err(RouteError::Apart {
+            tables: names_of(&names),
+            reason: "they are in different keyspaces".to_owned(),
+        }),
     }
 }
 
@@ -656,11 +853,23 @@ fn literal(text: &str) -> String {
 }
 
 /// One DO block per shard that gives its sequences the shard's own range.
-fn ranges(context: &Context<'_>, shards: &ShardSet, which: &str, fix: Fix) -> Vec<(ShardId, String)> {
+fn ranges(
+    context: &Context<'_>,
+    shards: &ShardSet,
+    which: &str,
+    fix: &Fix,
+) -> Vec<(ShardId, String)> {
     let mut after = Vec::new();
     for shard in shards.iter() {
-        let Some(id) = context.topology.shards.get(usize::from(shard.0)).map(|shard| shard.stable_id) else { continue };
-        after.push((shard, range_block(id.min(STABLE_ID_MAX), which, &fix)));
+        let Some(id) = context
+            .topology
+            .shards
+            .get(usize::from(shard.0))
+            .map(|shard| shard.stable_id)
+        else {
+            continue;
+        };
+        after.push((shard, range_block(id.min(STABLE_ID_MAX), which, fix)));
     }
     after
 }
@@ -671,19 +880,23 @@ fn range_block(id: u16, which: &str, fix: &Fix) -> String {
         (low, (i64::from(id) + 1) << bits)
     };
     let (wide_low, wide_high) = range(WIDE_RANGE_BITS);
-    let (narrow_low, narrow_high) = match range(NARROW_RANGE_BITS) {
-        // The last range ends where integer does.
-        (low, high) => (low, high.min(i64::from(i32::MAX))),
-    };
+    // The last range ends where integer does.
+    let (narrow_low, narrow_end) = range(NARROW_RANGE_BITS);
+    let narrow_high = narrow_end.min(i64::from(i32::MAX));
     let refuse = |message: &str| {
-        format!("RAISE EXCEPTION USING ERRCODE = '0A000', MESSAGE = {}", literal(message))
+        format!(
+            "RAISE EXCEPTION USING ERRCODE = '0A000', MESSAGE = {}",
+            literal(message)
+        )
     };
     let act = match fix {
         Fix::Check => refuse("the range of a sequence belongs to its shard"),
-        Fix::Set | Fix::SetIfEmpty(_) => "EXECUTE pg_catalog.format('ALTER SEQUENCE %s MINVALUE %s MAXVALUE %s START %s \
+        Fix::Set | Fix::SetIfEmpty(_) => {
+            "EXECUTE pg_catalog.format('ALTER SEQUENCE %s MINVALUE %s MAXVALUE %s START %s \
              RESTART %s', s.name, s.low, s.high, CASE WHEN s.up THEN s.low ELSE s.high END, \
              CASE WHEN s.up THEN s.low ELSE s.high END)"
-            .to_owned(),
+                .to_owned()
+        }
     };
     let guard = match fix {
         Fix::SetIfEmpty(table) => format!(

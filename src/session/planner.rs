@@ -200,8 +200,14 @@ impl Session {
         };
         split_identifiers(text)
             .into_iter()
-            .filter_map(|name| if name == "$user" { self.greeting.user.clone() } else { Some(name) })
+            .filter_map(|name| if name == "$user" { self.own_schema() } else { Some(name) })
             .collect()
+    }
+
+    /// What `"$user"` stands for: the schema of the role's name, if it is there.
+    fn own_schema(&self) -> Option<String> {
+        let user = self.greeting.user.as_ref()?;
+        self.database.tables.keys().any(|table| table.schema == *user).then(|| user.clone())
     }
 
     /// The shard for what belongs to no table.

@@ -1144,6 +1144,13 @@ impl Reader<'_> {
                 if named && !self.is_word("for") && kind != "cast" && kind != "operator" {
                     name = self.name().ok();
                 }
+                if kind == "schema"
+                    && (self.at..)
+                        .take_while(|at| self.kind(*at).is_some())
+                        .any(|at| self.word_at(at, "create") || self.word_at(at, "grant"))
+                {
+                    return refuse("CREATE SCHEMA with elements");
+                }
                 self.tables_of(&kind, &mut tables)?;
             }
             _ => {

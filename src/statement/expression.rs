@@ -899,9 +899,6 @@ impl Reader<'_> {
     pub(crate) fn call(&mut self, name: Name, plain: bool) -> Parse<Expr> {
         self.enter()?;
         let wordy = plain && WORDY_FUNCTIONS.contains(&name.name.as_str());
-        if plain && (name.name.starts_with("xml") || name.name.starts_with("json_")) {
-            self.refuse_own_grammar()?;
-        }
         self.open()?;
         let outer = std::mem::replace(&mut self.in_separates, wordy && name.name == "position");
         let mut call = self.arguments(name, wordy)?;
@@ -931,39 +928,7 @@ impl Reader<'_> {
             });
         }
         self.leave();
-        let expr = Expr::Function(Box::new(call));
-        // A subscript cannot follow a call, a field neither.
-        Ok(expr)
-    }
-
-    /// XML and SQL/JSON functions separate their arguments by words of many kinds; only plain calls are read.
-    fn refuse_own_grammar(&self) -> Parse<()> {
-        let end = self.matching(self.at)?;
-        let odd = [
-            "name",
-            "xmlattributes",
-            "passing",
-            "returning",
-            "document",
-            "content",
-            "version",
-            "on",
-            "absent",
-            "with",
-            "without",
-            "keys",
-            "value",
-            "format",
-            "columns",
-        ];
-        for at in self.at + 1..end {
-            if self.kind(at) == Some(TokenKind::Punctuation(b':'))
-                || odd.iter().any(|word| self.word_at(at, word))
-            {
-                return refuse("an XML or JSON function with a grammar of its own");
-            }
-        }
-        Ok(())
+        Ok(Expr::Function(Box::new(call)))
     }
 
     fn arguments(&mut self, name: Name, wordy: bool) -> Parse<FunctionCall> {

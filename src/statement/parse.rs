@@ -914,7 +914,8 @@ impl Reader<'_> {
             Vec::new()
         };
         let filter = self.filter()?;
-        let (group_by, grouping_sets) = self.group_by()?;
+        let mut group_by_spans = Vec::new();
+        let (group_by, grouping_sets) = self.group_by(&mut group_by_spans)?;
         let having_start = self.at;
         let having = if self.word("having") {
             Some(self.expr()?)
@@ -940,7 +941,7 @@ impl Reader<'_> {
             from,
             filter,
             group_by,
-            group_by_spans: Vec::new(),
+            group_by_spans,
             grouping_sets,
             having,
             having_span,
@@ -981,8 +982,8 @@ impl Reader<'_> {
         }
     }
 
-    /// GROUP BY's expressions, and whether they are more than a plain list.
-    fn group_by(&mut self) -> Parse<(Vec<Expr>, bool)> {
+    /// GROUP BY's expressions and, for a plain list without rows, where they are; and whether it is more than a list.
+    fn group_by(&mut self, spans: &mut Vec<Span>) -> Parse<(Vec<Expr>, bool)> {
         let mut keys = Vec::new();
         if !self.word("group") {
             return Ok((keys, false));
@@ -993,7 +994,9 @@ impl Reader<'_> {
             return Ok((keys, true));
         }
         loop {
+            let start = self.at;
             sets |= self.grouping_element(&mut keys)?;
+            spans.push(self.span(start));
             if !self.symbol(b',') {
                 return Ok((keys, sets));
             }

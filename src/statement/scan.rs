@@ -12,6 +12,9 @@ pub const LITERAL_BASE: u32 = 1_000_000;
 /// How many literals one statement may have extracted; the rest stay in the shape.
 pub const LITERALS_MAX: usize = 60_000;
 
+/// How many statements one message may have.
+pub const STATEMENTS_MAX: usize = 65_536;
+
 /// Scanner settings that change how text is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ScanSettings {
@@ -178,6 +181,9 @@ pub enum ScanError {
     /// `$tag$…` without an end.
     #[error("unterminated dollar-quoted string")]
     Dollar,
+    /// More than [`STATEMENTS_MAX`].
+    #[error("more than {STATEMENTS_MAX} statements in one message")]
+    Statements,
     /// `$n` beyond what the protocol can bind.
     #[error("there is no parameter with so high a number")]
     Parameter,
@@ -197,6 +203,9 @@ pub fn scan(text: &str, settings: ScanSettings) -> Result<SmallVec<[Scanned; 1]>
     while let Some(token) = lexer.next()? {
         if token.kind == TokenKind::Punctuation(b';') && reader.may_end() {
             if let Some(statement) = reader.finish(text, settings, &mut lexer) {
+                if statements.len() == STATEMENTS_MAX {
+                    return Err(ScanError::Statements);
+                }
                 statements.push(statement);
             }
         } else {

@@ -17,8 +17,9 @@ use crate::route::recipe::Recipe;
 use crate::statement::parse::parse;
 use crate::statement::scan::{ScanSettings, Scanned, scan, shape};
 use crate::topology::{
-    BUCKETS, Column, Database, Dsn, Function, FunctionDeclaration, KeyColumn, KeyFamily, KeyHash, Keyspace, KeyspaceId,
-    KeyspaceKind, Placement, ServerTls, Shard, ShardId, Table, TableName, Topology,
+    BUCKETS, Column, Database, Dsn, Function, FunctionDeclaration, KeyColumn, KeyFamily, KeyHash,
+    Keyspace, KeyspaceId, KeyspaceKind, Placement, ServerTls, Shard, ShardId, Table, TableName,
+    Topology,
 };
 use crate::wire::error::ClientError;
 use std::collections::HashMap;
@@ -36,10 +37,26 @@ enum Given {
 impl Params for Vec<Given> {
     fn get(&self, number: u16) -> Option<Param<'_>> {
         Some(match self.as_slice().get(usize::from(number) - 1)? {
-            Given::Text(text) => Param { oid: 0, binary: false, bytes: Some(text.as_bytes()) },
-            Given::Typed(oid, text) => Param { oid: *oid, binary: false, bytes: Some(text.as_bytes()) },
-            Given::Binary(oid, bytes) => Param { oid: *oid, binary: true, bytes: Some(bytes) },
-            Given::Null => Param { oid: 0, binary: false, bytes: None },
+            Given::Text(text) => Param {
+                oid: 0,
+                binary: false,
+                bytes: Some(text.as_bytes()),
+            },
+            Given::Typed(oid, text) => Param {
+                oid: *oid,
+                binary: false,
+                bytes: Some(text.as_bytes()),
+            },
+            Given::Binary(oid, bytes) => Param {
+                oid: *oid,
+                binary: true,
+                bytes: Some(bytes),
+            },
+            Given::Null => Param {
+                oid: 0,
+                binary: false,
+                bytes: None,
+            },
         })
     }
 }
@@ -87,10 +104,16 @@ fn column(name: &str, type_name: &str) -> Column {
 
 fn table(name: &str, keyspace: u16, placement: Placement, columns: &[(&str, &str)]) -> Table {
     Table {
-        name: TableName { schema: "public".into(), name: name.into() },
+        name: TableName {
+            schema: "public".into(),
+            name: name.into(),
+        },
         keyspace: KeyspaceId(keyspace),
         placement,
-        columns: columns.iter().map(|(name, data_type)| column(name, data_type)).collect(),
+        columns: columns
+            .iter()
+            .map(|(name, data_type)| column(name, data_type))
+            .collect(),
         kind: 'r',
         trust: Vec::new(),
         hazards: Vec::new(),
@@ -100,58 +123,137 @@ fn table(name: &str, keyspace: u16, placement: Placement, columns: &[(&str, &str
 }
 
 fn by(keys: &[(&str, KeyFamily)]) -> Placement {
-    let key = keys.iter().map(|(name, family)| KeyColumn { name: (*name).into(), family: Some(*family) }).collect();
+    let key = keys
+        .iter()
+        .map(|(name, family)| KeyColumn {
+            name: (*name).into(),
+            family: Some(*family),
+        })
+        .collect();
     Placement::Sharded { key }
 }
 
-fn function(name: &str, volatility: char, kind: char, declared: Option<FunctionDeclaration>) -> Function {
-    Function { name: TableName { schema: "public".into(), name: name.into() }, volatility, kind, declared }
+fn function(
+    name: &str,
+    volatility: char,
+    kind: char,
+    declared: Option<FunctionDeclaration>,
+) -> Function {
+    Function {
+        name: TableName {
+            schema: "public".into(),
+            name: name.into(),
+        },
+        volatility,
+        kind,
+        declared,
+    }
 }
 
 /// The fixture.
 fn topology() -> Arc<Topology> {
     use KeyFamily::{Int, Text, Uuid};
-    let shards = ["s0", "s1", "s2", "activity", "settings"].iter().zip(0u16..).map(|(name, id)| {
-        Arc::new(Shard { name: (*name).into(), stable_id: id, primary: dsn(5400 + id), replicas: Vec::new() })
-    });
+    let shards = ["s0", "s1", "s2", "activity", "settings"]
+        .iter()
+        .zip(0u16..)
+        .map(|(name, id)| {
+            Arc::new(Shard {
+                name: (*name).into(),
+                stable_id: id,
+                primary: dsn(5400 + id),
+                replicas: Vec::new(),
+            })
+        });
     // Bucket b lives on shard b mod 3.
-    let map: Vec<ShardId> = (0..BUCKETS).map(|bucket| ShardId(u16::try_from(bucket % 3).unwrap())).collect();
+    let map: Vec<ShardId> = (0..BUCKETS)
+        .map(|bucket| ShardId(u16::try_from(bucket % 3).unwrap()))
+        .collect();
     let keyspaces = vec![
         Arc::new(Keyspace {
             name: "main".into(),
             shards: vec![ShardId(0), ShardId(1), ShardId(2)],
-            kind: KeyspaceKind::Sharded { hash: KeyHash::Xxh3, map: map.into() },
+            kind: KeyspaceKind::Sharded {
+                hash: KeyHash::Xxh3,
+                map: map.into(),
+            },
         }),
-        Arc::new(Keyspace { name: "activity".into(), shards: vec![ShardId(3)], kind: KeyspaceKind::Unsharded }),
-        Arc::new(Keyspace { name: "settings".into(), shards: vec![ShardId(4)], kind: KeyspaceKind::Unsharded }),
+        Arc::new(Keyspace {
+            name: "activity".into(),
+            shards: vec![ShardId(3)],
+            kind: KeyspaceKind::Unsharded,
+        }),
+        Arc::new(Keyspace {
+            name: "settings".into(),
+            shards: vec![ShardId(4)],
+            kind: KeyspaceKind::Unsharded,
+        }),
     ];
     let user_id = || by(&[("user_id", Int)]);
     let mut users = table(
         "users",
         0,
         by(&[("id", Int)]),
-        &[("id", "bigint"), ("name", "text"), ("email", "text"), ("country", "text"), ("age", "integer"), ("flag", "boolean")],
+        &[
+            ("id", "bigint"),
+            ("name", "text"),
+            ("email", "text"),
+            ("country", "text"),
+            ("age", "integer"),
+            ("flag", "boolean"),
+        ],
     );
     users.columns[0].not_null = true;
     let mut posts = table(
         "posts",
         0,
         user_id(),
-        &[("id", "bigint"), ("user_id", "bigint"), ("body", "text"), ("score", "numeric"), ("rank", "double precision")],
+        &[
+            ("id", "bigint"),
+            ("user_id", "bigint"),
+            ("body", "text"),
+            ("score", "numeric"),
+            ("rank", "double precision"),
+        ],
     );
     posts.columns[0].unique_by_construction = true;
-    let mut guarded = table("guarded", 0, user_id(), &[("user_id", "bigint"), ("x", "text")]);
+    let mut guarded = table(
+        "guarded",
+        0,
+        user_id(),
+        &[("user_id", "bigint"), ("x", "text")],
+    );
     guarded.hazards = vec!["trigger t assigns user_id".into()];
-    let mut defaults = table("defaults", 0, by(&[("k", Text)]), &[("k", "text"), ("x", "integer")]);
+    let mut defaults = table(
+        "defaults",
+        0,
+        by(&[("k", Text)]),
+        &[("k", "text"), ("x", "integer")],
+    );
     defaults.columns[0].default = Some("'none'::text".into());
-    let mut uuids = table("uuids", 0, by(&[("id", Uuid)]), &[("id", "uuid"), ("x", "integer")]);
+    let mut uuids = table(
+        "uuids",
+        0,
+        by(&[("id", Uuid)]),
+        &[("id", "uuid"), ("x", "integer")],
+    );
     uuids.columns[0].default = Some("gen_random_uuid()".into());
-    let mut view = table("active_users", 0, by(&[("id", Int)]), &[("id", "bigint"), ("name", "text")]);
+    let mut view = table(
+        "active_users",
+        0,
+        by(&[("id", Int)]),
+        &[("id", "bigint"), ("name", "text")],
+    );
     view.kind = 'v';
     view.view = Some(" SELECT users.id, users.name FROM users WHERE users.flag;".into());
-    let mut counts = table("post_counts", 0, user_id(), &[("user_id", "bigint"), ("n", "bigint")]);
+    let mut counts = table(
+        "post_counts",
+        0,
+        user_id(),
+        &[("user_id", "bigint"), ("n", "bigint")],
+    );
     counts.kind = 'v';
-    counts.view = Some("SELECT posts.user_id, count(*) AS n FROM posts GROUP BY posts.user_id".into());
+    counts.view =
+        Some("SELECT posts.user_id, count(*) AS n FROM posts GROUP BY posts.user_id".into());
     let tables = vec![
         users,
         posts,
@@ -164,35 +266,87 @@ fn topology() -> Arc<Topology> {
             "orders",
             0,
             user_id(),
-            &[("id", "bigint"), ("user_id", "bigint"), ("total", "numeric"), ("placed", "timestamp with time zone")],
+            &[
+                ("id", "bigint"),
+                ("user_id", "bigint"),
+                ("total", "numeric"),
+                ("placed", "timestamp with time zone"),
+            ],
         ),
-        table("follows", 0, by(&[("follower_id", Int)]), &[("follower_id", "bigint"), ("followee_id", "bigint")]),
+        table(
+            "follows",
+            0,
+            by(&[("follower_id", Int)]),
+            &[("follower_id", "bigint"), ("followee_id", "bigint")],
+        ),
         table(
             "members",
             0,
             by(&[("tenant", Int), ("code", Text)]),
             &[("tenant", "integer"), ("code", "text"), ("x", "integer")],
         ),
-        table("badges", 0, by(&[("code", Text)]), &[("code", "character varying(5)"), ("x", "integer")]),
-        table("events", 0, by(&[("day", KeyFamily::Date)]), &[("day", "date"), ("x", "integer")]),
+        table(
+            "badges",
+            0,
+            by(&[("code", Text)]),
+            &[("code", "character varying(5)"), ("x", "integer")],
+        ),
+        table(
+            "events",
+            0,
+            by(&[("day", KeyFamily::Date)]),
+            &[("day", "date"), ("x", "integer")],
+        ),
         // The nearest rival's live table (sharding.md §2): t(id, k, g, x, s) sharded by k.
         table(
             "t",
             0,
             by(&[("k", Int)]),
-            &[("id", "bigint"), ("k", "bigint"), ("g", "integer"), ("x", "integer"), ("s", "text")],
+            &[
+                ("id", "bigint"),
+                ("k", "bigint"),
+                ("g", "integer"),
+                ("x", "integer"),
+                ("s", "text"),
+            ],
         ),
-        table("countries", 0, Placement::Reference, &[("code", "text"), ("name", "text"), ("id", "bigint")]),
-        table("user_activities", 1, Placement::Unsharded, &[("id", "bigint"), ("user_id", "bigint")]),
-        table("visits", 1, Placement::Unsharded, &[("id", "bigint"), ("user_id", "bigint")]),
-        table("settings", 2, Placement::Unsharded, &[("user_id", "bigint"), ("value", "jsonb")]),
+        table(
+            "countries",
+            0,
+            Placement::Reference,
+            &[("code", "text"), ("name", "text"), ("id", "bigint")],
+        ),
+        table(
+            "user_activities",
+            1,
+            Placement::Unsharded,
+            &[("id", "bigint"), ("user_id", "bigint")],
+        ),
+        table(
+            "visits",
+            1,
+            Placement::Unsharded,
+            &[("id", "bigint"), ("user_id", "bigint")],
+        ),
+        table(
+            "settings",
+            2,
+            Placement::Unsharded,
+            &[("user_id", "bigint"), ("value", "jsonb")],
+        ),
         Table {
-            name: TableName { schema: "audit".into(), name: "users".into() },
+            name: TableName {
+                schema: "audit".into(),
+                name: "users".into(),
+            },
             ..table("users", 1, Placement::Unsharded, &[("id", "bigint")])
         },
     ];
     let touches = FunctionDeclaration::Touches {
-        reads: vec![TableName { schema: "public".into(), name: "countries".into() }],
+        reads: vec![TableName {
+            schema: "public".into(),
+            name: "countries".into(),
+        }],
         writes: Vec::new(),
     };
     let functions = [
@@ -205,27 +359,39 @@ fn topology() -> Arc<Topology> {
     ];
     let mut by_name: HashMap<TableName, Vec<Arc<Function>>> = HashMap::new();
     for function in functions {
-        by_name.entry(function.name.clone()).or_default().push(Arc::new(function));
+        by_name
+            .entry(function.name.clone())
+            .or_default()
+            .push(Arc::new(function));
     }
     let database = Database {
         name: "app".into(),
         keyspaces: vec![KeyspaceId(0), KeyspaceId(1), KeyspaceId(2)],
         default: Some(KeyspaceId(0)),
         home: Some(ShardId(0)),
-        tables: tables.into_iter().map(|table| (table.name.clone(), Arc::new(table))).collect(),
+        tables: tables
+            .into_iter()
+            .map(|table| (table.name.clone(), Arc::new(table)))
+            .collect(),
         functions: by_name,
         schema_known: true,
+        oid_maps: Vec::new(),
         collation_is_c: true,
         refused: HashMap::from([(
-            TableName { schema: "public".into(), name: "torn".into() },
+            TableName {
+                schema: "public".into(),
+                name: "torn".into(),
+            },
             "a schema change committed on s0 only".to_owned(),
         )]),
+        ..Database::default()
     };
     Arc::new(Topology {
         epoch: 7,
         shards: shards.collect(),
         keyspaces,
         databases: HashMap::from([("app".to_owned(), Arc::new(database))]),
+        ..Topology::default()
     })
 }
 
@@ -237,11 +403,20 @@ struct Case {
 
 impl Case {
     fn new() -> Self {
-        Self { topology: topology(), search_path: vec!["public".into()] }
+        Self {
+            topology: topology(),
+            search_path: vec!["public".into()],
+        }
     }
 
     fn scanned(sql: &str) -> Scanned {
-        let mut statements = scan(sql, ScanSettings { standard_conforming_strings: true }).unwrap();
+        let mut statements = scan(
+            sql,
+            ScanSettings {
+                standard_conforming_strings: true,
+            },
+        )
+        .unwrap();
         assert_eq!(statements.len(), 1, "{sql}");
         statements.remove(0)
     }
@@ -264,16 +439,27 @@ impl Case {
         }
     }
 
-    fn plan(&self, sql: &str, params: &[Given], hint: Option<RouteHint<'_>>) -> Result<Plan, RouteError> {
+    fn plan(
+        &self,
+        sql: &str,
+        params: &[Given],
+        hint: Option<RouteHint<'_>>,
+    ) -> Result<Plan, RouteError> {
         let recipe = self.recipe(sql, hint)?;
         let params = params.to_vec();
-        let values = Values { text: sql, statement: &Self::scanned(sql), params: &params };
+        let values = Values {
+            text: sql,
+            statement: &Self::scanned(sql),
+            params: &params,
+        };
         recipe.plan(&values, &self.topology)
     }
 
     fn names(&self, shards: &ShardSet) -> String {
-        let names: Vec<&str> =
-            shards.iter().map(|shard| self.topology.shards[usize::from(shard.0)].name.as_str()).collect();
+        let names: Vec<&str> = shards
+            .iter()
+            .map(|shard| self.topology.shards[usize::from(shard.0)].name.as_str())
+            .collect();
         names.join(",")
     }
 
@@ -296,7 +482,11 @@ fn check(sql: &str, params: &[Given], expected: &str) {
     let case = Case::new();
     let expected = fill(expected);
     let found = case.words(sql, params, None);
-    let same = if expected.starts_with("refuse") { found.starts_with(&expected) } else { found == expected };
+    let same = if expected.starts_with("refuse") {
+        found.starts_with(&expected)
+    } else {
+        found == expected
+    };
     assert!(same, "{sql}\n  expected {expected}\n  found    {found}");
 }
 
@@ -308,12 +498,21 @@ fn check_all(cases: &[(&str, &str)]) {
     for (sql, expected) in cases {
         let expected = fill(expected);
         let found = case.words(sql, &[], None);
-        let same = if expected.starts_with("refuse") { found.starts_with(&expected) } else { found == expected };
+        let same = if expected.starts_with("refuse") {
+            found.starts_with(&expected)
+        } else {
+            found == expected
+        };
         if !same {
             wrong.push(format!("{sql}\n  expected {expected}\n  found    {found}"));
         }
     }
-    assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "{} wrong:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
 }
 
 /// The shard of an integer key.
@@ -327,7 +526,9 @@ fn shard_of_bytes(family: KeyFamily, bytes: &[u8]) -> usize {
 
 /// Replaces `{5}` and `{'x'}` by shard names; a list like `{1}{2}` becomes a sorted set.
 fn fill(expected: &str) -> String {
-    let Some(open) = expected.find('{') else { return expected.to_owned() };
+    let Some(open) = expected.find('{') else {
+        return expected.to_owned();
+    };
     let (head, rest) = expected.split_at(open);
     let mut shards: Vec<usize> = rest
         .split(['{', '}'])
@@ -339,7 +540,11 @@ fn fill(expected: &str) -> String {
         .collect();
     shards.sort_unstable();
     shards.dedup();
-    let head = if shards.len() == 1 { head.replace("scatter", "single") } else { head.to_owned() };
+    let head = if shards.len() == 1 {
+        head.replace("scatter", "single")
+    } else {
+        head.to_owned()
+    };
     let names: Vec<String> = shards.iter().map(|shard| format!("s{shard}")).collect();
     format!("{head}{}", names.join(","))
 }
