@@ -42,10 +42,16 @@ const READ_AT_PARSE: &[&str] = &[
 ];
 
 /// What a session has set, or a server has applied. Immutable; compared by pointer first.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Settings {
     entries: BTreeMap<String, SettingValue>,
     parse_key: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self::new(BTreeMap::new())
+    }
 }
 
 impl PartialEq for Settings {

@@ -1,6 +1,6 @@
 //! User types' OIDs differ from shard to shard; clients see the home shard's.
 
-use crate::topology::OidMap;
+use crate::topology::{FIRST_USER_OID, OidMap};
 use crate::wire::backend::{self, tag};
 use crate::wire::error::ProtocolError;
 use crate::wire::frontend::Format;
@@ -18,6 +18,24 @@ pub enum OidError {
     /// Binary arrays and composites carry OIDs inside, which would be this shard's.
     #[error("a column's binary form carries type OIDs that differ from shard to shard")]
     Inside,
+}
+
+/// Gives columns that come from several shards the client's OIDs. `map` is that of the shard that described them;
+/// `differ` says that some shard of them numbers types in another way.
+///
+/// # Errors
+/// Binary values would carry a server's OIDs.
+pub fn merged(map: Option<&OidMap>, differ: bool, fields: &mut [backend::Field]) -> Result<(), OidError> {
+    for field in fields {
+        let user = field.type_oid >= FIRST_USER_OID;
+        if differ && field.format == Format::Binary && (RECORDS.contains(&field.type_oid) || (user && field.type_len < 0)) {
+            return Err(OidError::Inside);
+        }
+        if let Some(map) = map {
+            field.type_oid = map.client(field.type_oid);
+        }
+    }
+    Ok(())
 }
 
 /// Appends a RowDescription or ParameterDescription with the client's OIDs.

@@ -6,8 +6,9 @@ use crate::backend::pool::Lease;
 use crate::backend::server::{Doubt, Server, ServerState};
 use crate::execute::client::Client;
 use crate::execute::merge::{MergeError, Merger, Step};
+use crate::execute::oids;
 use crate::execute::relay::RelayError;
-use crate::topology::ShardId;
+use crate::topology::{OidMap, ShardId};
 use crate::wire::backend::{self, tag};
 use crate::wire::error::ErrorFields;
 use crate::wire::frame::next_frame;
@@ -15,6 +16,7 @@ use crate::wire::frontend;
 use bytes::{Bytes, BytesMut};
 use std::future::poll_fn;
 use std::io;
+use std::sync::Arc;
 use std::task::Poll;
 
 /// The longest message a server may send.
@@ -38,6 +40,8 @@ pub struct Source {
     pub name: String,
     /// Its server.
     pub lease: Lease,
+    /// How it numbers user types, when not as clients see them.
+    pub oids: Option<Arc<OidMap>>,
     /// What has been read of its replies.
     pub progress: Progress,
 }
@@ -84,6 +88,8 @@ pub struct Gathering {
     pub portal: String,
     /// Which shards have no more rows.
     pub ended: Vec<bool>,
+    /// The columns as the client is told of them.
+    pub fields: Vec<backend::Field>,
 }
 
 /// What the client is told of the columns.
@@ -111,8 +117,9 @@ pub async fn stream(
     while let Some(index) = sources.iter().position(|s| !s.progress.described && !s.progress.ended) {
         pull(&mut sources[index], index, merger, client).await?;
     }
+    let fields = client_fields(merger, sources)?;
     if describe == Describe::Yes {
-        backend::row_description(&mut client.outbox, merger.client_description()?.iter());
+        backend::row_description(&mut client.outbox, fields.iter());
     }
     loop {
         match merger.next(&mut client.outbox)? {
@@ -130,6 +137,18 @@ pub async fn stream(
     }
     settle(sources).await?;
     Ok(merger.rows())
+}
+
+/// The columns as the client is told of them.
+///
+/// # Errors
+/// When values cannot be shown to the client as they are.
+pub fn client_fields(merger: &Merger, sources: &[Source]) -> Result<Vec<backend::Field>, ScatterError> {
+    let mut fields = merger.client_description()?;
+    let differ = sources.iter().any(|s| s.oids.is_some());
+    let first = sources.first().and_then(|s| s.oids.as_deref());
+    oids::merged(first, differ, &mut fields).map_err(|_| RelayError::OidsInside)?;
+    Ok(fields)
 }
 
 /// Reads what the sources still owe and drops it. The first error among it is returned.

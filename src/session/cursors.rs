@@ -1,6 +1,5 @@
 //! SQL's own names: DECLARE, FETCH, MOVE and CLOSE of cursors; PREPARE and EXECUTE.
 
-use crate::execute::merge::Merger;
 use crate::execute::scatter::Gathering;
 use crate::route::plan::{Pin, Plan, PlanKind};
 use crate::session::Session;
@@ -114,7 +113,9 @@ impl Session {
         }
         let formats: &[Format] = if declare.binary { &[Format::Binary] } else { &[] };
         let gathering = self.gathering_for(plan, query, formats).await?;
-        let description = description_of(&gathering.merger)?;
+        let mut description = BytesMut::new();
+        reply::row_description(&mut description, gathering.fields.iter());
+        let description = description.freeze();
         self.names.set_portal(
             &declare.name,
             Portal {
@@ -199,14 +200,6 @@ impl Session {
             Body::Command(_) | Body::Empty => self.home(),
         }
     }
-}
-
-/// The RowDescription message of a cursor's rows.
-fn description_of(merger: &Merger) -> Result<Bytes, SessionError> {
-    let fields = merger.client_description().map_err(|error| crate::session::spread::merge_error(&error))?;
-    let mut message = BytesMut::new();
-    reply::row_description(&mut message, fields.iter());
-    Ok(message.freeze())
 }
 
 /// How many rows forward; `None` for all.

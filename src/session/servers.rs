@@ -247,7 +247,7 @@ pub(super) async fn greet(pool: &Rc<Pool>, settings: &Arc<Settings>) -> Result<G
         flush_and_drain(&mut lease, &shard).await?;
     }
     lease.set_settings(settings);
-    append_query(&mut lease, "SELECT pg_catalog.current_setting('search_path'), current_user")?;
+    append_query(&mut lease, "SELECT pg_catalog.current_setting('search_path'), current_user, pg_catalog.current_setting('extra_float_digits')")?;
     lease.expect_syncs(1);
     let row = flush_and_drain(&mut lease, &shard).await?;
     let mut columns = row.iter().flat_map(|row| reply::columns(row)).map(|column| match column {
@@ -256,10 +256,11 @@ pub(super) async fn greet(pool: &Rc<Pool>, settings: &Arc<Settings>) -> Result<G
     });
     let search_path = columns.next().unwrap_or_default();
     let user = columns.next();
+    let extra_float_digits = columns.next().and_then(|digits| digits.parse().ok()).unwrap_or(0);
     let mut parameters: Vec<(String, String)> =
         lease.parameters.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
     parameters.sort();
-    Ok(Greeting { parameters, user, search_path })
+    Ok(Greeting { parameters, user, search_path, extra_float_digits })
 }
 
 /// Sends what waits, reads what is owed, and returns the body of the first row. A server that objects is closed.

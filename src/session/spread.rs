@@ -3,7 +3,7 @@
 use crate::backend::settings::SettingValue;
 use crate::execute::merge::{Limits, MergeError, Merger, Setup, server_formats};
 use crate::execute::relay::{RelayError, Reply, To, drain};
-use crate::execute::scatter::{Describe, Gathering, Progress, ScatterError, Source, fetch, settle, stream};
+use crate::execute::scatter::{Describe, Gathering, Progress, ScatterError, Source, client_fields, fetch, settle, stream};
 use crate::route::plan::{Access, Plan, PlanKind};
 use crate::session::Session;
 use crate::session::error::SessionError;
@@ -62,7 +62,8 @@ impl Session {
                 return Err(error);
             }
         }
-        Ok(Source { shard, name, lease, progress: Progress::default() })
+        let oids = self.database.oid_map(shard).cloned();
+        Ok(Source { shard, name, lease, oids, progress: Progress::default() })
     }
 
     fn release(&mut self, sources: Vec<Source>) {
@@ -149,7 +150,8 @@ impl Session {
         };
         let told = |name: &str| self.greeting.parameters.iter().find(|(n, _)| n == name).map(|(_, v)| v.clone());
         let date_style = value("datestyle").or_else(|| told("DateStyle")).unwrap_or_default();
-        let digits = value("extra_float_digits").map_or(1, |v| v.trim_matches('\'').parse().unwrap_or(0));
+        let digits = value("extra_float_digits")
+            .map_or(self.greeting.extra_float_digits, |v| v.trim_matches('\'').parse().unwrap_or(0));
         TextStyle::new(&date_style, digits)
     }
 
@@ -234,16 +236,18 @@ impl Session {
     ) -> Result<Gathering, SessionError> {
         let merger = self.merger(plan, sources.len(), formats)?;
         let shards: Vec<ShardId> = sources.iter().map(|s| s.shard).collect();
-        let mut gathering = Gathering { merger, ended: vec![false; shards.len()], shards, portal };
+        let mut gathering = Gathering { merger, ended: vec![false; shards.len()], shards, portal, fields: Vec::new() };
         let mut opened = Ok(());
         for (index, source) in sources.iter_mut().enumerate() {
             if opened.is_ok() {
                 opened = crate::execute::scatter::open(source, index, &mut gathering.merger).await;
             }
         }
+        let opened = opened.and_then(|()| client_fields(&gathering.merger, &sources));
         let result = self.after_scatter(opened, &mut sources).await;
         self.release(sources);
-        result.map(|()| gathering)
+        gathering.fields = result?;
+        Ok(gathering)
     }
 
     /// Opens a portal on each shard for a cursor over several.

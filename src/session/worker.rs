@@ -97,6 +97,8 @@ pub struct Greeting {
     pub user: Option<String>,
     /// The search_path of a session that sets none.
     pub search_path: String,
+    /// Its `extra_float_digits`.
+    pub extra_float_digits: i32,
 }
 
 /// Greetings kept per worker; beyond it all are forgotten and asked again.
