@@ -1,1 +1,3 @@
-//! Being built.
+//! What need not be done twice. In: keys. Out: what was made for them, bounded, and forgotten with its epoch.
+
+pub mod plans;

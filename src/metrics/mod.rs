@@ -1,1 +1,282 @@
-//! Being built.
+//! What happened, in numbers. In: each worker's own counters, raised without a lock or a lookup. Out: Prometheus text,
+//! summed over the workers when somebody asks.
+//!
+//! A metric is one field here and one line in `text.rs`. This room knows no other room.
+
+mod text;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// Only goes up. Has one writer, its worker's thread, so that raising it is a plain load and store.
+#[derive(Debug, Default)]
+pub struct Count(AtomicU64);
+
+impl Count {
+    /// Adds one.
+    pub fn raise(&self) {
+        self.add(1);
+    }
+
+    /// Adds `amount`.
+    pub fn add(&self, amount: u64) {
+        self.0.store(
+            self.0.load(Ordering::Relaxed).wrapping_add(amount),
+            Ordering::Relaxed,
+        );
+    }
+
+    /// Now.
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Goes up and down. One writer, as [`Count`].
+#[derive(Debug, Default)]
+pub struct Level(AtomicI64);
+
+impl Level {
+    /// One more.
+    pub fn up(&self) {
+        self.set(self.get() + 1);
+    }
+
+    /// One less.
+    pub fn down(&self) {
+        self.set(self.get() - 1);
+    }
+
+    /// So many.
+    pub fn set(&self, value: i64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    /// Now.
+    #[must_use]
+    pub fn get(&self) -> i64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Upper bounds are powers of two of a microsecond: 32 µs, 64 µs, … 33.6 s, and infinity.
+const FIRST_BOUND_BITS: u32 = 5;
+/// Bounds, infinity included.
+const BOUNDS: usize = 22;
+
+/// How long things took. One writer, as [`Count`].
+#[derive(Debug, Default)]
+pub struct Times {
+    buckets: [Count; BOUNDS],
+    micros: Count,
+}
+
+impl Times {
+    /// Notes one.
+    pub fn note(&self, took: Duration) {
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        // The number of bits of (micros - 1) is the least power of two that is not below it.
+        let bits = u64::BITS - micros.saturating_sub(1).leading_zeros();
+        let index = bits.saturating_sub(FIRST_BOUND_BITS) as usize;
+        self.buckets[index.min(BOUNDS - 1)].raise();
+        self.micros.add(micros);
+    }
+}
+
+/// Kinds of plan as metrics name them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum QueryPlan {
+    /// Answered by Keyway itself.
+    Local,
+    /// One shard.
+    Single,
+    /// Any one of some.
+    Any,
+    /// Several, merged.
+    Scatter,
+    /// The same change on all.
+    Broadcast,
+    /// None: it was not planned (refused, or not understood).
+    None,
+}
+
+impl QueryPlan {
+    const ALL: [(Self, &'static str); 6] = [
+        (Self::Local, "local"),
+        (Self::Single, "single"),
+        (Self::Any, "any"),
+        (Self::Scatter, "scatter"),
+        (Self::Broadcast, "broadcast"),
+        (Self::None, "none"),
+    ];
+}
+
+/// How a query ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// As asked.
+    Done,
+    /// PostgreSQL's error.
+    Failed,
+    /// Keyway's refusal.
+    Refused,
+    /// The server or the client went away.
+    Broken,
+}
+
+impl Outcome {
+    const ALL: [(Self, &'static str); 4] = [
+        (Self::Done, "done"),
+        (Self::Failed, "failed"),
+        (Self::Refused, "refused"),
+        (Self::Broken, "broken"),
+    ];
+}
+
+/// One worker's numbers.
+#[derive(Debug, Default)]
+pub struct WorkerMetrics {
+    /// Clients connected.
+    pub clients: Level,
+    /// Clients ever accepted.
+    pub clients_accepted: Count,
+    /// Logins that failed.
+    pub logins_failed: Count,
+    /// Bytes from clients.
+    pub client_bytes_in: Count,
+    /// Bytes to clients.
+    pub client_bytes_out: Count,
+    /// Bytes from servers.
+    pub server_bytes_in: Count,
+    /// Bytes to servers.
+    pub server_bytes_out: Count,
+    /// Plans found in the cache.
+    pub plan_cache_hits: Count,
+    /// Plans made.
+    pub plan_cache_misses: Count,
+    /// Plans kept.
+    pub plan_cache_entries: Level,
+    /// Cancel requests.
+    pub cancels: Count,
+    /// Waits for a free server, those that had to wait.
+    pub checkout_waits: Times,
+    /// Waits that ended without one.
+    pub checkout_timeouts: Count,
+    queries: [[Count; Outcome::ALL.len()]; QueryPlan::ALL.len()],
+    query_times: [Times; QueryPlan::ALL.len()],
+    refusals: Mutex<BTreeMap<String, u64>>,
+    shards: Mutex<BTreeMap<String, Arc<ShardMetrics>>>,
+}
+
+/// SQLSTATEs told apart; others are counted together.
+const SQLSTATES_MAX: usize = 64;
+
+impl WorkerMetrics {
+    /// A query ended.
+    pub fn query(&self, plan: QueryPlan, outcome: Outcome, took: Duration) {
+        self.queries[plan as usize][outcome as usize].raise();
+        self.query_times[plan as usize].note(took);
+    }
+
+    /// Keyway itself answered with an error. Off the fast path.
+    pub fn refused(&self, sqlstate: &str) {
+        let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = refusals.contains_key(sqlstate) || refusals.len() < SQLSTATES_MAX;
+        *refusals
+            .entry(if known { sqlstate } else { "other" }.to_owned())
+            .or_default() += 1;
+    }
+
+    /// The handle for one shard's servers; ask once and keep it.
+    #[must_use]
+    pub fn shard(&self, name: &str) -> Arc<ShardMetrics> {
+        let mut shards = self.shards.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(shards.entry(name.to_owned()).or_default())
+    }
+}
+
+/// One worker's servers of one shard.
+#[derive(Debug, Default)]
+pub struct ShardMetrics {
+    /// Connections in no use.
+    pub idle: Level,
+    /// Connections held by a session.
+    pub busy: Level,
+    /// Connections being opened.
+    pub opening: Level,
+    /// Connections opened.
+    pub opened: Count,
+    /// Connections that could not be opened.
+    pub failed: Count,
+    /// Connections closed, whatever the reason.
+    pub closed: Count,
+    /// Of those, closed in doubt about their state.
+    pub doubted: Count,
+    /// Times that a session took a server.
+    pub checkouts: Count,
+}
+
+/// All workers' numbers and the process's own.
+#[derive(Debug, Default)]
+pub struct Metrics {
+    workers: Mutex<Vec<Arc<WorkerMetrics>>>,
+    epoch: AtomicU64,
+    shards_unread: AtomicU64,
+    draining: AtomicU64,
+}
+
+impl Metrics {
+    /// Nothing happened yet.
+    #[must_use]
+    pub fn new() -> Arc<Self> {
+        Arc::default()
+    }
+
+    /// Numbers for one more worker.
+    #[must_use]
+    pub fn worker(&self) -> Arc<WorkerMetrics> {
+        let worker = Arc::<WorkerMetrics>::default();
+        self.workers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(Arc::clone(&worker));
+        worker
+    }
+
+    /// The published topology's epoch.
+    pub fn set_epoch(&self, epoch: u64) {
+        self.epoch.store(epoch, Ordering::Relaxed);
+    }
+
+    /// Shards whose schema could not be read.
+    pub fn set_shards_unread(&self, count: usize) {
+        self.shards_unread.store(count as u64, Ordering::Relaxed);
+    }
+
+    /// Whether Keyway is leaving.
+    pub fn set_draining(&self, draining: bool) {
+        self.draining.store(u64::from(draining), Ordering::Relaxed);
+    }
+
+    /// Clients connected to all workers.
+    #[must_use]
+    pub fn clients(&self) -> i64 {
+        self.all_workers()
+            .iter()
+            .map(|worker| worker.clients.get())
+            .sum()
+    }
+
+    fn all_workers(&self) -> Vec<Arc<WorkerMetrics>> {
+        self.workers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+}

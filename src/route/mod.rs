@@ -1,4 +1,24 @@
 //! Where a statement goes: (tree, values, topology) → plan. Pure: no I/O, no clock, no session.
+//!
+//! In: a [`crate::statement::tree::Statement`], the snapshot, one execution's literals and parameters. Out: a
+//! [`plan::Plan`], or a [`error::RouteError`] that says why not. Nothing here ever guesses a shard: what is not understood
+//! widens the route, and what cannot be answered exactly is refused.
+//!
+//! Reading order: `choose` (one function per kind of statement), `bind` (what names mean), `pins` (which keys rows can
+//! have), `recipe` (the cached result and the hot step), `key` (bytes and buckets), `schema` (DDL), `merge` (several
+//! shards' rows become one answer), `explain` (for people).
 
+pub(crate) mod bind;
+pub mod builtin;
+pub mod choose;
+pub mod error;
+pub mod explain;
+pub mod key;
 pub mod merge;
+pub(crate) mod pins;
 pub mod plan;
+pub mod recipe;
+pub(crate) mod schema;
+
+#[cfg(test)]
+mod tests;

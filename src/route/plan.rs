@@ -29,13 +29,16 @@ impl ShardSet {
     /// Is it in?
     #[must_use]
     pub fn contains(&self, shard: ShardId) -> bool {
-        self.0.get(usize::from(shard.0) / 64).is_some_and(|w| w & (1 << (shard.0 % 64)) != 0)
+        self.0
+            .get(usize::from(shard.0) / 64)
+            .is_some_and(|w| w & (1 << (shard.0 % 64)) != 0)
     }
 
     /// What both hold.
     #[must_use]
     pub fn intersection(&self, other: &Self) -> Self {
-        let mut words: SmallVec<[u64; 2]> = self.0.iter().zip(&other.0).map(|(a, b)| a & b).collect();
+        let mut words: SmallVec<[u64; 2]> =
+            self.0.iter().zip(&other.0).map(|(a, b)| a & b).collect();
         while words.last() == Some(&0) {
             words.pop();
         }
@@ -65,7 +68,9 @@ impl ShardSet {
     pub fn iter(&self) -> impl Iterator<Item = ShardId> + '_ {
         self.0.iter().enumerate().flat_map(|(index, word)| {
             let base = u16::try_from(index * 64).unwrap_or(u16::MAX);
-            (0..64u16).filter(move |bit| word & (1 << bit) != 0).map(move |bit| ShardId(base + bit))
+            (0..64u16)
+                .filter(move |bit| word & (1 << bit) != 0)
+                .map(move |bit| ShardId(base + bit))
         })
     }
 

@@ -1,1 +1,169 @@
-//! Being built.
+//! One client's conversation. In: a socket. Out: what PostgreSQL would answer, or a refusal that says why.
+//!
+//! This room holds a session's state and decides what happens next; it reads text by `statement`, asks `route` where
+//! it goes, takes servers from `backend` and lets `execute` move the bytes. Only here an ErrorResponse is written.
+//!
+//! Reading order: `answer` (the loop), `simple` and `extended` (the two protocols), `planner`, `servers`,
+//! `transaction`, `commands` (statements about the session itself), `login`, `listener`, `worker`.
+
+pub mod answer;
+pub mod cancel;
+pub mod commands;
+pub mod control;
+pub mod cursors;
+pub mod error;
+pub mod extended;
+pub mod listener;
+pub mod login;
+pub mod own;
+pub mod planner;
+pub mod portal;
+pub mod prepared;
+pub mod servers;
+pub mod simple;
+pub mod spread;
+pub mod transaction;
+pub mod worker;
+
+use crate::backend::pool::Lease;
+use crate::backend::settings::Settings;
+use crate::execute::client::Client;
+use crate::metrics::{Outcome, QueryPlan};
+use crate::route::plan::{PlanKind, ShardSet};
+use crate::session::cancel::CancelSlot;
+use crate::session::error::SessionError;
+use crate::session::prepared::Names;
+use crate::session::transaction::Block;
+use crate::session::worker::{Greeting, RolePools, Worker};
+use crate::statement::scan::ScanSettings;
+use crate::topology::{Database, ShardId, Topology, OidMap};
+use crate::wire::backend::{self as reply, TransactionStatus};
+use crate::wire::error::ErrorFields;
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// One client's session.
+#[derive(Debug)]
+pub struct Session {
+    client: Client,
+    worker: Rc<Worker>,
+    /// The role's pools.
+    pools: Rc<RolePools>,
+    /// The snapshot of the statement at hand.
+    topology: Arc<Topology>,
+    /// The database of that snapshot.
+    database: Arc<Database>,
+    /// A number for the database's name, for the plan cache.
+    database_key: u64,
+    /// The settings it connected with: what RESET goes back to.
+    startup: Arc<Settings>,
+    /// Its settings outside transactions.
+    settings: Arc<Settings>,
+    /// What it was told at login.
+    greeting: Rc<Greeting>,
+    /// `keyway.key` and `keyway.shard`.
+    hint: SessionHint,
+    block: Option<Box<Block>>,
+    names: Names,
+    /// Servers that stay with the session between transactions.
+    kept: Vec<(ShardId, Lease)>,
+    /// Why they stay: shards whose server holds state of this session.
+    pinned: ShardSet,
+    /// Session pooling: every server stays.
+    worker_keeps: bool,
+    /// A pinned server was lost, and with it state that cannot be made again.
+    pinned_lost: bool,
+    /// The extended protocol skips to the next Sync after an error.
+    skipping: bool,
+    cancel: Rc<CancelSlot>,
+    message_max: usize,
+    /// What kind of plan the request at hand has had, for metrics.
+    plan: QueryPlan,
+    /// How it ended.
+    outcome: Outcome,
+}
+
+/// Hints set for the session or the transaction.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SessionHint {
+    /// `SET keyway.key`.
+    pub key: Option<String>,
+    /// `SET keyway.shard`.
+    pub shard: Option<String>,
+}
+
+impl Session {
+    /// Takes the current snapshot for the next statement. Inside a transaction the snapshot may change between
+    /// statements too: participants are named by shards that do not move (see [`Topology`]).
+    fn look_around(&mut self) -> Result<(), SessionError> {
+        let current = self.worker.shared.topology.load();
+        if !Arc::ptr_eq(&current, &self.topology) {
+            let Some(database) = current.databases.get(&self.database.name) else {
+                return Err(SessionError::Fatal(Box::new(ErrorFields::fatal(
+                    crate::wire::error::SqlState::INVALID_CATALOG_NAME,
+                    format!("database \"{}\" was removed from the configuration", self.database.name),
+                ))));
+            };
+            self.database = Arc::clone(database);
+            self.topology = Arc::clone(&current);
+        }
+        Ok(())
+    }
+
+    /// The settings in force for the next statement.
+    fn effective(&self) -> &Arc<Settings> {
+        self.block.as_ref().map_or(&self.settings, |b| &b.effective)
+    }
+
+    /// How the next text is to be read.
+    fn scan_settings(&self) -> ScanSettings {
+        use crate::backend::settings::SettingValue;
+        let off = self.effective().get("standard_conforming_strings").is_some_and(|value| match value {
+            SettingValue::Raw(text) | SettingValue::Text(text) => {
+                matches!(text.trim_matches('\'').to_ascii_lowercase().as_str(), "off" | "false" | "no" | "0" | "of" | "f" | "n")
+            }
+        });
+        ScanSettings { standard_conforming_strings: !off }
+    }
+
+    /// Begins a transaction block that no shard takes part in yet.
+    fn open_block(&mut self, implicit: bool) {
+        let mut block = Block::new(implicit, "BEGIN".to_owned(), false, &self.settings);
+        block.hint_before = self.hint.clone();
+        self.block = Some(Box::new(block));
+    }
+
+    /// The type OIDs of a shard, when some differ from those that clients see.
+    fn type_map(&self, shard: ShardId) -> Option<&OidMap> {
+        self.database.oid_map(shard).map(AsRef::as_ref)
+    }
+
+    fn note_plan(&mut self, kind: PlanKind) {
+        self.plan = match kind {
+            PlanKind::Single => QueryPlan::Single,
+            PlanKind::Any => QueryPlan::Any,
+            PlanKind::Scatter => QueryPlan::Scatter,
+            PlanKind::Broadcast => QueryPlan::Broadcast,
+        };
+    }
+
+    /// What ReadyForQuery says.
+    fn status(&self) -> TransactionStatus {
+        match &self.block {
+            Some(block) if block.failed => TransactionStatus::Failed,
+            Some(block) if !block.implicit => TransactionStatus::InTransaction,
+            _ => TransactionStatus::Idle,
+        }
+    }
+
+    fn say_ready(&mut self) {
+        let status = self.status();
+        reply::ready_for_query(&mut self.client.outbox, status);
+    }
+
+    fn say_error(&mut self, fields: &ErrorFields) {
+        self.worker.metrics.refused(&fields.code);
+        self.outcome = Outcome::Refused;
+        reply::error_response(&mut self.client.outbox, fields);
+    }
+}

@@ -19,9 +19,6 @@ pub(crate) const DEPTH_MAX: usize = 100;
 /// How many joins or set operations may follow one another: they nest.
 const CHAIN_MAX: usize = 256;
 
-/// How long a shape text may be, in bytes.
-const SHAPE_MAX: usize = 8 << 20;
-
 /// What reading gives.
 pub(crate) type Parse<T> = Result<T, ParseError>;
 
@@ -36,9 +33,6 @@ pub(crate) fn refuse<T>(reason: &str) -> Parse<T> {
 /// # Errors
 /// When the statement is not understood, or is a session statement.
 pub fn parse(shape: &str, verb: Verb) -> Result<Statement, ParseError> {
-    if shape.len() > SHAPE_MAX {
-        return refuse("the statement is too long to be analysed");
-    }
     let mut reader = Reader::new(shape)?;
     let statement = reader.statement(verb)?;
     if reader.at < reader.tokens.len() {
@@ -662,9 +656,6 @@ impl Reader<'_> {
         } else {
             Vec::new()
         };
-        if !order_by.is_empty() && !has_items(&body) {
-            return refuse("ORDER BY without a select list");
-        }
         let limit_at = self.end_of_last();
         let mut query = Query {
             with,
@@ -872,6 +863,7 @@ impl Reader<'_> {
                 }],
                 filter: None,
                 group_by: Vec::new(),
+                group_by_spans: Vec::new(),
                 grouping_sets: false,
                 having: None,
                 having_span: None,
@@ -922,17 +914,14 @@ impl Reader<'_> {
             Vec::new()
         };
         let filter = self.filter()?;
-        let (group_by, grouping_sets) = self.group_by()?;
+        let mut group_by_spans = Vec::new();
+        let (group_by, grouping_sets) = self.group_by(&mut group_by_spans)?;
         let having_start = self.at;
         let having = if self.word("having") {
             Some(self.expr()?)
         } else {
             None
         };
-        let grouped = !group_by.is_empty() || having.is_some() || distinct != Distinct::No;
-        if items.is_empty() && grouped {
-            return refuse("an empty select list with GROUP BY, HAVING or DISTINCT");
-        }
         let having_span = having.is_some().then(|| self.span(having_start));
         let mut windows = Vec::new();
         if self.word("window") {
@@ -952,6 +941,7 @@ impl Reader<'_> {
             from,
             filter,
             group_by,
+            group_by_spans,
             grouping_sets,
             having,
             having_span,
@@ -992,8 +982,8 @@ impl Reader<'_> {
         }
     }
 
-    /// GROUP BY's expressions, and whether they are more than a plain list.
-    fn group_by(&mut self) -> Parse<(Vec<Expr>, bool)> {
+    /// GROUP BY's expressions and, for a plain list without rows, where they are; and whether it is more than a list.
+    fn group_by(&mut self, spans: &mut Vec<Span>) -> Parse<(Vec<Expr>, bool)> {
         let mut keys = Vec::new();
         if !self.word("group") {
             return Ok((keys, false));
@@ -1004,7 +994,9 @@ impl Reader<'_> {
             return Ok((keys, true));
         }
         loop {
+            let start = self.at;
             sets |= self.grouping_element(&mut keys)?;
+            spans.push(self.span(start));
             if !self.symbol(b',') {
                 return Ok((keys, sets));
             }
@@ -1769,21 +1761,6 @@ impl Reader<'_> {
         };
         Ok(MergeClause { condition, action })
     }
-}
-
-/// Can a column be added to the body's select list? TABLE has none, and behind an empty one a comma is an error.
-fn has_items(body: &Body) -> bool {
-    match body {
-        Body::Select(select) => !select.items.is_empty(),
-        Body::Nested(inner) => !is_table_query(inner),
-        Body::Values(_) | Body::Set { .. } => true,
-    }
-}
-
-/// `TABLE t`: the query is as long as the table's name.
-fn is_table_query(query: &Query) -> bool {
-    matches!(&query.body, Body::Select(select)
-        if matches!(&select.from[..], [From::Table { span, .. }] if *span == query.span))
 }
 
 /// For what is not a plain call.

@@ -184,6 +184,8 @@ pub struct Select {
     pub filter: Option<Expr>,
     /// GROUP BY.
     pub group_by: Vec<Expr>,
+    /// Where each GROUP BY expression is, so that it can be copied into the select list. Empty when not known.
+    pub group_by_spans: Vec<Span>,
     /// ROLLUP, CUBE, GROUPING SETS, GROUP BY ALL or DISTINCT: not a plain list of expressions.
     pub grouping_sets: bool,
     /// HAVING.

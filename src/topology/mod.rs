@@ -3,12 +3,19 @@
 //! In: the checked configuration, the catalog's bucket maps, the shards' schemas. Out: a [`Topology`] behind an
 //! `Arc`, replaced as a whole. A statement takes one snapshot and keeps it. This room does no I/O.
 
-use std::collections::HashMap;
-use std::fmt;
-use std::sync::Arc;
+pub mod build;
+pub mod schema;
 
-/// Buckets in every keyspace's map.
-pub const BUCKETS: usize = 16_384;
+#[cfg(test)]
+mod tests;
+
+// Words that the configuration writes and the snapshot carries; topology is their home for the data path.
+pub use crate::config::values::{
+    BUCKETS, Dsn, FunctionDeclaration, KeyFamily, KeyHash, Secret, ServerTls, TableName,
+};
+
+use std::collections::HashMap;
+use std::sync::Arc;
 
 /// A shard's index in [`Topology::shards`]. Not stable over reloads: the stable id is [`Shard::stable_id`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -27,6 +34,8 @@ pub struct Bucket(pub u16);
 pub struct Topology {
     /// Grows with every published change of configuration, map or schema; plans are keyed by it.
     pub epoch: u64,
+    /// The catalog's own epoch when this was read; what this Keyway acknowledges to the others.
+    pub catalog_epoch: u64,
     /// All shards.
     pub shards: Vec<Arc<Shard>>,
     /// All keyspaces.
@@ -46,76 +55,6 @@ pub struct Shard {
     pub primary: Dsn,
     /// The replicas (not read from yet).
     pub replicas: Vec<Dsn>,
-}
-
-/// Where a server is and how the control plane logs in.
-#[derive(Clone, PartialEq, Eq, Hash)]
-pub struct Dsn {
-    /// Host name, address, or a directory (leading `/`) of a unix socket.
-    pub host: String,
-    /// Port.
-    pub port: u16,
-    /// Database name.
-    pub database: String,
-    /// The control plane's role.
-    pub user: String,
-    /// Its password.
-    pub password: Option<Secret>,
-    /// TLS towards this server.
-    pub tls: ServerTls,
-}
-
-impl fmt::Debug for Dsn {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{self}")
-    }
-}
-
-/// Without user and password.
-impl fmt::Display for Dsn {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}/{}", self.host, self.port, self.database)
-    }
-}
-
-/// TLS towards a server, as libpq's sslmode.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum ServerTls {
-    /// Never.
-    Disable,
-    /// If the server offers it, unverified.
-    #[default]
-    Prefer,
-    /// Must, unverified.
-    Require,
-    /// Must, chain verified.
-    VerifyCa,
-    /// Must, chain and host name verified.
-    VerifyFull,
-}
-
-/// Text that is never printed.
-#[derive(Clone, PartialEq, Eq, Hash, Default)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Hides `text`.
-    #[must_use]
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-
-    /// The text, for the one place that needs it.
-    #[must_use]
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
-    }
 }
 
 /// A set of tables that live together.
@@ -143,18 +82,6 @@ pub enum KeyspaceKind {
     },
 }
 
-/// How a key becomes a bucket.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum KeyHash {
-    /// xxh3-64 of the canonical bytes, mod 16,384.
-    Xxh3,
-    /// PostgreSQL's `PARTITION BY HASH` with this modulus; bucket = remainder.
-    Postgres {
-        /// The modulus, at most [`BUCKETS`].
-        modulus: u16,
-    },
-}
-
 /// What a client names in its connection string.
 #[derive(Debug, Clone, Default)]
 pub struct Database {
@@ -177,23 +104,74 @@ pub struct Database {
     pub collation_is_c: bool,
     /// Tables that may not be used, with the reason (a DDL that committed on some shards only).
     pub refused: HashMap<TableName, String>,
+    /// By [`ShardId`]: user types' OIDs on that shard against those on the home shard, which clients see. See
+    /// [`Database::oid_map`].
+    pub oid_maps: Vec<Option<Arc<OidMap>>>,
 }
 
-/// A table's name with its schema, folded.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct TableName {
-    /// `public` by default.
-    pub schema: String,
-    /// The name.
-    pub name: String,
+impl Database {
+    /// How `shard` numbers user types; `None` when just as the home shard does, or when nothing is known of any shard
+    /// (offline).
+    #[must_use]
+    pub fn oid_map(&self, shard: ShardId) -> Option<&Arc<OidMap>> {
+        self.oid_maps.get(usize::from(shard.0))?.as_ref()
+    }
 }
 
-impl fmt::Display for TableName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.schema == "public" {
-            f.write_str(&self.name)
+/// OIDs below this are PostgreSQL's own and the same on every server.
+pub const FIRST_USER_OID: u32 = 16_384;
+
+/// PostgreSQL's type `unknown`: what a type that the home shard does not have shows as.
+const UNKNOWN_OID: u32 = 705;
+
+/// One shard's user type OIDs and the home shard's, both ways.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OidMap {
+    to_client: HashMap<u32, u32>,
+    to_server: HashMap<u32, u32>,
+}
+
+impl OidMap {
+    /// From the types of the home shard and of another, by name. `None` when all are the same and nothing needs
+    /// mapping.
+    #[must_use]
+    pub fn between(home: &[(String, u32)], here: &[(String, u32)]) -> Option<Self> {
+        let at_home: HashMap<&str, u32> = home
+            .iter()
+            .map(|(name, oid)| (name.as_str(), *oid))
+            .collect();
+        let mut map = Self::default();
+        let mut same = home.len() == here.len();
+        for (name, server) in here {
+            match at_home.get(name.as_str()) {
+                Some(client) => {
+                    same &= client == server;
+                    map.to_client.insert(*server, *client);
+                    map.to_server.insert(*client, *server);
+                }
+                None => same = false,
+            }
+        }
+        (!same).then_some(map)
+    }
+
+    /// What a client knows this server's OID as. A type the home shard does not have shows as unknown (705).
+    #[must_use]
+    pub fn client(&self, server: u32) -> u32 {
+        if server < FIRST_USER_OID {
+            server
         } else {
-            write!(f, "{}.{}", self.schema, self.name)
+            self.to_client.get(&server).copied().unwrap_or(UNKNOWN_OID)
+        }
+    }
+
+    /// What this server knows the client's OID as; `None` when it has no such type.
+    #[must_use]
+    pub fn server(&self, client: u32) -> Option<u32> {
+        if client < FIRST_USER_OID {
+            Some(client)
+        } else {
+            self.to_server.get(&client).copied()
         }
     }
 }
@@ -244,29 +222,6 @@ pub struct KeyColumn {
     pub family: Option<KeyFamily>,
 }
 
-/// Types whose equality is equality of canonical bytes, grouped by those bytes (DESIGN §5).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum KeyFamily {
-    /// int2, int4, int8
-    Int,
-    /// text, varchar
-    Text,
-    /// char(n)
-    Bpchar,
-    /// uuid
-    Uuid,
-    /// bool
-    Bool,
-    /// date
-    Date,
-    /// timestamp
-    Timestamp,
-    /// timestamptz
-    TimestampTz,
-    /// bytea
-    Bytea,
-}
-
 /// A column.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Column {
@@ -301,18 +256,4 @@ pub struct Function {
     pub kind: char,
     /// Declared in `[functions]`.
     pub declared: Option<FunctionDeclaration>,
-}
-
-/// What the configuration says a function does.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum FunctionDeclaration {
-    /// Touches nothing but its arguments and the rows on its own shard that the statement is pinned to.
-    PerShard,
-    /// Reads and writes these tables.
-    Touches {
-        /// Tables read.
-        reads: Vec<TableName>,
-        /// Tables written.
-        writes: Vec<TableName>,
-    },
 }

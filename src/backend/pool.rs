@@ -1,0 +1,483 @@
+//! Pools of server connections: one per (worker, server, role), under one budget per (server, role) for the process.
+//!
+//! `bb8` keeps the connections of a pool; what it lacks is added around it: a fair queue (a waiting client is never
+//! overtaken), a refusal at once when the server cannot be reached, and the budget that makes `pool.size` mean what it
+//! says over all workers. Nothing here is locked across threads on the way of an ordinary statement.
+
+use crate::backend::connect::{ConnectError, ConnectOptions, Role, ServerAddress, connect};
+use crate::backend::server::Server;
+use crate::backend::settings::Settings;
+use crate::backend::tls::ServerConnectors;
+use crate::metrics::{ShardMetrics, WorkerMetrics};
+use bb8::ManageConnection;
+use hashbrown::HashMap;
+use std::cell::RefCell;
+use std::future::Future;
+use std::ops::{Deref, DerefMut};
+use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
+
+/// How pools behave.
+#[derive(Debug, Clone)]
+pub struct PoolOptions {
+    /// Connections per server and role, over all workers.
+    pub size: u32,
+    /// Connections kept open per server and role, over all workers.
+    pub minimum: u32,
+    /// A connection older than this is closed when it becomes idle.
+    pub lifetime: Option<Duration>,
+    /// A connection idle for this long is closed.
+    pub idle_timeout: Option<Duration>,
+    /// How long a statement waits for a connection.
+    pub checkout_timeout: Duration,
+    /// For new connections.
+    pub connect: ConnectOptions,
+}
+
+/// No connection for a statement.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum CheckoutError {
+    /// All connections were in use for the whole wait.
+    #[error("no free connection to {server} within {waited:?}")]
+    Full {
+        /// The server.
+        server: String,
+        /// `pool.size`.
+        size: u32,
+        /// In use when the wait ended.
+        busy: usize,
+        /// Waiting when the wait ended.
+        waiting: usize,
+        /// How long was waited.
+        waited: Duration,
+    },
+    /// The server cannot be reached.
+    #[error("{source}")]
+    Connect {
+        /// The shard's name.
+        shard: String,
+        /// Why.
+        source: Arc<ConnectError>,
+    },
+}
+
+/// Another worker asks for one idle connection of this pool to be closed.
+#[derive(Debug, Clone)]
+pub struct Ask {
+    key: PoolKey,
+}
+
+/// What names a pool.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct PoolKey {
+    address: ServerAddress,
+    role: Role,
+}
+
+/// Connections that may be open to one server for one role, over all workers.
+#[derive(Debug)]
+struct Budget {
+    permits: Arc<Semaphore>,
+    size: u32,
+    starving: AtomicUsize,
+    busy: AtomicUsize,
+    waiting: AtomicUsize,
+}
+
+/// The process's budgets, and a way to reach every worker.
+#[derive(Debug)]
+pub struct Budgets {
+    budgets: Mutex<HashMap<PoolKey, Arc<Budget>>>,
+    workers: Vec<mpsc::Sender<Ask>>,
+}
+
+/// What a scrape shows of one server and role.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PoolCounts {
+    /// The shard.
+    pub shard: String,
+    /// The role.
+    pub user: String,
+    /// Open connections.
+    pub open: usize,
+    /// Of these, in use.
+    pub busy: usize,
+    /// Statements waiting for one.
+    pub waiting: usize,
+    /// The limit.
+    pub size: usize,
+}
+
+impl Budgets {
+    /// For workers that listen on the other ends of these channels (see [`Pools::asked`]).
+    #[must_use]
+    pub fn new(workers: Vec<mpsc::Sender<Ask>>) -> Arc<Self> {
+        Arc::new(Self { budgets: Mutex::default(), workers })
+    }
+
+    fn budget(&self, key: &PoolKey, size: u32) -> Arc<Budget> {
+        let mut budgets = self.budgets.lock().unwrap_or_else(PoisonError::into_inner);
+        let budget = budgets.entry(key.clone()).or_insert_with(|| {
+            Arc::new(Budget {
+                permits: Arc::new(Semaphore::new(size as usize)),
+                size,
+                starving: AtomicUsize::new(0),
+                busy: AtomicUsize::new(0),
+                waiting: AtomicUsize::new(0),
+            })
+        });
+        Arc::clone(budget)
+    }
+
+    /// For metrics.
+    #[must_use]
+    pub fn counts(&self) -> Vec<PoolCounts> {
+        let budgets = self.budgets.lock().unwrap_or_else(PoisonError::into_inner);
+        budgets
+            .iter()
+            .map(|(key, budget)| PoolCounts {
+                shard: key.address.shard.clone(),
+                user: key.role.user.clone(),
+                open: (budget.size as usize).saturating_sub(budget.permits.available_permits()),
+                busy: budget.busy.load(Ordering::Relaxed),
+                waiting: budget.waiting.load(Ordering::Relaxed),
+                size: budget.size as usize,
+            })
+            .collect()
+    }
+}
+
+/// Opens connections for one pool.
+#[derive(Debug)]
+pub struct Manager {
+    key: PoolKey,
+    options: ConnectOptions,
+    tls: ServerConnectors,
+    budget: Arc<Budget>,
+    budgets: Arc<Budgets>,
+    worker: usize,
+    metrics: Arc<ShardMetrics>,
+}
+
+/// Counts up while it lives.
+struct Counted<'a>(&'a AtomicUsize);
+
+impl<'a> Counted<'a> {
+    fn new(counter: &'a AtomicUsize) -> Self {
+        counter.fetch_add(1, Ordering::Relaxed);
+        Self(counter)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Manager {
+    /// A permit to open one more connection; asks the other workers to close an idle one when there is none.
+    async fn permit(&self) -> OwnedSemaphorePermit {
+        let permits = Arc::clone(&self.budget.permits);
+        if let Ok(permit) = Arc::clone(&permits).try_acquire_owned() {
+            return permit;
+        }
+        let _starving = Counted::new(&self.budget.starving);
+        for (index, worker) in self.budgets.workers.iter().enumerate() {
+            if index != self.worker {
+                // A full channel means that worker is being asked already.
+                let _ = worker.try_send(Ask { key: self.key.clone() });
+            }
+        }
+        permits.acquire_owned().await.expect("budgets are never closed")
+    }
+}
+
+impl ManageConnection for Manager {
+    type Connection = Server;
+    type Error = ConnectError;
+
+    async fn connect(&self) -> Result<Server, ConnectError> {
+        let permit = self.permit().await;
+        self.metrics.opening.up();
+        let result = connect(&self.key.address, &self.key.role, &self.options, &self.tls, permit).await;
+        self.metrics.opening.down();
+        match result {
+            Ok(mut server) => {
+                server.count_in(&self.metrics);
+                Ok(server)
+            }
+            Err(error) => {
+                self.metrics.failed.raise();
+                Err(error)
+            }
+        }
+    }
+
+    async fn is_valid(&self, _: &mut Server) -> Result<(), ConnectError> {
+        Ok(())
+    }
+
+    fn has_broken(&self, server: &mut Server) -> bool {
+        !server.is_reusable()
+    }
+}
+
+/// The last failure to connect, and who waits to hear of one.
+#[derive(Debug, Clone, Default)]
+struct Failures {
+    last: Arc<Mutex<Option<Arc<ConnectError>>>>,
+    heard: Arc<Notify>,
+}
+
+impl bb8::ErrorSink<ConnectError> for Failures {
+    fn sink(&self, error: ConnectError) {
+        tracing::warn!(%error, "no server connection");
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(error));
+        self.heard.notify_waiters();
+    }
+
+    fn boxed_clone(&self) -> Box<dyn bb8::ErrorSink<ConnectError>> {
+        Box::new(self.clone())
+    }
+}
+
+/// One worker's connections to one server for one role.
+#[derive(Debug)]
+pub struct Pool {
+    connections: bb8::Pool<Manager>,
+    turn: Arc<Semaphore>,
+    failures: Failures,
+    budget: Arc<Budget>,
+    /// Whose connections these are.
+    pub address: ServerAddress,
+    fair_share: u32,
+    checkout_timeout: Duration,
+    metrics: Arc<ShardMetrics>,
+    worker_metrics: Arc<WorkerMetrics>,
+}
+
+impl Pool {
+    fn new(pools: &Pools, key: &PoolKey) -> Rc<Self> {
+        let options = &pools.options;
+        let budget = pools.budgets.budget(key, options.size);
+        let workers = u32::try_from(pools.budgets.workers.len().max(1)).unwrap_or(1);
+        let failures = Failures::default();
+        let metrics = pools.metrics.shard(&key.address.shard);
+        let manager = Manager {
+            key: key.clone(),
+            options: options.connect.clone(),
+            tls: pools.tls.clone(),
+            budget: Arc::clone(&budget),
+            budgets: Arc::clone(&pools.budgets),
+            worker: pools.worker,
+            metrics: Arc::clone(&metrics),
+        };
+        let connections = bb8::Pool::builder()
+            .max_size(options.size)
+            .min_idle(Some(options.minimum / workers))
+            .max_lifetime(options.lifetime)
+            .idle_timeout(options.idle_timeout)
+            .connection_timeout(options.checkout_timeout)
+            .test_on_check_out(false)
+            .retry_connection(false)
+            .queue_strategy(bb8::QueueStrategy::Lifo)
+            .error_sink(Box::new(failures.clone()))
+            .build_unchecked(manager);
+        Rc::new(Self {
+            connections,
+            turn: Arc::new(Semaphore::new(options.size as usize)),
+            failures,
+            fair_share: (options.size / workers).max(1),
+            metrics,
+            worker_metrics: Arc::clone(&pools.metrics),
+            budget,
+            address: key.address.clone(),
+            checkout_timeout: options.checkout_timeout,
+        })
+    }
+
+    /// A connection on which a session with `settings` may run, first come first served.
+    ///
+    /// Cancel safe: nothing is held until it returns.
+    ///
+    /// # Errors
+    /// [`CheckoutError::Full`] after `pool.checkout_timeout`; [`CheckoutError::Connect`] at once when a new
+    /// connection was needed and the server cannot be reached.
+    pub async fn check_out(self: &Rc<Self>, settings: &Settings) -> Result<Lease, CheckoutError> {
+        let turn = match Arc::clone(&self.turn).try_acquire_owned() {
+            Ok(turn) => turn,
+            Err(_) => {
+                let _waiting = Counted::new(&self.budget.waiting);
+                let started = tokio::time::Instant::now();
+                let acquired = tokio::time::timeout(self.checkout_timeout, Arc::clone(&self.turn).acquire_owned());
+                let acquired = acquired.await;
+                self.worker_metrics.checkout_waits.note(started.elapsed());
+                acquired.map_err(|_| self.full())?.expect("turns are never closed")
+            }
+        };
+        loop {
+            let mut connection = self.connection().await?;
+            if connection.may_serve(settings) {
+                self.budget.busy.fetch_add(1, Ordering::Relaxed);
+                self.metrics.checkouts.raise();
+                self.metrics.busy.up();
+                self.metrics.idle.down();
+                return Ok(Lease { connection, _turn: turn, pool: Rc::clone(self) });
+            }
+            connection.retire();
+        }
+    }
+
+    async fn connection(&self) -> Result<bb8::PooledConnection<'static, Manager>, CheckoutError> {
+        loop {
+            let failed = self.failures.heard.notified();
+            tokio::pin!(failed);
+            failed.as_mut().enable();
+            tokio::select! {
+                biased;
+                got = self.connections.get_owned() => return got.map_err(|_| self.full()),
+                () = failed => {}
+            }
+            // Somebody's attempt failed. An idle connection would still do.
+            if self.connections.state().idle_connections == 0 {
+                let last = self.failures.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                if let Some(source) = last {
+                    return Err(CheckoutError::Connect { shard: self.address.shard.clone(), source });
+                }
+            }
+        }
+    }
+
+    fn full(&self) -> CheckoutError {
+        self.worker_metrics.checkout_timeouts.raise();
+        CheckoutError::Full {
+            server: self.address.to_string(),
+            size: self.budget.size,
+            busy: self.budget.busy.load(Ordering::Relaxed),
+            waiting: self.budget.waiting.load(Ordering::Relaxed),
+            waited: self.checkout_timeout,
+        }
+    }
+
+    /// Connections of this worker beyond its share are closed while another worker has none.
+    fn owes_a_connection(&self) -> bool {
+        self.budget.starving.load(Ordering::Relaxed) > 0 && self.connections.state().connections > self.fair_share
+    }
+
+    async fn close_one_idle(&self) {
+        if self.connections.state().idle_connections > 0
+            && let Ok(mut connection) = self.connections.get_owned().await
+        {
+            connection.retire();
+        }
+    }
+}
+
+/// A server connection on loan. Dropping it returns the connection if it is idle and in sync, and closes it otherwise.
+#[derive(Debug)]
+pub struct Lease {
+    connection: bb8::PooledConnection<'static, Manager>,
+    _turn: OwnedSemaphorePermit,
+    pool: Rc<Pool>,
+}
+
+impl Lease {
+    /// Whose connection it is.
+    #[must_use]
+    pub fn address(&self) -> &ServerAddress {
+        &self.pool.address
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.pool.budget.busy.fetch_sub(1, Ordering::Relaxed);
+        self.pool.metrics.busy.down();
+        self.pool.metrics.idle.up();
+        if self.pool.owes_a_connection() {
+            self.connection.retire();
+        }
+    }
+}
+
+impl Deref for Lease {
+    type Target = Server;
+
+    fn deref(&self) -> &Server {
+        &self.connection
+    }
+}
+
+impl DerefMut for Lease {
+    fn deref_mut(&mut self) -> &mut Server {
+        &mut self.connection
+    }
+}
+
+/// One worker's pools.
+#[derive(Debug)]
+pub struct Pools {
+    worker: usize,
+    budgets: Arc<Budgets>,
+    options: PoolOptions,
+    tls: ServerConnectors,
+    metrics: Arc<WorkerMetrics>,
+    pools: RefCell<HashMap<PoolKey, Rc<Pool>>>,
+}
+
+impl Pools {
+    /// The pools of worker number `worker`.
+    #[must_use]
+    pub fn new(
+        worker: usize,
+        budgets: Arc<Budgets>,
+        options: PoolOptions,
+        tls: ServerConnectors,
+        metrics: Arc<WorkerMetrics>,
+    ) -> Self {
+        Self { worker, budgets, options, tls, metrics, pools: RefCell::default() }
+    }
+
+    /// The pool for this server and role, made at first use.
+    #[must_use]
+    pub fn pool(&self, address: &ServerAddress, role: &Role) -> Rc<Pool> {
+        let key = PoolKey { address: address.clone(), role: role.clone() };
+        if let Some(pool) = self.pools.borrow().get(&key) {
+            return Rc::clone(pool);
+        }
+        let pool = Pool::new(self, &key);
+        self.pools.borrow_mut().insert(key, Rc::clone(&pool));
+        pool
+    }
+
+    /// Another worker needs a connection: closes an idle one of ours.
+    pub fn asked(&self, ask: &Ask) -> impl Future<Output = ()> + use<> {
+        let pool = self.pools.borrow().get(&ask.key).cloned();
+        async move {
+            if let Some(pool) = pool {
+                pool.close_one_idle().await;
+            }
+        }
+    }
+
+    /// Forgets pools of servers that `keep` does not name; their idle connections close.
+    pub fn retain(&self, keep: impl Fn(&ServerAddress) -> bool) {
+        self.pools.borrow_mut().retain(|key, _| keep(&key.address));
+    }
+
+    /// How connections are opened, for cancel requests.
+    #[must_use]
+    pub fn connect_options(&self) -> &ConnectOptions {
+        &self.options.connect
+    }
+
+    /// TLS towards servers.
+    #[must_use]
+    pub fn tls(&self) -> &ServerConnectors {
+        &self.tls
+    }
+}

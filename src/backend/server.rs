@@ -1,0 +1,300 @@
+//! One server connection: its state, what it has prepared and set, and the primitive of this room: send this request,
+//! its replies come back in order.
+
+use crate::backend::settings::Settings;
+use crate::backend::stream::Stream;
+use crate::metrics::ShardMetrics;
+use bytes::{Bytes, BytesMut};
+use hashbrown::HashMap;
+use std::collections::BTreeSet;
+use std::future::poll_fn;
+use std::io;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use tokio::sync::OwnedSemaphorePermit;
+
+/// What a server connection is doing. Only `Idle` goes back to its pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ServerState {
+    /// In sync, outside a transaction.
+    Idle,
+    /// Replies are owed; behind them the given number of ReadyForQuery.
+    Busy {
+        /// ReadyForQuery messages still to come.
+        syncs: u32,
+    },
+    /// In sync, inside a transaction block.
+    InTransaction,
+    /// In sync, inside a failed transaction block.
+    Failed,
+    /// Not to be used again.
+    Broken(Doubt),
+}
+
+/// Why a server connection is not trusted any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Doubt {
+    /// The socket closed or failed.
+    #[error("the connection was lost")]
+    Lost,
+    /// Bytes that are no PostgreSQL message.
+    #[error("the server broke the protocol")]
+    Protocol,
+    /// A cancel request was sent to it; the signal may arrive late.
+    #[error("a cancel request was sent to it")]
+    Canceled,
+    /// It holds session state that the next client must not see.
+    #[error("it holds another session's state")]
+    SessionState,
+    /// It is closed on purpose (drained, starving neighbour, reload).
+    #[error("it was retired")]
+    Retired,
+}
+
+/// Who a cancel request must name.
+#[derive(Debug, Clone)]
+pub struct CancelKey {
+    /// The backend's process id.
+    pub pid: u32,
+    /// Its secret.
+    pub secret: Bytes,
+}
+
+/// A connection to one PostgreSQL backend.
+#[derive(Debug)]
+pub struct Server {
+    pub(super) stream: Stream,
+    /// Bytes read and not yet consumed.
+    pub inbox: BytesMut,
+    /// Bytes to be sent with the next flush.
+    pub outbox: BytesMut,
+    state: ServerState,
+    /// For cancel requests.
+    pub cancel_key: CancelKey,
+    /// ParameterStatus values as last reported.
+    pub parameters: HashMap<String, String>,
+    settings: Arc<Settings>,
+    custom_ever: BTreeSet<String>,
+    prepared: HashMap<u64, u64>,
+    prepared_max: usize,
+    clock: u64,
+    /// Which statement is its unnamed one.
+    pub unnamed: Option<u64>,
+    retire_when_idle: bool,
+    _budget: OwnedSemaphorePermit,
+    metrics: Option<Arc<ShardMetrics>>,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(metrics) = &self.metrics {
+            metrics.closed.raise();
+            metrics.idle.down();
+            if matches!(self.state, ServerState::Broken(_) | ServerState::Busy { .. }) {
+                metrics.doubted.raise();
+            }
+        }
+    }
+}
+
+impl Server {
+    pub(super) fn new(
+        stream: Stream,
+        cancel_key: CancelKey,
+        parameters: HashMap<String, String>,
+        prepared_max: usize,
+        budget: OwnedSemaphorePermit,
+    ) -> Self {
+        Self {
+            stream,
+            inbox: BytesMut::new(),
+            outbox: BytesMut::new(),
+            state: ServerState::Idle,
+            cancel_key,
+            parameters,
+            settings: Arc::default(),
+            custom_ever: BTreeSet::new(),
+            prepared: HashMap::new(),
+            prepared_max: prepared_max.max(1),
+            clock: 0,
+            unnamed: None,
+            retire_when_idle: false,
+            _budget: budget,
+            metrics: None,
+        }
+    }
+
+    /// From now on it is counted among its shard's connections.
+    pub(super) fn count_in(&mut self, metrics: &Arc<ShardMetrics>) {
+        metrics.opened.raise();
+        metrics.idle.up();
+        self.metrics = Some(Arc::clone(metrics));
+    }
+
+    /// Its state.
+    #[must_use]
+    pub fn state(&self) -> ServerState {
+        self.state
+    }
+
+    /// Fit for another client?
+    #[must_use]
+    pub fn is_reusable(&self) -> bool {
+        self.state == ServerState::Idle
+            && !self.retire_when_idle
+            && self.inbox.is_empty()
+            && self.outbox.is_empty()
+    }
+
+    /// From now on `syncs` more ReadyForQuery are owed.
+    pub fn expect_syncs(&mut self, syncs: u32) {
+        self.state = match self.state {
+            ServerState::Busy { syncs: owed } => ServerState::Busy { syncs: owed + syncs },
+            ServerState::Broken(doubt) => ServerState::Broken(doubt),
+            ServerState::Idle | ServerState::InTransaction | ServerState::Failed => ServerState::Busy { syncs },
+        };
+    }
+
+    /// A ReadyForQuery with this status byte was consumed.
+    pub fn ready(&mut self, status: u8) {
+        self.state = match (self.state, status) {
+            (ServerState::Busy { syncs }, b'I' | b'T' | b'E') if syncs > 1 => ServerState::Busy { syncs: syncs - 1 },
+            (ServerState::Busy { .. }, b'I') => ServerState::Idle,
+            (ServerState::Busy { .. }, b'T') => ServerState::InTransaction,
+            (ServerState::Busy { .. }, b'E') => ServerState::Failed,
+            (ServerState::Broken(doubt), _) => ServerState::Broken(doubt),
+            _ => ServerState::Broken(Doubt::Protocol),
+        };
+    }
+
+    /// Never to be used again. The first reason stays.
+    pub fn doubt(&mut self, doubt: Doubt) {
+        if !matches!(self.state, ServerState::Broken(_)) {
+            self.state = ServerState::Broken(doubt);
+        }
+    }
+
+    /// Close it instead of returning it to its pool.
+    pub fn retire(&mut self) {
+        self.retire_when_idle = true;
+    }
+
+    /// What is applied on it.
+    #[must_use]
+    pub fn settings(&self) -> &Arc<Settings> {
+        &self.settings
+    }
+
+    /// A session with these settings may use it (see [`Settings::custom_names`]).
+    #[must_use]
+    pub fn may_serve(&self, wanted: &Settings) -> bool {
+        self.custom_ever.is_empty() || self.custom_ever.iter().all(|name| wanted.get(name).is_some())
+    }
+
+    /// Says what is applied on it now.
+    pub fn set_settings(&mut self, settings: &Arc<Settings>) {
+        if !Arc::ptr_eq(&self.settings, settings) {
+            self.custom_ever.extend(settings.custom_names());
+            self.settings = Arc::clone(settings);
+        }
+    }
+
+    /// A custom setting was touched on it, if only inside a transaction.
+    pub fn touched_custom(&mut self, name: &str) {
+        if name.contains('.') {
+            self.custom_ever.insert(name.to_owned());
+        }
+    }
+
+    /// Is statement `id` prepared on it? Counts as a use.
+    pub fn has_prepared(&mut self, id: u64) -> bool {
+        self.clock += 1;
+        match self.prepared.get_mut(&id) {
+            Some(used) => {
+                *used = self.clock;
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Statement `id` is being prepared on it; returns one to close when there are too many.
+    pub fn add_prepared(&mut self, id: u64) -> Option<u64> {
+        self.clock += 1;
+        let evicted = if self.prepared.len() >= self.prepared_max {
+            let oldest = self.prepared.iter().min_by_key(|(_, used)| **used).map(|(id, _)| *id);
+            oldest.inspect(|id| {
+                self.prepared.remove(id);
+            })
+        } else {
+            None
+        };
+        self.prepared.insert(id, self.clock);
+        evicted
+    }
+
+    /// Statement `id` is not prepared on it after all (its Parse failed).
+    pub fn forget_prepared(&mut self, id: u64) {
+        self.prepared.remove(&id);
+    }
+
+    /// DISCARD ALL or DEALLOCATE ALL ran on it.
+    pub fn forget_all_prepared(&mut self) {
+        self.prepared.clear();
+        self.unnamed = None;
+    }
+
+    /// How many statements it holds.
+    #[must_use]
+    pub fn prepared_len(&self) -> usize {
+        self.prepared.len()
+    }
+
+    /// Sends what is in the outbox.
+    ///
+    /// Cancel safe: the state is `Busy`, so a server with half a request sent is closed.
+    ///
+    /// # Errors
+    /// The socket's; the server is then broken.
+    pub async fn flush(&mut self) -> io::Result<()> {
+        let result = self.stream.write_from(&mut self.outbox).await;
+        if result.is_err() {
+            self.doubt(Doubt::Lost);
+        }
+        result
+    }
+
+    /// Writes what the socket takes; for use in a select with reading.
+    pub fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let result = ready!(self.stream.poll_write_from(context, &mut self.outbox));
+        if result.is_err() {
+            self.doubt(Doubt::Lost);
+        }
+        Poll::Ready(result)
+    }
+
+    /// Appends what has arrived to the inbox.
+    pub fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match ready!(self.stream.poll_read_into(context, &mut self.inbox)) {
+            Ok(0) => {
+                self.doubt(Doubt::Lost);
+                Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()))
+            }
+            Ok(_) => Poll::Ready(Ok(())),
+            Err(error) => {
+                self.doubt(Doubt::Lost);
+                Poll::Ready(Err(error))
+            }
+        }
+    }
+
+    /// Waits for more bytes in the inbox.
+    ///
+    /// Cancel safe: what was read is in the inbox; a server that still owes replies is `Busy` and will be closed.
+    ///
+    /// # Errors
+    /// The socket's, or end of file; the server is then broken.
+    pub async fn fill(&mut self) -> io::Result<()> {
+        poll_fn(|context| self.poll_fill(context)).await
+    }
+}

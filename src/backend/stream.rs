@@ -1,0 +1,115 @@
+//! A byte stream to a peer, client or server: TCP, unix socket or TLS over TCP, with one way to read and write.
+//!
+//! Reads go through one scratch buffer per thread and only what arrived is kept, so an idle connection holds no
+//! buffer. A short read clears tokio's readiness, so no read is made that is sure to find nothing.
+
+use bytes::{Buf, BytesMut};
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+
+/// Bytes read from a socket at once.
+const SCRATCH: usize = 64 * 1024;
+
+thread_local! {
+    static SCRATCH_BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH].into_boxed_slice());
+}
+
+/// The kinds of stream.
+#[derive(Debug)]
+pub enum Stream {
+    /// TCP
+    Tcp(TcpStream),
+    /// A unix socket
+    Unix(UnixStream),
+    /// TLS towards a server
+    TlsServer(Box<tokio_rustls::client::TlsStream<TcpStream>>),
+    /// TLS from a client
+    TlsClient(Box<tokio_rustls::server::TlsStream<TcpStream>>),
+    /// Nothing any more
+    Closed,
+}
+
+impl Stream {
+    fn poll_read_buf(&mut self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(s) => Pin::new(s).poll_read(context, buffer),
+            Self::Unix(s) => Pin::new(s).poll_read(context, buffer),
+            Self::TlsServer(s) => Pin::new(s.as_mut()).poll_read(context, buffer),
+            Self::TlsClient(s) => Pin::new(s.as_mut()).poll_read(context, buffer),
+            Self::Closed => Poll::Ready(Ok(())),
+        }
+    }
+
+    fn poll_write_some(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Tcp(s) => Pin::new(s).poll_write(context, bytes),
+            Self::Unix(s) => Pin::new(s).poll_write(context, bytes),
+            Self::TlsServer(s) => Pin::new(s.as_mut()).poll_write(context, bytes),
+            Self::TlsClient(s) => Pin::new(s.as_mut()).poll_write(context, bytes),
+            Self::Closed => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
+        }
+    }
+
+    fn poll_flush_tls(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(_) | Self::Unix(_) | Self::Closed => Poll::Ready(Ok(())),
+            Self::TlsServer(s) => Pin::new(s.as_mut()).poll_flush(context),
+            Self::TlsClient(s) => Pin::new(s.as_mut()).poll_flush(context),
+        }
+    }
+
+    /// Appends what has arrived to `buffer`; 0 means the peer closed.
+    pub fn poll_read_into(&mut self, context: &mut Context<'_>, buffer: &mut BytesMut) -> Poll<io::Result<usize>> {
+        SCRATCH_BUFFER.with_borrow_mut(|scratch| {
+            let mut read = ReadBuf::new(scratch);
+            ready!(self.poll_read_buf(context, &mut read))?;
+            buffer.extend_from_slice(read.filled());
+            Poll::Ready(Ok(read.filled().len()))
+        })
+    }
+
+    /// Appends what has arrived to `buffer`, waiting for something to arrive; 0 means the peer closed.
+    ///
+    /// Cancel safe: what was read is in `buffer`.
+    ///
+    /// # Errors
+    /// The socket's.
+    pub async fn read_into(&mut self, buffer: &mut BytesMut) -> io::Result<usize> {
+        poll_fn(|context| self.poll_read_into(context, buffer)).await
+    }
+
+    /// Writes as much of `buffer` as the socket takes, removing it from `buffer`, until `buffer` is empty.
+    pub fn poll_write_from(&mut self, context: &mut Context<'_>, buffer: &mut BytesMut) -> Poll<io::Result<()>> {
+        while buffer.has_remaining() {
+            let written = ready!(self.poll_write_some(context, buffer))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            buffer.advance(written);
+        }
+        buffer.clear();
+        self.poll_flush_tls(context)
+    }
+
+    /// Writes all of `buffer`, leaving it empty.
+    ///
+    /// Cancel safe: what was written is gone from `buffer`, the rest is still in it.
+    ///
+    /// # Errors
+    /// The socket's.
+    pub async fn write_from(&mut self, buffer: &mut BytesMut) -> io::Result<()> {
+        poll_fn(|context| self.poll_write_from(context, buffer)).await
+    }
+}
+
+/// Gives an emptied buffer back to the allocator, so that an idle connection holds none.
+pub fn release(buffer: &mut BytesMut) {
+    if buffer.is_empty() {
+        *buffer = BytesMut::new();
+    }
+}

@@ -1,0 +1,372 @@
+//! One shard's system catalogs → [`Schema`]. One read-only snapshot; names come back with their schemas, since control
+//! connections have an empty search_path.
+
+use crate::topology::TableName;
+use crate::topology::schema::{
+    ColumnFacts, Constraint, ConstraintKind, Relation, Routine, Schema, SequenceFacts, Trigger,
+};
+use std::collections::HashMap;
+use tokio_postgres::{Error, GenericClient, IsolationLevel, Row};
+
+/// Schemas that are no user's: PostgreSQL's and Keyway's own.
+const USER_NAMESPACE: &str =
+    "n.nspname NOT IN ('pg_catalog', 'information_schema', 'keyway', 'pg_toast')
+    AND n.nspname !~ '^pg_(toast_)?temp_'";
+
+const DATABASE: &str = "
+SELECT CASE coalesce(to_jsonb(d)->>'datlocprovider', 'c')
+         WHEN 'c' THEN d.datcollate IN ('C', 'POSIX')
+         WHEN 'b' THEN coalesce(to_jsonb(d)->>'datlocale', '') IN ('C', 'C.UTF-8', 'PG_UNICODE_FAST')
+         ELSE false END,
+       current_setting('max_connections')::bigint - current_setting('superuser_reserved_connections')::bigint,
+       d.datcollate::text || coalesce(' (' || (to_jsonb(d)->>'datlocprovider') || ')', ''),
+       pg_catalog.pg_encoding_to_char(d.encoding)::text, current_setting('server_version_num')::int,
+       pg_catalog.pg_is_in_recovery()
+FROM pg_catalog.pg_database d WHERE d.datname = current_database()";
+
+const RELATIONS: &str = "
+SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text, c.relrowsecurity,
+       CASE WHEN c.relkind IN ('v', 'm') THEN pg_catalog.pg_get_viewdef(c.oid) END,
+       ARRAY(SELECT i.inhparent FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid ORDER BY i.inhseqno)
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND ";
+
+/// A default is a sequence's only when it is nextval and nothing more.
+const COLUMNS: &str = "
+WITH RECURSIVE base(oid, base) AS (
+  SELECT t.oid, t.oid FROM pg_catalog.pg_type t WHERE t.typtype <> 'd'
+  UNION ALL
+  SELECT t.oid, b.base FROM pg_catalog.pg_type t JOIN base b ON t.typbasetype = b.oid WHERE t.typtype = 'd'
+), sequences(relation, attribute, sequence) AS (
+  SELECT d.refobjid, d.refobjsubid, d.objid
+  FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_class s ON s.oid = d.objid AND s.relkind = 'S'
+  WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.refclassid = 'pg_catalog.pg_class'::regclass
+    AND d.deptype = 'i' AND d.refobjsubid > 0
+  UNION
+  SELECT ad.adrelid, ad.adnum, d.refobjid
+  FROM pg_catalog.pg_attrdef ad
+  JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_attrdef'::regclass AND d.objid = ad.oid
+    AND d.refclassid = 'pg_catalog.pg_class'::regclass
+  JOIN pg_catalog.pg_class s ON s.oid = d.refobjid AND s.relkind = 'S'
+  WHERE pg_catalog.pg_get_expr(ad.adbin, ad.adrelid) ~ '^nextval\\(''[^'']*''::regclass\\)$'
+)
+SELECT a.attrelid, a.attname::text, a.atttypid, coalesce(b.base, a.atttypid),
+       pg_catalog.format_type(a.atttypid, a.atttypmod), a.attnotnull,
+       pg_catalog.pg_get_expr(ad.adbin, ad.adrelid),
+       coalesce(nullif(a.attidentity::text, ''), nullif(a.attgenerated::text, '')),
+       a.attcollation = 0 OR co.oid IS NULL OR co.collname = 'ucs_basic'
+         OR (to_jsonb(co)->>'collprovider' = 'c' AND to_jsonb(co)->>'collcollate' IN ('C', 'POSIX')),
+       a.attcollation <> 0 AND co.collname = 'default',
+       coalesce((to_jsonb(co)->>'collisdeterministic')::boolean, true),
+       sn.nspname::text, sc.relname::text, sq.seqmin, sq.seqmax, sq.seqincrement, sq.seqcycle
+FROM pg_catalog.pg_attribute a
+JOIN pg_catalog.pg_class c ON c.oid = a.attrelid AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+LEFT JOIN base b ON b.oid = a.atttypid
+LEFT JOIN pg_catalog.pg_attrdef ad ON ad.adrelid = a.attrelid AND ad.adnum = a.attnum
+LEFT JOIN pg_catalog.pg_collation co ON co.oid = a.attcollation
+LEFT JOIN sequences s ON s.relation = a.attrelid AND s.attribute = a.attnum
+LEFT JOIN pg_catalog.pg_sequence sq ON sq.seqrelid = s.sequence
+LEFT JOIN pg_catalog.pg_class sc ON sc.oid = s.sequence
+LEFT JOIN pg_catalog.pg_namespace sn ON sn.oid = sc.relnamespace
+WHERE a.attnum > 0 AND NOT a.attisdropped AND ";
+
+const CONSTRAINTS: &str = "
+SELECT k.conrelid, k.conname::text, k.contype::text,
+       ARRAY(SELECT a.attname::text FROM unnest(k.conkey) WITH ORDINALITY u(attnum, place)
+             JOIN pg_catalog.pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = u.attnum ORDER BY u.place),
+       coalesce(0 = ANY (k.conkey), false), pg_catalog.pg_get_constraintdef(k.oid),
+       fn.nspname::text, f.relname::text,
+       ARRAY(SELECT a.attname::text FROM unnest(k.confkey) WITH ORDINALITY u(attnum, place)
+             JOIN pg_catalog.pg_attribute a ON a.attrelid = k.confrelid AND a.attnum = u.attnum ORDER BY u.place),
+       k.confupdtype::text, k.confdeltype::text
+FROM pg_catalog.pg_constraint k
+JOIN pg_catalog.pg_class c ON c.oid = k.conrelid
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+LEFT JOIN pg_catalog.pg_class f ON f.oid = k.confrelid
+LEFT JOIN pg_catalog.pg_namespace fn ON fn.oid = f.relnamespace
+WHERE k.contype IN ('p', 'u', 'x', 'f', 'c') AND ";
+
+const UNIQUE_INDEXES: &str = "
+SELECT i.indrelid, x.relname::text, 'i',
+       ARRAY(SELECT a.attname::text FROM unnest(i.indkey::int2[]) WITH ORDINALITY u(attnum, place)
+             JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = u.attnum
+             WHERE u.place <= i.indnkeyatts ORDER BY u.place),
+       0 = ANY (i.indkey::int2[]), pg_catalog.pg_get_indexdef(i.indexrelid),
+       NULL::text, NULL::text, ARRAY[]::text[], NULL::text, NULL::text
+FROM pg_catalog.pg_index i
+JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid
+JOIN pg_catalog.pg_class c ON c.oid = i.indrelid
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE i.indisunique
+  AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint k
+                  WHERE k.conindid = i.indexrelid AND k.contype IN ('p', 'u', 'x')) AND ";
+
+/// Bits of pg_trigger.tgtype: 2 BEFORE, 64 INSTEAD OF.
+const TRIGGERS: &str = "
+SELECT t.tgrelid, t.tgname::text, fn.nspname::text, f.proname::text,
+       CASE WHEN t.tgtype & 64 <> 0 THEN 'i' WHEN t.tgtype & 2 <> 0 THEN 'b' ELSE 'a' END,
+       pg_catalog.pg_get_triggerdef(t.oid)
+FROM pg_catalog.pg_trigger t
+JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_catalog.pg_proc f ON f.oid = t.tgfoid
+JOIN pg_catalog.pg_namespace fn ON fn.oid = f.pronamespace
+WHERE NOT t.tgisinternal AND t.tgenabled <> 'D' AND ";
+
+const RULES: &str = "
+SELECT r.ev_class, r.rulename::text
+FROM pg_catalog.pg_rewrite r
+JOIN pg_catalog.pg_class c ON c.oid = r.ev_class
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE r.rulename <> '_RETURN' AND r.ev_enabled <> 'D' AND ";
+
+const ROUTINES: &str = "
+SELECT n.nspname::text, p.proname::text, pg_catalog.pg_get_function_identity_arguments(p.oid), p.provolatile::text,
+       p.prokind::text,
+       CASE WHEN p.prokind <> 'a' THEN pg_catalog.md5(pg_catalog.pg_get_functiondef(p.oid)) END
+FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+WHERE ";
+
+const TYPES: &str = "
+SELECT CASE WHEN e.oid IS NULL THEN n.nspname || '.' || t.typname
+            ELSE en.nspname || '.' || e.typname || '[]' END, t.oid
+FROM pg_catalog.pg_type t
+JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
+LEFT JOIN pg_catalog.pg_type e ON e.typarray = t.oid
+LEFT JOIN pg_catalog.pg_namespace en ON en.oid = e.typnamespace
+WHERE t.oid > 16383 AND ";
+
+const ENUMS: &str = "
+SELECT n.nspname || '.' || t.typname, array_agg(e.enumlabel::text ORDER BY e.enumsortorder)
+FROM pg_catalog.pg_enum e
+JOIN pg_catalog.pg_type t ON t.oid = e.enumtypid
+JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
+WHERE ";
+
+/// Sums over the row versions of everything that the other questions look at, so that any change of it shows.
+/// Vacuum and analyze update pg_class in place, without a new version.
+const FINGERPRINT: &str = "
+WITH classes AS (
+  SELECT c.oid, c.xmin FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+  WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND USERS
+), versions(place, version) AS (
+  SELECT 'c' || oid, xmin FROM classes
+  UNION ALL SELECT 'a' || a.attrelid || ' ' || a.attnum, a.xmin FROM pg_catalog.pg_attribute a JOIN classes c ON c.oid = a.attrelid
+  UNION ALL SELECT 'd' || d.oid, d.xmin FROM pg_catalog.pg_attrdef d JOIN classes c ON c.oid = d.adrelid
+  UNION ALL SELECT 'k' || k.oid, k.xmin FROM pg_catalog.pg_constraint k JOIN classes c ON c.oid = k.conrelid
+  UNION ALL SELECT 'x' || i.indexrelid, i.xmin FROM pg_catalog.pg_index i JOIN classes c ON c.oid = i.indrelid
+  UNION ALL SELECT 't' || t.oid, t.xmin FROM pg_catalog.pg_trigger t JOIN classes c ON c.oid = t.tgrelid
+  UNION ALL SELECT 'r' || r.oid, r.xmin FROM pg_catalog.pg_rewrite r JOIN classes c ON c.oid = r.ev_class
+  UNION ALL SELECT 'i' || i.inhrelid || ' ' || i.inhparent, i.xmin FROM pg_catalog.pg_inherits i JOIN classes c ON c.oid = i.inhrelid
+  UNION ALL SELECT 's' || s.seqrelid, s.xmin FROM pg_catalog.pg_sequence s
+            JOIN pg_catalog.pg_class c ON c.oid = s.seqrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE USERS
+  UNION ALL SELECT 'p' || p.oid, p.xmin FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace WHERE USERS
+  UNION ALL SELECT 'y' || t.oid, t.xmin FROM pg_catalog.pg_type t JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
+            WHERE t.oid > 16383 AND USERS
+  UNION ALL SELECT 'e' || e.oid, e.xmin FROM pg_catalog.pg_enum e
+)
+SELECT coalesce(sum(pg_catalog.hashtextextended(place || ' ' || version::text, 0)), 0)::text FROM versions";
+
+/// What [`Schema::fingerprint`] would be now.
+pub(super) async fn fingerprint(client: &impl GenericClient) -> Result<String, Error> {
+    let sql = FINGERPRINT.replace("USERS", USER_NAMESPACE);
+    client.query_one(&sql, &[]).await?.try_get(0)
+}
+
+/// Reads one shard's schema.
+pub(super) async fn schema(client: &mut tokio_postgres::Client) -> Result<Schema, Error> {
+    let reading = client
+        .build_transaction()
+        .isolation_level(IsolationLevel::RepeatableRead)
+        .read_only(true)
+        .start()
+        .await?;
+    let user = |sql: &str, order: &str| format!("{sql}{USER_NAMESPACE} ORDER BY {order}");
+    let mut schema = Schema::default();
+    if let Some(row) = reading.query_opt(DATABASE, &[]).await? {
+        schema.collation_is_c = row.try_get(0)?;
+        schema.connections_max = row.try_get(1)?;
+        schema.collation = row.try_get(2)?;
+        schema.encoding = row.try_get(3)?;
+        schema.version = row.try_get(4)?;
+        schema.in_recovery = row.try_get(5)?;
+    }
+
+    let mut places: HashMap<u32, usize> = HashMap::new();
+    let mut parents: Vec<Vec<u32>> = Vec::new();
+    for row in reading.query(&user(RELATIONS, "2, 3"), &[]).await? {
+        places.insert(row.try_get(0)?, schema.relations.len());
+        parents.push(row.try_get(6)?);
+        schema.relations.push(Relation {
+            name: TableName {
+                schema: row.try_get(1)?,
+                name: row.try_get(2)?,
+            },
+            kind: letter(&row, 3)?.unwrap_or('r'),
+            columns: Vec::new(),
+            constraints: Vec::new(),
+            triggers: Vec::new(),
+            rules: Vec::new(),
+            view: row.try_get(5)?,
+            row_security: row.try_get(4)?,
+            parents: Vec::new(),
+        });
+    }
+    let names: Vec<TableName> = schema
+        .relations
+        .iter()
+        .map(|relation| relation.name.clone())
+        .collect();
+    for (relation, parents) in schema.relations.iter_mut().zip(parents) {
+        relation.parents = parents
+            .iter()
+            .filter_map(|oid| names.get(*places.get(oid)?).cloned())
+            .collect();
+    }
+
+    for row in reading
+        .query(&user(COLUMNS, "a.attrelid, a.attnum"), &[])
+        .await?
+    {
+        let column = column(&row, schema.collation_is_c)?;
+        if let Some(relation) = relation(&mut schema, &places, &row)? {
+            // Two sequences behind one column cannot be told apart; neither counts.
+            match relation.columns.last_mut() {
+                Some(last) if last.name == column.name => last.sequence = None,
+                _ => relation.columns.push(column),
+            }
+        }
+    }
+    for sql in [user(CONSTRAINTS, "1, 2"), user(UNIQUE_INDEXES, "1, 2")] {
+        for row in reading.query(&sql, &[]).await? {
+            let constraint = constraint(&row)?;
+            if let Some(relation) = relation(&mut schema, &places, &row)? {
+                relation.constraints.push(constraint);
+            }
+        }
+    }
+    for row in reading.query(&user(TRIGGERS, "1, 2"), &[]).await? {
+        let trigger = Trigger {
+            name: row.try_get(1)?,
+            function: TableName {
+                schema: row.try_get(2)?,
+                name: row.try_get(3)?,
+            },
+            timing: match letter(&row, 4)? {
+                Some('b') => "BEFORE",
+                Some('i') => "INSTEAD OF",
+                _ => "AFTER",
+            },
+            definition: row.try_get(5)?,
+        };
+        if let Some(relation) = relation(&mut schema, &places, &row)? {
+            relation.triggers.push(trigger);
+        }
+    }
+    for row in reading.query(&user(RULES, "1, 2"), &[]).await? {
+        let rule = row.try_get(1)?;
+        if let Some(relation) = relation(&mut schema, &places, &row)? {
+            relation.rules.push(rule);
+        }
+    }
+    for row in reading.query(&user(ROUTINES, "1, 2, 3"), &[]).await? {
+        schema.routines.push(Routine {
+            name: TableName {
+                schema: row.try_get(0)?,
+                name: row.try_get(1)?,
+            },
+            arguments: row.try_get(2)?,
+            volatility: letter(&row, 3)?.unwrap_or('v'),
+            kind: letter(&row, 4)?.unwrap_or('f'),
+            definition_md5: row.try_get(5)?,
+        });
+    }
+    for row in reading.query(&user(TYPES, "1"), &[]).await? {
+        schema.types.push((row.try_get(0)?, row.try_get(1)?));
+    }
+    let enums = format!("{ENUMS}{USER_NAMESPACE} GROUP BY 1 ORDER BY 1");
+    for row in reading.query(&enums, &[]).await? {
+        schema.enums.push((row.try_get(0)?, row.try_get(1)?));
+    }
+    schema.fingerprint = fingerprint(&reading).await?;
+    reading.commit().await?;
+    Ok(schema)
+}
+
+/// The relation that the row's first column names by OID.
+fn relation<'s>(
+    schema: &'s mut Schema,
+    places: &HashMap<u32, usize>,
+    row: &Row,
+) -> Result<Option<&'s mut Relation>, Error> {
+    let oid: u32 = row.try_get(0)?;
+    Ok(places
+        .get(&oid)
+        .and_then(|place| schema.relations.get_mut(*place)))
+}
+
+fn letter(row: &Row, index: usize) -> Result<Option<char>, Error> {
+    let text: Option<String> = row.try_get(index)?;
+    Ok(text.and_then(|text| text.chars().next()))
+}
+
+fn column(row: &Row, database_is_c: bool) -> Result<ColumnFacts, Error> {
+    let sequence_name: Option<String> = row.try_get(12)?;
+    let sequence = match sequence_name {
+        Some(name) => Some(SequenceFacts {
+            name: TableName {
+                schema: row.try_get(11)?,
+                name,
+            },
+            min: row.try_get(13)?,
+            max: row.try_get(14)?,
+            increment: row.try_get(15)?,
+            cycle: row.try_get(16)?,
+        }),
+        None => None,
+    };
+    let of_database: Option<bool> = row.try_get(9)?;
+    Ok(ColumnFacts {
+        name: row.try_get(1)?,
+        type_oid: row.try_get(2)?,
+        base_oid: row.try_get(3)?,
+        type_name: row.try_get(4)?,
+        not_null: row.try_get(5)?,
+        default: row.try_get(6)?,
+        generated: letter(row, 7)?,
+        collation_is_c: if of_database == Some(true) {
+            database_is_c
+        } else {
+            row.try_get(8)?
+        },
+        deterministic: row.try_get(10)?,
+        sequence,
+    })
+}
+
+fn constraint(row: &Row) -> Result<Constraint, Error> {
+    let kind = match letter(row, 2)? {
+        Some('p') => ConstraintKind::Primary,
+        Some('u') => ConstraintKind::Unique,
+        Some('i') => ConstraintKind::UniqueIndex,
+        Some('x') => ConstraintKind::Exclusion,
+        Some('f') => ConstraintKind::Foreign {
+            table: TableName {
+                schema: row.try_get(6)?,
+                name: row.try_get(7)?,
+            },
+            columns: row.try_get(8)?,
+            on_update: letter(row, 9)?.unwrap_or('a'),
+            on_delete: letter(row, 10)?.unwrap_or('a'),
+        },
+        _ => ConstraintKind::Check,
+    };
+    Ok(Constraint {
+        name: row.try_get(1)?,
+        kind,
+        columns: row.try_get(3)?,
+        expressions: row.try_get(4)?,
+        definition: row.try_get(5)?,
+    })
+}

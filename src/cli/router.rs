@@ -1,0 +1,348 @@
+//! The whole router in one value: workers, listener, control plane. `keyway serve` and `keyway demo` run one.
+
+use crate::admin::{self, Admin, Readiness};
+use crate::backend::connect::ConnectOptions;
+use crate::backend::pool::{Budgets, PoolOptions, Pools};
+use crate::backend::tls::ServerConnectors;
+use crate::catalog::Catalog;
+use crate::catalog::servers::server_roots;
+use crate::cli::Failure;
+use crate::config::{Certificate, ClientTls, Config};
+use crate::metrics::Metrics;
+use crate::session::control::{Control, Request};
+use crate::session::listener::{ClientCount, MAIL_MAX, Mail, run as run_worker};
+use crate::session::login::{Directory, TlsAcceptorEntry};
+use crate::session::worker::Shared;
+use crate::topology::Topology;
+use crate::wire::auth::tls_server_end_point;
+use crate::wire::backend as reply;
+use crate::wire::error::{ErrorFields, SqlState};
+use arc_swap::ArcSwap;
+use bytes::BytesMut;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+/// Asks that may wait for a worker.
+const ASKS_MAX: usize = 64;
+
+/// How often a stop looks whether the clients have left.
+const LEAVING: Duration = Duration::from_millis(20);
+
+/// A running router. Dropping it stops accepting and lets the workers end with their clients.
+#[derive(Debug)]
+pub struct Router {
+    shared: Arc<Shared>,
+    catalog: Arc<Catalog>,
+    admin: Arc<Admin>,
+    clients: Arc<AtomicUsize>,
+    stop: watch::Sender<bool>,
+    /// Where PostgreSQL clients connect.
+    pub address: SocketAddr,
+    /// Where health and metrics are, if anywhere.
+    pub http: Option<SocketAddr>,
+}
+
+impl Router {
+    /// Opens the catalog, starts the workers, and accepts clients.
+    ///
+    /// # Errors
+    /// What stands in the way, before any client was accepted.
+    pub async fn start(config: Config) -> Result<Self, Failure> {
+        let directory = directory(&config)?;
+        let roots = server_roots(&config)?;
+        let tls = ServerConnectors::new(roots).map_err(|error| Failure::Other(format!("TLS: {error}")))?;
+        let (catalog, topology) = Catalog::open(&config).await?;
+        let catalog = Arc::new(catalog);
+        let listener = bind("listen", config.listen).await?;
+        let address = listener.local_addr()?;
+        let metrics = Metrics::new();
+        let admin = Admin::new(Arc::clone(&metrics));
+        let (stop, stopped) = watch::channel(false);
+        let http = match config.http {
+            Some(http) => {
+                let listener = bind("http", http).await?;
+                let address = listener.local_addr()?;
+                let admin = Arc::clone(&admin);
+                let mut stopped = stopped.clone();
+                tokio::spawn(async move {
+                    let gone = async move {
+                        let _ = stopped.wait_for(|stop| *stop).await;
+                    };
+                    if let Err(error) = admin::serve(listener, admin, gone).await {
+                        tracing::error!(%error, "the http port stopped");
+                    }
+                });
+                Some(address)
+            }
+            None => None,
+        };
+
+        let workers = config.workers.unwrap_or_else(cores);
+        let (mailboxes, mail): (Vec<_>, Vec<_>) = (0..workers).map(|_| mpsc::channel(MAIL_MAX)).unzip();
+        let (ask, asks): (Vec<_>, Vec<_>) = (0..workers).map(|_| mpsc::channel(ASKS_MAX)).unzip();
+        let (control, requests) = Control::new();
+        metrics.set_epoch(topology.epoch);
+        metrics.set_shards_unread(catalog.unread().len());
+        let options = pool_options(&config);
+        let shared = Arc::new(Shared {
+            topology: ArcSwap::from_pointee(topology),
+            config: ArcSwap::from_pointee(config),
+            metrics,
+            control,
+            directory: ArcSwap::from_pointee(directory),
+            mailboxes,
+        });
+        let budgets = Budgets::new(ask);
+        for (index, (mail, asks)) in mail.into_iter().zip(asks).enumerate() {
+            let (shared, budgets) = (Arc::clone(&shared), Arc::clone(&budgets));
+            let (options, tls) = (options.clone(), tls.clone());
+            std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
+                let pools = |index, metrics| Pools::new(index, budgets, options, tls, metrics);
+                if let Err(error) = run_worker(index, shared, pools, mail, asks) {
+                    tracing::error!(%error, index, "a worker could not start");
+                }
+            })?;
+        }
+        let clients = Arc::new(AtomicUsize::new(0));
+        tokio::spawn(accept(listener, Arc::clone(&shared), Arc::clone(&clients), stopped.clone()));
+        tokio::spawn(control_plane(Arc::clone(&shared), Arc::clone(&catalog), requests, stopped));
+        admin.set(Readiness::Ready);
+        Ok(Self { shared, catalog, admin, clients, stop, address, http })
+    }
+
+    /// Applies a new configuration as far as it can change while clients are connected.
+    ///
+    /// # Errors
+    /// When it contradicts the catalog or cannot work; nothing has changed then.
+    pub async fn reload(&self, config: Config) -> Result<Vec<String>, Failure> {
+        let directory = directory(&config)?;
+        let current = self.shared.topology.load_full();
+        let old = self.shared.config.load_full();
+        let topology = self.catalog.reload(&config, &current).await?;
+        let fixed = old.needs_restart(&config).into_iter().map(str::to_owned).collect();
+        self.shared.directory.store(Arc::new(directory));
+        self.shared.config.store(Arc::new(config));
+        publish(&self.shared, topology);
+        Ok(fixed)
+    }
+
+    /// Accepts no more clients, lets those connected finish, and returns when they have left or `limits.drain_timeout`
+    /// is over. Returns how many were still there.
+    pub async fn drain(&self) -> usize {
+        self.admin.set(Readiness::Draining);
+        let _ = self.stop.send(true);
+        for mailbox in &self.shared.mailboxes {
+            // A worker that reads no mail ends with the process.
+            let _ = mailbox.send(Mail::Drain).await;
+        }
+        let patience = self.shared.config.load().limits.drain_timeout;
+        let left = async {
+            let mut every = tokio::time::interval(LEAVING);
+            while self.clients.load(Ordering::Acquire) > 0 {
+                every.tick().await;
+            }
+        };
+        let _ = tokio::time::timeout(patience, left).await;
+        self.clients.load(Ordering::Acquire)
+    }
+}
+
+impl Drop for Router {
+    fn drop(&mut self) {
+        let _ = self.stop.send(true);
+        for mailbox in &self.shared.mailboxes {
+            let _ = mailbox.try_send(Mail::Drain);
+        }
+    }
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+async fn bind(key: &str, address: SocketAddr) -> Result<TcpListener, Failure> {
+    TcpListener::bind(address).await.map_err(|error| Failure::Other(format!("{key} = {address}: {error}")))
+}
+
+fn pool_options(config: &Config) -> PoolOptions {
+    let bounded = |size: usize| u32::try_from(size).unwrap_or(u32::MAX);
+    let pool = &config.pool;
+    PoolOptions {
+        size: bounded(pool.size),
+        minimum: bounded(pool.minimum),
+        lifetime: pool.lifetime,
+        idle_timeout: pool.idle_timeout,
+        checkout_timeout: pool.checkout_timeout,
+        connect: ConnectOptions {
+            connect_timeout: pool.connect_timeout,
+            tcp_keepalive: pool.tcp_keepalive.unwrap_or_default(),
+            tcp_user_timeout: pool.tcp_user_timeout.unwrap_or_default(),
+            prepared_max: pool.prepared_max,
+        },
+    }
+}
+
+fn directory(config: &Config) -> Result<Directory, Failure> {
+    let (tls, required) = match &config.tls {
+        ClientTls::Off => (None, false),
+        ClientTls::Allow(certificate) => (Some(acceptor(certificate)?), false),
+        ClientTls::Require(certificate) => (Some(acceptor(certificate)?), true),
+    };
+    Ok(Directory::new(config, tls, required)?)
+}
+
+fn acceptor(certificate: &Certificate) -> Result<TlsAcceptorEntry, Failure> {
+    let unreadable = |path: &std::path::Path, error: &dyn std::fmt::Display| {
+        Failure::Other(format!("tls: {}: {error}", path.display()))
+    };
+    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(&certificate.cert)
+        .and_then(Iterator::collect)
+        .map_err(|error| unreadable(&certificate.cert, &error))?;
+    let key = PrivateKeyDer::from_pem_file(&certificate.key)
+        .map_err(|error| unreadable(&certificate.key, &error))?;
+    let end_point = chain.first().and_then(|first| tls_server_end_point(first));
+    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))
+        .map_err(|error| unreadable(&certificate.cert, &error))?;
+    Ok(TlsAcceptorEntry { acceptor: TlsAcceptor::from(Arc::new(config)), end_point })
+}
+
+/// Hands each client to a worker, in turn.
+async fn accept(
+    listener: TcpListener,
+    shared: Arc<Shared>,
+    clients: Arc<AtomicUsize>,
+    mut stopped: watch::Receiver<bool>,
+) {
+    let mut turn = 0;
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = told(&mut stopped) => return,
+        };
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                // Out of file descriptors: some must close first.
+                tokio::time::sleep(LEAVING).await;
+                continue;
+            }
+        };
+        let max = shared.config.load().limits.clients_max;
+        let Some(count) = ClientCount::enter(&clients, max) else {
+            tokio::spawn(turn_away(stream));
+            continue;
+        };
+        turn = (turn + 1) % shared.mailboxes.len();
+        let handed = stream.set_nodelay(true).and_then(|()| stream.into_std());
+        match handed {
+            Ok(stream) => {
+                let _ = shared.mailboxes[turn].send(Mail::Client(stream, count)).await;
+            }
+            Err(error) => tracing::warn!(%error, "a client left before it was served"),
+        }
+    }
+}
+
+async fn turn_away(mut stream: tokio::net::TcpStream) {
+    let mut out = BytesMut::new();
+    let fields = ErrorFields::fatal(SqlState::TOO_MANY_CONNECTIONS, "sorry, too many clients already")
+        .hint("Raise limits.clients_max.");
+    reply::error_response(&mut out, &fields);
+    // A client that does not read is not waited for.
+    let _ = tokio::time::timeout(Duration::from_secs(1), stream.write_all(&out)).await;
+}
+
+/// Returns when the router is to stop.
+async fn told(stopped: &mut watch::Receiver<bool>) {
+    // An error means that the router is gone, which is the same.
+    let _ = stopped.wait_for(|stop| *stop).await;
+}
+
+/// A reload and the control plane may publish at once: the catalog numbers snapshots in the order in which it made
+/// them, and an earlier one never replaces a later one.
+fn publish(shared: &Shared, topology: Topology) {
+    let topology = Arc::new(topology);
+    shared.topology.rcu(|current| {
+        Arc::clone(if current.epoch < topology.epoch { &topology } else { current })
+    });
+    shared.metrics.set_epoch(shared.topology.load().epoch);
+    for mailbox in &shared.mailboxes {
+        // A full mailbox: the worker looks at the snapshot at its next statement anyway.
+        let _ = mailbox.try_send(Mail::Look);
+    }
+}
+
+/// Answers the sessions' requests and follows the catalog.
+async fn control_plane(
+    shared: Arc<Shared>,
+    catalog: Arc<Catalog>,
+    mut requests: mpsc::Receiver<Request>,
+    mut stopped: watch::Receiver<bool>,
+) {
+    let held = Arc::clone(&shared);
+    let mut events = catalog.watch(16, move || held.topology.load().catalog_epoch);
+    loop {
+        tokio::select! {
+            request = requests.recv() => match request {
+                Some(request) => answer(&shared, &catalog, request).await,
+                None => return,
+            },
+            Some(_) = events.recv() => {
+                if let Err(error) = read_again(&shared, &catalog).await {
+                    tracing::warn!(%error, "the catalog could not be read again");
+                }
+            }
+            () = told(&mut stopped) => return,
+        }
+    }
+}
+
+async fn read_again(shared: &Shared, catalog: &Catalog) -> Result<(), String> {
+    let current = shared.topology.load_full();
+    let topology = catalog.read_again(&current).await.map_err(|error| error.to_string())?;
+    shared.metrics.set_shards_unread(catalog.unread().len());
+    publish(shared, topology);
+    Ok(())
+}
+
+async fn answer(shared: &Shared, catalog: &Catalog, request: Request) {
+    match request {
+        Request::SchemaChanged { done } => {
+            let current = shared.topology.load_full();
+            let result = match catalog.refresh_schema(&current).await {
+                Ok(topology) => {
+                    publish(shared, topology);
+                    Ok(())
+                }
+                Err(error) => Err(error.to_string()),
+            };
+            // A session that left does not need the answer.
+            let _ = done.send(result);
+        }
+        Request::Refuse { database, tables, reason, done } => {
+            let mut result = Ok(());
+            for table in &tables {
+                if let Err(error) = catalog.refuse_table(&database, table, &reason).await {
+                    result = Err(error.to_string());
+                }
+            }
+            if result.is_ok() {
+                result = read_again(shared, catalog).await;
+            }
+            let _ = done.send(result);
+        }
+    }
+}

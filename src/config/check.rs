@@ -1,0 +1,826 @@
+//! From what was written to a [`Config`]: one function per section, then the rules that need several.
+
+use crate::config::dsn;
+use crate::config::section::{Notes, Section};
+use crate::config::values::{
+    BUCKETS, Dsn, FunctionDeclaration, KeyFamily, KeyHash, Secret, TableName, parse_identifier,
+};
+use crate::config::{
+    AuthMethod, Certificate, ClientTls, Config, DatabaseConfig, KeyspaceConfig, Limits, LogConfig,
+    LogFormat, Password, PoolConfig, PoolMode, ScramVerifier, ShardConfig, TableConfig,
+    TablePlacement, User, Variables,
+};
+use base64::Engine;
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::SocketAddr;
+
+/// The most shards: sequence ranges are cut by a shard's id.
+const SHARDS_MAX: usize = 512;
+
+/// Reads every section. Any note means that the result cannot be used.
+pub(super) fn check(written: &Value, env: &Variables, notes: &Notes) -> Config {
+    let mut root = Section::new(String::new(), written, notes);
+    let listen = root.address("listen");
+    let http = root.address_or_off("http");
+    let workers = root.count("workers", 0, 1024);
+    let server_ca = root.file("server_ca");
+    let catalog = root.text("catalog");
+    let auth = auth(root.section("auth"));
+    let tls = tls(root.section("tls"));
+    let users = root
+        .sections("users")
+        .into_iter()
+        .map(|(name, section)| (name, user(section, env, auth)))
+        .collect();
+    let shards: BTreeMap<String, ShardConfig> = root
+        .sections("shards")
+        .into_iter()
+        .filter_map(|(name, section)| Some((name, shard(section, env)?)))
+        .collect();
+    let written_shards: BTreeSet<String> = match written.get("shards") {
+        Some(Value::Object(entries)) => entries.keys().cloned().collect(),
+        _ => BTreeSet::new(),
+    };
+    let databases = root
+        .sections("databases")
+        .into_iter()
+        .map(|(name, section)| (name, database(section)))
+        .collect();
+    let keyspaces = root
+        .sections("keyspaces")
+        .into_iter()
+        .map(|(name, section)| (name, keyspace(section, &written_shards)))
+        .collect();
+    let functions = root
+        .sections("functions")
+        .into_iter()
+        .filter_map(|(name, section)| function(&name, section, notes))
+        .collect();
+    let pool = pool(root.section("pool"));
+    let limits = limits(root.section("limits"));
+    let log = log(root.section("log"));
+    cache(root.section("cache"));
+    root.finish();
+
+    let config = Config {
+        // A wrong one has been noted.
+        listen: listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 6432))),
+        http,
+        workers: (workers > 0).then_some(workers),
+        server_ca,
+        catalog,
+        users,
+        tls,
+        auth: auth.unwrap_or(AuthMethod::Scram),
+        shards,
+        databases,
+        keyspaces,
+        functions,
+        pool,
+        limits,
+        log,
+    };
+    check_listeners(&config, notes);
+    check_names(&config, &written_shards, notes);
+    check_servers(&config, notes);
+    check_tables(&config, notes);
+    check_shared_shards(&config, notes);
+    config
+}
+
+fn auth(mut section: Section<'_>) -> Option<AuthMethod> {
+    let method = section.choice(
+        "method",
+        &[
+            ("scram-sha-256", AuthMethod::Scram),
+            ("md5", AuthMethod::Md5),
+            ("trust", AuthMethod::Trust),
+        ],
+    );
+    section.finish();
+    method
+}
+
+fn tls(mut section: Section<'_>) -> ClientTls {
+    #[derive(Clone, Copy)]
+    enum Mode {
+        Off,
+        Allow,
+        Require,
+        Verify,
+    }
+    let mode = section.choice(
+        "mode",
+        &[
+            ("off", Mode::Off),
+            ("allow", Mode::Allow),
+            ("require", Mode::Require),
+            ("verify-ca", Mode::Verify),
+            ("verify-full", Mode::Verify),
+        ],
+    );
+    let cert = section.file("cert");
+    let key = section.file("key");
+    let files = || match (cert.clone(), key.clone()) {
+        (Some(cert), Some(key)) => Some(Certificate { cert, key }),
+        (cert, key) => {
+            for (name, file) in [("cert", cert), ("key", key)] {
+                if file.is_none() {
+                    section.problem(name, "a PEM file is wanted here unless tls.mode is \"off\"");
+                }
+            }
+            None
+        }
+    };
+    let tls = match mode {
+        Some(Mode::Allow) => files().map(ClientTls::Allow),
+        Some(Mode::Require) => files().map(ClientTls::Require),
+        Some(Mode::Verify) => {
+            section.problem(
+                "mode",
+                "clients' certificates are not verified in this version; use off, allow or require",
+            );
+            None
+        }
+        Some(Mode::Off) | None => None,
+    };
+    section.finish();
+    tls.unwrap_or(ClientTls::Off)
+}
+
+fn user(mut section: Section<'_>, env: &Variables, auth: Option<AuthMethod>) -> User {
+    let password = secret(&mut section, "password", env);
+    let password = match password {
+        None => {
+            if auth.is_some_and(|method| method != AuthMethod::Trust) {
+                section.problem("password", "a password is wanted here: a text, env:NAME, file:PATH or a SCRAM-SHA-256$… verifier");
+            }
+            Password::None
+        }
+        Some(secret) if secret.reveal().starts_with("SCRAM-SHA-256$") => {
+            match scram_verifier(secret.reveal()) {
+                Some(_) if auth == Some(AuthMethod::Md5) => {
+                    section.problem(
+                        "password",
+                        "a SCRAM verifier cannot serve auth.method \"md5\"",
+                    );
+                    Password::None
+                }
+                Some(verifier) => Password::Scram(verifier),
+                None => {
+                    section.problem("password", "starts like a SCRAM-SHA-256 verifier but is not SCRAM-SHA-256$iterations:salt$StoredKey:ServerKey");
+                    Password::None
+                }
+            }
+        }
+        Some(secret) if is_md5(secret.reveal()) => {
+            if auth == Some(AuthMethod::Scram) {
+                section.problem(
+                    "password",
+                    "an md5 hash cannot serve auth.method \"scram-sha-256\"",
+                );
+            }
+            Password::Md5(secret)
+        }
+        Some(secret) => Password::Plain(secret),
+    };
+    let server_user = section.text("server_user");
+    let server_password = secret(&mut section, "server_password", env);
+    if server_password.is_some() && server_user.is_none() {
+        section.problem("server_password", "has no server_user to belong to");
+    }
+    let databases = section.list("databases");
+    section.finish();
+    User {
+        password,
+        server_user,
+        server_password,
+        databases,
+    }
+}
+
+fn is_md5(text: &str) -> bool {
+    text.strip_prefix("md5")
+        .is_some_and(|hex| hex.len() == 32 && hex.bytes().all(|b| b.is_ascii_hexdigit()))
+}
+
+/// `SCRAM-SHA-256$iterations:salt$StoredKey:ServerKey`, as in pg_authid.rolpassword.
+fn scram_verifier(text: &str) -> Option<ScramVerifier> {
+    let rest = text.strip_prefix("SCRAM-SHA-256$")?;
+    let (parameters, keys) = rest.split_once('$')?;
+    let (iterations, salt) = parameters.split_once(':')?;
+    let (stored_key, server_key) = keys.split_once(':')?;
+    let decode = |text: &str| base64::engine::general_purpose::STANDARD.decode(text).ok();
+    let iterations = iterations
+        .parse()
+        .ok()
+        .filter(|n| (1..=10_000_000).contains(n))?;
+    let salt = decode(salt).filter(|salt| !salt.is_empty() && salt.len() <= 1024)?;
+    Some(ScramVerifier {
+        iterations,
+        salt,
+        stored_key: decode(stored_key)?.try_into().ok()?,
+        server_key: decode(server_key)?.try_into().ok()?,
+    })
+}
+
+/// A text that may point elsewhere: `env:NAME` or `file:PATH`.
+fn secret(section: &mut Section<'_>, key: &'static str, env: &Variables) -> Option<Secret> {
+    let text = section.text(key)?;
+    match resolve(&text, env) {
+        Ok(text) => Some(Secret::new(text)),
+        Err(what) => {
+            section.problem(key, what);
+            // Anything but nothing: the complaint has been made.
+            Some(Secret::default())
+        }
+    }
+}
+
+fn resolve(text: &str, env: &Variables) -> Result<String, String> {
+    let resolved = if let Some(name) = text.strip_prefix("env:") {
+        env.get(name)
+            .cloned()
+            .ok_or_else(|| format!("the environment has no variable {name}"))?
+    } else if let Some(path) = text.strip_prefix("file:") {
+        let content =
+            std::fs::read_to_string(path).map_err(|error| format!("read {path}: {error}"))?;
+        content.trim_end_matches(['\r', '\n']).to_owned()
+    } else {
+        text.to_owned()
+    };
+    match resolved.as_str() {
+        "" => Err("is empty".into()),
+        text if text.contains('\0') => Err("holds a zero byte".into()),
+        _ => Ok(resolved),
+    }
+}
+
+fn shard(mut section: Section<'_>, env: &Variables) -> Option<ShardConfig> {
+    let tls = section.choice("tls", &dsn::TLS_MODES);
+    let primary = section.text("primary");
+    let replicas = section.raw_list("replicas").unwrap_or_default();
+    let read = |text: &str| resolve(text, env).and_then(|text| dsn::parse(&text, tls));
+    let primary = match primary.as_deref().map(read) {
+        Some(Ok(dsn)) => Some(dsn),
+        Some(Err(what)) => {
+            section.problem("primary", what);
+            None
+        }
+        None => {
+            section.problem("primary", "is missing: the URL of the shard's primary");
+            None
+        }
+    };
+    let mut read_replicas = Vec::new();
+    for (index, text) in replicas.iter().enumerate() {
+        match read(text) {
+            Ok(replica) => {
+                if primary
+                    .as_ref()
+                    .is_some_and(|primary| primary.database != replica.database)
+                {
+                    section.problem(
+                        "replicas",
+                        format!("replica {index} names another database than the primary"),
+                    );
+                }
+                read_replicas.push(replica);
+            }
+            Err(what) => section.problem("replicas", format!("replica {index}: {what}")),
+        }
+    }
+    section.finish();
+    Some(ShardConfig {
+        primary: primary?,
+        replicas: read_replicas,
+    })
+}
+
+fn database(mut section: Section<'_>) -> DatabaseConfig {
+    let keyspaces = section.list("keyspaces").unwrap_or_default();
+    if keyspaces.is_empty() {
+        section.problem(
+            "keyspaces",
+            "is missing: the list of the database's keyspaces",
+        );
+    }
+    if let Some(twice) = first_twice(&keyspaces) {
+        section.problem("keyspaces", format!("names {twice:?} twice"));
+    }
+    let default = section.text("default");
+    if let Some(default) = &default
+        && !keyspaces.contains(default)
+    {
+        section.problem(
+            "default",
+            format!(
+                "{default:?} is not one of the database's keyspaces: {}",
+                keyspaces.join(", ")
+            ),
+        );
+    }
+    section.finish();
+    let default = default.or_else(|| {
+        if let [only] = keyspaces.as_slice() {
+            Some(only.clone())
+        } else {
+            None
+        }
+    });
+    DatabaseConfig { keyspaces, default }
+}
+
+fn keyspace(mut section: Section<'_>, written_shards: &BTreeSet<String>) -> KeyspaceConfig {
+    let shards = section.list("shards").unwrap_or_default();
+    if shards.is_empty() {
+        section.problem("shards", "is missing: the list of the keyspace's shards");
+    }
+    for name in shards.iter().filter(|name| !written_shards.contains(*name)) {
+        let known: Vec<&str> = written_shards.iter().map(String::as_str).collect();
+        section.problem(
+            "shards",
+            format!("there is no [shards.{name}]; known: {}", known.join(", ")),
+        );
+    }
+    if let Some(twice) = first_twice(&shards) {
+        section.problem("shards", format!("names {twice:?} twice"));
+    }
+    let mut tables = BTreeMap::new();
+    for (name, table_section) in section.sections("tables") {
+        let Some(table_name) = TableName::parse(&name) else {
+            table_section.finish_unread(
+                "is not a table's name: NAME, SCHEMA.NAME, with double quotes where SQL needs them",
+            );
+            continue;
+        };
+        let path = name.clone();
+        let table = table(table_section);
+        if tables.insert(table_name, table).is_some() {
+            section.problem("tables", format!("lists {path:?} twice, in two spellings"));
+        }
+    }
+    let placed = tables
+        .values()
+        .any(|table: &TableConfig| table.placement != TablePlacement::Whole);
+    let said = section.choice("sharded", &[("true", true), ("false", false)]);
+    let sharded = said.unwrap_or(placed || shards.len() > 1);
+    let hash = hash(&mut section, shards.len(), sharded);
+    if sharded {
+        for (name, _) in tables
+            .iter()
+            .filter(|(_, table)| table.placement == TablePlacement::Whole)
+        {
+            section.problem("tables", format!("{name} needs key = \"column\" or reference = true, since the keyspace is sharded"));
+        }
+    } else {
+        if shards.len() > 1 {
+            section.problem("shards", "an unsharded keyspace has exactly one");
+        }
+        for (name, _) in tables
+            .iter()
+            .filter(|(_, table)| table.placement != TablePlacement::Whole)
+        {
+            section.problem(
+                "tables",
+                format!(
+                    "{name} has a key or is a reference table, but the keyspace is not sharded"
+                ),
+            );
+        }
+    }
+    section.finish();
+    KeyspaceConfig {
+        shards,
+        hash,
+        tables,
+    }
+}
+
+fn hash(section: &mut Section<'_>, shards: usize, sharded: bool) -> Option<KeyHash> {
+    #[derive(Clone, Copy, PartialEq)]
+    enum Named {
+        Xxh3,
+        Postgres,
+    }
+    let named = section.choice(
+        "hash",
+        &[("xxh3", Named::Xxh3), ("postgres", Named::Postgres)],
+    );
+    let modulus = section
+        .number("modulus", 1, BUCKETS as u64)
+        .and_then(|n| u16::try_from(n).ok());
+    if !sharded {
+        for (key, said) in [("hash", named.is_some()), ("modulus", modulus.is_some())] {
+            if said {
+                section.problem(key, "means nothing in an unsharded keyspace");
+            }
+        }
+        return None;
+    }
+    match (named.unwrap_or(Named::Xxh3), modulus) {
+        (Named::Xxh3, None) => Some(KeyHash::Xxh3),
+        (Named::Xxh3, Some(_)) => {
+            section.problem("modulus", "belongs to hash = \"postgres\" only");
+            Some(KeyHash::Xxh3)
+        }
+        (Named::Postgres, Some(modulus)) => {
+            if usize::from(modulus) < shards {
+                section.problem(
+                    "modulus",
+                    format!("is less than the number of shards, {shards}"),
+                );
+            }
+            Some(KeyHash::Postgres { modulus })
+        }
+        (Named::Postgres, None) => {
+            section.problem(
+                "modulus",
+                format!("is missing: the modulus of PARTITION BY HASH, 1 to {BUCKETS}"),
+            );
+            Some(KeyHash::Xxh3)
+        }
+    }
+}
+
+fn table(mut section: Section<'_>) -> TableConfig {
+    let key = section.list("key");
+    let types = section.list("type");
+    let reference = section.yes("reference");
+    let mut trust = Vec::new();
+    for constraint in section.raw_list("trust").unwrap_or_default() {
+        let parts: Option<Vec<String>> = constraint
+            .split(',')
+            .map(|part| parse_identifier(part.trim()))
+            .collect();
+        match parts {
+            Some(parts) => trust.push(parts.join(",")),
+            None => section.problem(
+                "trust",
+                format!("{constraint:?} is neither a constraint's name nor a list of columns"),
+            ),
+        }
+    }
+    let placement = match (key, reference) {
+        (Some(_), true) => {
+            section.problem("reference", "a reference table has no key");
+            TablePlacement::Reference
+        }
+        (None, true) => TablePlacement::Reference,
+        (Some(columns), false) => key_placement(&section, &columns, types.as_deref()),
+        (None, false) => TablePlacement::Whole,
+    };
+    if types.is_some() && !matches!(placement, TablePlacement::Key { .. }) {
+        section.problem("type", "belongs to a key");
+    }
+    section.finish();
+    TableConfig { placement, trust }
+}
+
+fn key_placement(
+    section: &Section<'_>,
+    columns: &[String],
+    types: Option<&[String]>,
+) -> TablePlacement {
+    let mut names = Vec::new();
+    for column in columns {
+        match parse_identifier(column) {
+            Some(name) if names.contains(&name) => {
+                section.problem("key", format!("names {name:?} twice"))
+            }
+            Some(name) => names.push(name),
+            None => section.problem("key", format!("{column:?} is not a column's name")),
+        }
+    }
+    if columns.is_empty() || columns.len() > 8 {
+        section.problem("key", "a key has one to eight columns");
+    }
+    let types = types.map(|types| {
+        if types.len() != columns.len() {
+            section.problem("type", format!("names {} types for {} key columns", types.len(), columns.len()));
+        }
+        let mut families = Vec::new();
+        for name in types {
+            match KeyFamily::of_type_name(name) {
+                Some(family) => families.push(family),
+                None => section.problem(
+                    "type",
+                    format!(
+                        "{name:?} cannot be a sharding key's type; allowed: smallint, integer, bigint, text, varchar, char, \
+                         uuid, boolean, date, timestamp, timestamptz, bytea"
+                    ),
+                ),
+            }
+        }
+        families
+    });
+    TablePlacement::Key {
+        columns: names,
+        types,
+    }
+}
+
+fn function(
+    name: &str,
+    mut section: Section<'_>,
+    notes: &Notes,
+) -> Option<(TableName, FunctionDeclaration)> {
+    let per_shard = section.yes("per_shard");
+    let reads = section.list("reads");
+    let writes = section.list("writes");
+    let tables = |list: Option<Vec<String>>, key: &'static str| -> Vec<TableName> {
+        let mut names = Vec::new();
+        for text in list.unwrap_or_default() {
+            match TableName::parse(&text) {
+                Some(table) => names.push(table),
+                None => section.problem(key, format!("{text:?} is not a table's name")),
+            }
+        }
+        names
+    };
+    let declaration = match (per_shard, reads.is_some() || writes.is_some()) {
+        (true, false) => FunctionDeclaration::PerShard,
+        (false, true) => FunctionDeclaration::Touches {
+            reads: tables(reads, "reads"),
+            writes: tables(writes, "writes"),
+        },
+        _ => {
+            notes.add(
+                format!("functions.{name}"),
+                "say either per_shard = true, or reads = [tables] and writes = [tables]",
+            );
+            FunctionDeclaration::PerShard
+        }
+    };
+    section.finish();
+    match TableName::parse(name) {
+        Some(function) => Some((function, declaration)),
+        None => {
+            notes.add(
+                format!("functions.{name}"),
+                "is not a function's name: NAME or SCHEMA.NAME",
+            );
+            None
+        }
+    }
+}
+
+fn pool(mut section: Section<'_>) -> PoolConfig {
+    let pool = PoolConfig {
+        mode: section
+            .choice(
+                "mode",
+                &[
+                    ("transaction", PoolMode::Transaction),
+                    ("session", PoolMode::Session),
+                ],
+            )
+            .unwrap_or(PoolMode::Transaction),
+        size: section.count("size", 1, 10_000),
+        minimum: section.count("minimum", 0, 10_000),
+        lifetime: section.time_or_never("lifetime"),
+        idle_timeout: section.time_or_never("idle_timeout"),
+        connect_timeout: section.time("connect_timeout"),
+        checkout_timeout: section.time("checkout_timeout"),
+        prepared_max: section.count("prepared_max", 1, 100_000),
+        tcp_keepalive: section.time_or_never("tcp_keepalive"),
+        tcp_user_timeout: section.time_or_never("tcp_user_timeout"),
+    };
+    if pool.minimum > pool.size {
+        section.problem("minimum", format!("is more than pool.size, {}", pool.size));
+    }
+    section.finish();
+    pool
+}
+
+fn limits(mut section: Section<'_>) -> Limits {
+    let limits = Limits {
+        client_login_timeout: section.time("client_login_timeout"),
+        clients_max: section.count("clients_max", 1, 1_000_000),
+        message_max: section.size("message_max", 1 << 16, (1 << 30) - 1 + (1 << 30)),
+        plan_cache_max: section.count("plan_cache_max", 1, 10_000_000),
+        prepared_max: section.count("prepared_max", 1, 1_000_000),
+        groups_max: section.count("groups_max", 1, 100_000_000),
+        merge_memory_max: section.size("merge_memory_max", 1 << 20, 1 << 40),
+        drain_timeout: section.time("drain_timeout"),
+    };
+    section.finish();
+    limits
+}
+
+fn log(mut section: Section<'_>) -> LogConfig {
+    let format = section.choice(
+        "format",
+        &[("human", LogFormat::Human), ("json", LogFormat::Json)],
+    );
+    let level = section.text("level").unwrap_or_else(|| "info".into());
+    if let Err(error) = level.parse::<tracing_subscriber::filter::Targets>() {
+        section.problem(
+            "level",
+            format!("error, warn, info, debug, trace or a filter is wanted here: {error}"),
+        );
+    }
+    section.finish();
+    LogConfig {
+        format: format.unwrap_or(LogFormat::Human),
+        level,
+    }
+}
+
+fn cache(mut section: Section<'_>) {
+    if section.yes("enabled") {
+        section.problem(
+            "enabled",
+            "the result cache is not in this version; leave it false",
+        );
+    }
+    section.time("ttl");
+    section.finish();
+}
+
+/// Trust is for demos: whoever can open the port is whoever they say.
+fn check_listeners(config: &Config, notes: &Notes) {
+    if config.auth == AuthMethod::Trust && !config.listen.ip().is_loopback() {
+        notes.add(
+            "auth.method",
+            format!(
+                "\"trust\" needs a loopback listener, not listen = {:?}",
+                config.listen.to_string()
+            ),
+        );
+    }
+    if config.http == Some(config.listen) {
+        notes.add("http", "is the same address as listen");
+    }
+}
+
+/// Every name that is used is defined.
+fn check_names(config: &Config, written_shards: &BTreeSet<String>, notes: &Notes) {
+    if config.users.is_empty() {
+        notes.add(
+            "users",
+            "is missing: nobody could connect; add [users.NAME]",
+        );
+    }
+    if written_shards.is_empty() {
+        notes.add(
+            "shards",
+            "is missing: add [shards.NAME] with primary = \"postgres://…\"",
+        );
+    }
+    if written_shards.len() > SHARDS_MAX {
+        notes.add(
+            "shards",
+            format!(
+                "there are {}, at most {SHARDS_MAX} are supported",
+                written_shards.len()
+            ),
+        );
+    }
+    if config.databases.is_empty() {
+        notes.add(
+            "databases",
+            "is missing: add [databases.NAME] with keyspaces = […]",
+        );
+    }
+    for (name, database) in &config.databases {
+        for keyspace in database
+            .keyspaces
+            .iter()
+            .filter(|keyspace| !config.keyspaces.contains_key(*keyspace))
+        {
+            let known: Vec<&str> = config.keyspaces.keys().map(String::as_str).collect();
+            notes.add(
+                format!("databases.{name}.keyspaces"),
+                format!(
+                    "there is no [keyspaces.{keyspace}]; known: {}",
+                    known.join(", ")
+                ),
+            );
+        }
+    }
+    for (name, user) in &config.users {
+        for database in user
+            .databases
+            .iter()
+            .flatten()
+            .filter(|database| !config.databases.contains_key(*database))
+        {
+            let known: Vec<&str> = config.databases.keys().map(String::as_str).collect();
+            notes.add(
+                format!("users.{name}.databases"),
+                format!(
+                    "there is no [databases.{database}]; known: {}",
+                    known.join(", ")
+                ),
+            );
+        }
+    }
+    if let Some(catalog) = config
+        .catalog
+        .as_ref()
+        .filter(|catalog| !written_shards.contains(*catalog))
+    {
+        let known: Vec<&str> = written_shards.iter().map(String::as_str).collect();
+        notes.add(
+            "catalog",
+            format!(
+                "there is no [shards.{catalog}]; known: {}",
+                known.join(", ")
+            ),
+        );
+    }
+}
+
+/// One PostgreSQL database is one shard.
+fn check_servers(config: &Config, notes: &Notes) {
+    let mut seen: HashMap<(&str, u16, &str), String> = HashMap::new();
+    for (name, shard) in &config.shards {
+        let primary = [(format!("shards.{name}.primary"), &shard.primary)];
+        let replicas = shard
+            .replicas
+            .iter()
+            .map(|dsn| (format!("shards.{name}.replicas"), dsn));
+        for (key, dsn) in primary.into_iter().chain(replicas) {
+            let Dsn {
+                host,
+                port,
+                database,
+                ..
+            } = dsn;
+            if let Some(first) = seen.insert((host, *port, database), key.clone()) {
+                notes.add(
+                    key,
+                    format!(
+                        "{dsn} is also {first}; one PostgreSQL database is one server of one shard"
+                    ),
+                );
+            }
+        }
+    }
+}
+
+/// A name means one table in a database.
+fn check_tables(config: &Config, notes: &Notes) {
+    for (database_name, database) in &config.databases {
+        let mut homes: HashMap<&TableName, &str> = HashMap::new();
+        for keyspace_name in &database.keyspaces {
+            let Some(keyspace) = config.keyspaces.get(keyspace_name) else {
+                continue;
+            };
+            for table in keyspace.tables.keys() {
+                let first = homes
+                    .insert(table, keyspace_name)
+                    .filter(|first| *first != keyspace_name);
+                if let Some(first) = first {
+                    notes.add(
+                        format!("keyspaces.{keyspace_name}.tables.{table}"),
+                        format!("is also in keyspace {first:?} of database {database_name:?}; a table has one keyspace"),
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// Two sharded keyspaces share a shard only if a database has them both, since only there their tables' names are
+/// told apart.
+fn check_shared_shards(config: &Config, notes: &Notes) {
+    let databases_of = |keyspace: &str| -> BTreeSet<&str> {
+        config
+            .databases
+            .iter()
+            .filter(|(_, database)| database.keyspaces.iter().any(|name| name == keyspace))
+            .map(|(name, _)| name.as_str())
+            .collect()
+    };
+    let sharded: Vec<_> = config
+        .keyspaces
+        .iter()
+        .filter(|(_, keyspace)| keyspace.hash.is_some())
+        .collect();
+    for (index, (name, keyspace)) in sharded.iter().enumerate() {
+        for (other_name, other) in &sharded[..index] {
+            let shared = keyspace
+                .shards
+                .iter()
+                .find(|shard| other.shards.contains(shard));
+            if let Some(shard) = shared
+                && databases_of(name) != databases_of(other_name)
+            {
+                notes.add(
+                    format!("keyspaces.{name}.shards"),
+                    format!("{shard:?} is also in sharded keyspace {other_name:?}, which belongs to other databases"),
+                );
+            }
+        }
+    }
+}
+
+fn first_twice(list: &[String]) -> Option<&String> {
+    list.iter()
+        .enumerate()
+        .find(|(index, item)| list[..*index].contains(item))
+        .map(|(_, item)| item)
+}

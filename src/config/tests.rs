@@ -1,0 +1,563 @@
+use super::values::{KeyFamily, KeyHash, ServerTls, TableName};
+use super::{AuthMethod, Config, Password, PoolMode, Problems, TablePlacement, Variables, parse};
+use std::time::Duration;
+
+const GOOD: &str = r#"
+[users.app]
+password = "secret"
+[shards.s0]
+primary = "postgres://keyway:pw@10.0.0.10/app"
+[shards.s1]
+primary = "postgres://keyway:pw@10.0.0.20:5433/app?sslmode=disable"
+[databases.app]
+keyspaces = ["main"]
+[keyspaces.main]
+shards = ["s0", "s1"]
+[keyspaces.main.tables]
+users = { key = "id" }
+countries = { reference = true }
+"#;
+
+fn env(pairs: &[(&str, &str)]) -> Variables {
+    pairs
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+        .collect()
+}
+
+fn good(text: &str, pairs: &[(&str, &str)]) -> Config {
+    parse(text, &env(pairs)).unwrap_or_else(|problems| panic!("{problems}"))
+}
+
+/// What is wrong with [`GOOD`] after replacing `from` by `to`.
+fn problems(from: &str, to: &str) -> String {
+    assert!(
+        GOOD.contains(from),
+        "the good configuration has no {from:?}"
+    );
+    wrong(&GOOD.replace(from, to)).to_string()
+}
+
+fn wrong(text: &str) -> Problems {
+    match parse(text, &env(&[])) {
+        Err(problems) => problems,
+        Ok(_) => panic!("accepted: {text}"),
+    }
+}
+
+/// Exactly one problem, at `key`, that says `what`.
+fn check(from: &str, to: &str, key: &str, what: &str) {
+    let found = problems(from, to);
+    assert_eq!(
+        found.lines().count(),
+        1,
+        "one problem expected, found:\n{found}"
+    );
+    assert!(
+        found.starts_with(&format!("{key}: ")),
+        "expected at {key}, found: {found}"
+    );
+    assert!(found.contains(what), "expected {what:?} in: {found}");
+}
+
+#[test]
+fn defaults_file_and_environment_are_layers() {
+    let config = good(GOOD, &[]);
+    assert_eq!(config.listen.to_string(), "127.0.0.1:6432");
+    assert_eq!(config.pool.size, 20);
+    assert_eq!(config.pool.lifetime, Some(Duration::from_secs(3600)));
+    assert_eq!(config.pool.mode, PoolMode::Transaction);
+    assert_eq!(config.limits.message_max, 256 << 20);
+    assert_eq!(config.auth, AuthMethod::Scram);
+    assert_eq!(config.workers, None);
+    assert_eq!(config.keyspaces["main"].hash, Some(KeyHash::Xxh3));
+    assert_eq!(config.databases["app"].default.as_deref(), Some("main"));
+    assert_eq!(config.shards["s0"].primary.port, 5432);
+    assert_eq!(config.shards["s0"].primary.tls, ServerTls::Prefer);
+    assert_eq!(config.shards["s1"].primary.tls, ServerTls::Disable);
+
+    let config = good(
+        &format!("listen = \"localhost:1\"\n{GOOD}\n[pool]\nsize = 7\nlifetime = \"off\""),
+        &[
+            ("KEYWAY__POOL__SIZE", "9"),
+            ("KEYWAY__HTTP", "off"),
+            ("KEYWAY__USERS__APP__PASSWORD", "0123"),
+            ("KEYWAY__KEYSPACES__MAIN__SHARDS", "s1, s0"),
+            ("KEYWAY_URL", "is not a key"),
+        ],
+    );
+    assert_eq!(config.listen.to_string(), "127.0.0.1:1");
+    assert_eq!(config.pool.size, 9);
+    assert_eq!(config.pool.lifetime, None);
+    assert_eq!(config.http, None);
+    assert_eq!(
+        config.users["app"].password,
+        Password::Plain(super::values::Secret::new("0123"))
+    );
+    assert_eq!(config.keyspaces["main"].shards, ["s1", "s0"]);
+}
+
+#[test]
+fn all_problems_are_reported_together_with_their_paths() {
+    let found = problems(
+        "[users.app]\npassword = \"secret\"",
+        "surprise = 1\n[pool]\nsize = 0\nmode = \"statement\"\nmaximum = 3\nidle_timeout = \"soon\"\n[users.app]\npasswort = \"secret\"",
+    );
+    for expected in [
+        "pool.size: a whole number from 1 to 10000 is wanted here, not \"0\"",
+        "pool.mode: one of transaction, session is wanted here, not \"statement\"",
+        "pool.maximum: unknown key; known here: checkout_timeout, connect_timeout",
+        "pool.idle_timeout: a time such as",
+        "users.app.passwort: unknown key; known here: databases, password",
+        "users.app.password: a password is wanted here",
+        "surprise: unknown key",
+    ] {
+        assert!(
+            found.contains(expected),
+            "{expected:?} is missing in:\n{found}"
+        );
+    }
+    assert_eq!(found.lines().count(), 7, "{found}");
+}
+
+#[test]
+fn names_must_resolve() {
+    check(
+        "shards = [\"s0\", \"s1\"]",
+        "shards = [\"s0\", \"s9\"]",
+        "keyspaces.main.shards",
+        "known: s0, s1",
+    );
+    check(
+        "shards = [\"s0\", \"s1\"]",
+        "shards = [\"s0\", \"s0\"]",
+        "keyspaces.main.shards",
+        "twice",
+    );
+    check(
+        "keyspaces = [\"main\"]",
+        "keyspaces = [\"mian\"]",
+        "databases.app.keyspaces",
+        "known: main",
+    );
+    check(
+        "keyspaces = [\"main\"]",
+        "keyspaces = [\"main\"]\ndefault = \"x\"",
+        "databases.app.default",
+        "main",
+    );
+    check(
+        "password = \"secret\"",
+        "password = \"secret\"\ndatabases = [\"x\"]",
+        "users.app.databases",
+        "known: app",
+    );
+    check(
+        "[users.app]",
+        "catalog = \"s7\"\n[users.app]",
+        "catalog",
+        "known: s0, s1",
+    );
+}
+
+#[test]
+fn keyspaces_are_sharded_or_whole() {
+    check(
+        "{ key = \"id\" }",
+        "{}",
+        "keyspaces.main.tables",
+        "users needs key",
+    );
+    check(
+        "reference = true",
+        "reference = true, key = \"code\"",
+        "keyspaces.main.tables.countries.reference",
+        "no key",
+    );
+    check(
+        "{ key = \"id\" }",
+        "{ key = \"id\", type = \"numeric\" }",
+        "keyspaces.main.tables.users.type",
+        "bigint",
+    );
+    check(
+        "{ key = \"id\" }",
+        "{ key = [] }",
+        "keyspaces.main.tables.users.key",
+        "one to eight",
+    );
+    check(
+        "[keyspaces.main.tables]",
+        "hash = \"postgres\"\n[keyspaces.main.tables]",
+        "keyspaces.main.modulus",
+        "missing",
+    );
+    check(
+        "[keyspaces.main.tables]",
+        "hash = \"postgres\"\nmodulus = 1\n[keyspaces.main.tables]",
+        "keyspaces.main.modulus",
+        "less than the number of shards",
+    );
+    check(
+        "[keyspaces.main.tables]",
+        "modulus = 4\n[keyspaces.main.tables]",
+        "keyspaces.main.modulus",
+        "postgres",
+    );
+    let one = GOOD.replace("[\"s0\", \"s1\"]", "[\"s0\"]");
+    assert!(
+        good(&one, &[]).keyspaces["main"].hash.is_some(),
+        "a key makes it sharded, on one shard too"
+    );
+    let whole = one
+        .replace("users = { key = \"id\" }", "users = {}")
+        .replace("countries = { reference = true }", "");
+    assert_eq!(good(&whole, &[]).keyspaces["main"].hash, None);
+    let said = whole
+        .replace(
+            "[keyspaces.main.tables]",
+            "sharded = true\n[keyspaces.main.tables]",
+        )
+        .replace("users = {}", "");
+    assert!(good(&said, &[]).keyspaces["main"].hash.is_some());
+}
+
+#[test]
+fn a_table_has_one_keyspace_and_a_server_one_shard() {
+    let other =
+        "\n[keyspaces.other]\nshards = [\"s1\"]\n[keyspaces.other.tables]\nusers = {}\n[users.app]";
+    let text = GOOD
+        .replace("\n[users.app]", other)
+        .replace("[\"main\"]", "[\"main\", \"other\"]");
+    assert!(
+        wrong(&text).to_string().contains("is also in keyspace"),
+        "{}",
+        wrong(&text)
+    );
+    check(
+        "10.0.0.20:5433/app",
+        "10.0.0.10:5432/app",
+        "shards.s1.primary",
+        "is also shards.s0.primary",
+    );
+    let shared = "\n[databases.b]\nkeyspaces = [\"other\"]\n[keyspaces.other]\nshards = [\"s1\"]\n[keyspaces.other.tables]\nthings = { key = \"id\" }\n[users.app]";
+    check(
+        "\n[users.app]",
+        shared,
+        "keyspaces.other.shards",
+        "other databases",
+    );
+}
+
+#[test]
+fn dsns_are_understood_or_refused_without_repeating_them() {
+    let dsn = "postgres://keyway:pw@10.0.0.10/app";
+    check(
+        dsn,
+        "mysql://keyway:pw@h/d",
+        "shards.s0.primary",
+        "postgres://user",
+    );
+    check(
+        dsn,
+        "postgres://keyway:pw@h/d?sslmode=maybe",
+        "shards.s0.primary",
+        "verify-full",
+    );
+    check(
+        dsn,
+        "postgres://keyway:pw@h/d?sslrootcert=x",
+        "shards.s0.primary",
+        "server_ca",
+    );
+    check(
+        dsn,
+        "postgres://keyway:pw@h:0/d",
+        "shards.s0.primary",
+        "1 to 65535",
+    );
+    check(
+        dsn,
+        "postgres://10.0.0.10/app",
+        "shards.s0.primary",
+        "names no user",
+    );
+    check(
+        dsn,
+        "postgres://keyway:topsecret@a,b/app",
+        "shards.s0.primary",
+        "replicas",
+    );
+    assert!(!problems(dsn, "postgres://keyway:topsecret@a,b/app").contains("topsecret"));
+    let config = good(
+        &GOOD.replace(
+            dsn,
+            "postgresql://k%40:p%2Fw@[::1]:6000/my%20db?sslmode=verify-ca",
+        ),
+        &[],
+    );
+    let primary = &config.shards["s0"].primary;
+    assert_eq!(
+        (primary.user.as_str(), primary.host.as_str(), primary.port),
+        ("k@", "::1", 6000)
+    );
+    assert_eq!(primary.password.as_ref().map(|p| p.reveal()), Some("p/w"));
+    assert_eq!(
+        (primary.database.as_str(), primary.tls),
+        ("my db", ServerTls::VerifyCa)
+    );
+    let config = good(
+        &GOOD.replace(dsn, "postgres://keyway@/app?host=/run/postgresql"),
+        &[],
+    );
+    assert_eq!(config.shards["s0"].primary.host, "/run/postgresql");
+    assert_eq!(
+        format!("{:?}", config.shards["s1"].primary),
+        "10.0.0.20:5433/app"
+    );
+    let config = good(&GOOD.replace(dsn, "env:S0"), &[("S0", dsn)]);
+    assert_eq!(config.shards["s0"].primary.host, "10.0.0.10");
+    let tls = GOOD.replace(
+        &format!("primary = \"{dsn}\""),
+        &format!("primary = \"{dsn}\"\ntls = \"require\""),
+    );
+    assert_eq!(good(&tls, &[]).shards["s0"].primary.tls, ServerTls::Require);
+}
+
+#[test]
+fn passwords_come_from_many_places() {
+    let from = |password: &str, pairs: &[(&str, &str)]| {
+        good(&GOOD.replace("\"secret\"", &format!("{password:?}")), pairs).users["app"]
+            .password
+            .clone()
+    };
+    let plain = |text: &str| Password::Plain(super::values::Secret::new(text));
+    assert_eq!(from("env:P", &[("P", "x y")]), plain("x y"));
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "from file\n").unwrap();
+    assert_eq!(
+        from(&format!("file:{}", file.path().display()), &[]),
+        plain("from file")
+    );
+    let verifier = format!(
+        "SCRAM-SHA-256$4096:c2FsdA==${k}:{k}",
+        k = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
+    );
+    let Password::Scram(read) = from(&verifier, &[]) else {
+        panic!("not read as a verifier")
+    };
+    assert_eq!(
+        (read.iterations, read.salt.as_slice(), read.server_key),
+        (4096, b"salt".as_slice(), [0; 32])
+    );
+    check(
+        "\"secret\"",
+        "\"env:NOT_THERE\"",
+        "users.app.password",
+        "no variable NOT_THERE",
+    );
+    check(
+        "\"secret\"",
+        "\"SCRAM-SHA-256$x\"",
+        "users.app.password",
+        "StoredKey",
+    );
+    check(
+        "\"secret\"",
+        "\"md5900150983cd24fb0d6963f7d28e17f72\"",
+        "users.app.password",
+        "md5 hash cannot",
+    );
+    check(
+        "\"secret\"",
+        "\"secret\"\nserver_password = \"x\"",
+        "users.app.server_password",
+        "no server_user",
+    );
+}
+
+#[test]
+fn what_is_not_in_this_version_is_refused() {
+    check(
+        "[users.app]",
+        "[cache]\nenabled = true\n[users.app]",
+        "cache.enabled",
+        "not in this version",
+    );
+    check(
+        "[users.app]",
+        "[tls]\nmode = \"verify-ca\"\n[users.app]",
+        "tls.mode",
+        "not verified in this version",
+    );
+    check(
+        "[users.app]",
+        "listen = \"0.0.0.0:6432\"\n[auth]\nmethod = \"trust\"\n[users.app]",
+        "auth.method",
+        "loopback",
+    );
+    let found = problems("[users.app]", "[tls]\nmode = \"require\"\n[users.app]");
+    assert!(
+        found.contains("tls.cert: a PEM file") && found.contains("tls.key: a PEM file"),
+        "{found}"
+    );
+}
+
+#[test]
+fn a_syntax_error_names_the_line_and_not_its_text() {
+    let found = wrong("[users.app]\npassword = \"topsecret\n").to_string();
+    assert!(found.contains("line 2"), "{found}");
+    assert!(!found.contains("topsecret"), "{found}");
+}
+
+#[test]
+fn names_fold_as_in_postgresql() {
+    let name = |schema: &str, name: &str| {
+        Some(TableName {
+            schema: schema.into(),
+            name: name.into(),
+        })
+    };
+    assert_eq!(TableName::parse("Users"), name("public", "users"));
+    assert_eq!(TableName::parse("App.\"Users\""), name("app", "Users"));
+    assert_eq!(TableName::parse("\"a.b\"\"c\""), name("public", "a.b\"c"));
+    for bad in ["", "a.b.c", "a b", "\"a", "1a", "a.", "\"\""] {
+        assert_eq!(TableName::parse(bad), None, "{bad:?}");
+    }
+    assert_eq!(
+        KeyFamily::of_type_name("character varying(20)"),
+        Some(KeyFamily::Text)
+    );
+    assert_eq!(
+        KeyFamily::of_type_name("timestamp(3) with time zone"),
+        Some(KeyFamily::TimestampTz)
+    );
+    assert_eq!(KeyFamily::of_type_name("citext"), None);
+}
+
+#[test]
+fn the_shipped_examples_can_work() {
+    let directory = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
+    let pem = tempfile::NamedTempFile::new().unwrap();
+    let mut seen = 0;
+    for folder in [directory.clone(), directory.join("examples")] {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_none_or(|extension| extension != "toml") {
+                continue;
+            }
+            let text = std::fs::read_to_string(&path).unwrap();
+            let variables = [
+                ("APP_PASSWORD", "x"),
+                ("ACTIVITY_URL", "postgres://keyway@10.0.0.40/activity"),
+            ];
+            let mut variables = env(&variables);
+            // The one thing an example cannot ship is certificates.
+            if text.contains("/etc/keyway/tls") {
+                for key in ["KEYWAY__SERVER_CA", "KEYWAY__TLS__CERT", "KEYWAY__TLS__KEY"] {
+                    variables.insert(key.into(), pem.path().display().to_string());
+                }
+            }
+            let config = super::load(Some(&path), &variables)
+                .unwrap_or_else(|problems| panic!("{}:\n{problems}", path.display()));
+            crate::topology::build::offline(&config).unwrap();
+            seen += 1;
+        }
+    }
+    assert!(seen >= 6);
+}
+
+#[test]
+fn keys_may_have_several_columns() {
+    let text = GOOD.replace("{ key = \"id\" }", "{ key = [\"Tenant\", \"\\\"Id\\\"\"], type = [\"uuid\", \"int8\"], trust = [\"email\", \"a, B\"] }");
+    let config = good(&text, &[]);
+    let table = &config.keyspaces["main"].tables[&TableName {
+        schema: "public".into(),
+        name: "users".into(),
+    }];
+    let TablePlacement::Key { columns, types } = &table.placement else {
+        panic!("not sharded")
+    };
+    assert_eq!(columns, &["tenant", "Id"]);
+    assert_eq!(
+        types.as_deref(),
+        Some([KeyFamily::Uuid, KeyFamily::Int].as_slice())
+    );
+    assert_eq!(table.trust, ["email", "a,b"]);
+}
+
+#[test]
+fn names_keep_their_case() {
+    let text = GOOD
+        .replace("[users.app]", "[users.App]")
+        .replace("users = {", "\"\\\"Users\\\"\" = {");
+    let config = good(&text, &[]);
+    assert!(config.users.contains_key("App"));
+    let table = TableName {
+        schema: "public".into(),
+        name: "Users".into(),
+    };
+    assert!(
+        config.keyspaces["main"].tables.contains_key(&table),
+        "{:?}",
+        config.keyspaces["main"].tables
+    );
+}
+
+#[test]
+fn what_a_reload_cannot_change_is_named() {
+    let config = good(GOOD, &[]);
+    let changed = good(
+        GOOD,
+        &[
+            ("KEYWAY__LISTEN", "127.0.0.1:1"),
+            ("KEYWAY__POOL__SIZE", "3"),
+            ("KEYWAY__LOG__LEVEL", "debug"),
+        ],
+    );
+    assert_eq!(config.needs_restart(&changed), ["listen", "pool", "log"]);
+    assert!(config.needs_restart(&config).is_empty());
+}
+
+#[test]
+fn the_shipped_reference_is_the_defaults() {
+    let shipped = include_str!("../../config/keyway.toml");
+    let (_, reference) = shipped.split_once("with its default ----\n#\n").unwrap();
+    let lines: Vec<&str> = reference
+        .lines()
+        .map(|line| {
+            line.strip_prefix("# ")
+                .unwrap_or_else(|| line.trim_start_matches('#'))
+        })
+        .collect();
+    let (_, defaults) = include_str!("defaults.toml").split_once("\n\n").unwrap();
+    assert_eq!(
+        lines.join("\n").trim(),
+        defaults.trim(),
+        "config/keyway.toml's end is not src/config/defaults.toml"
+    );
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_input_panics(text in "\\PC{0,200}", key in "[A-Z_\\[\\].0-9]{0,30}", value in "\\PC{0,60}") {
+        let variables = env(&[(&format!("KEYWAY__{key}"), &value)]);
+        let _ = parse(&text, &variables);
+        let _ = parse(&GOOD.replace("secret", &value.replace(['"', '\\'], "")), &env(&[]));
+        let _ = super::dsn::parse(&value, None);
+        let _ = super::dsn::parse(&format!("postgres://{value}"), None);
+        let _ = super::section::parse_size(&value);
+        let _ = super::section::parse_time(&value);
+        let _ = TableName::parse(&value);
+        let _ = KeyFamily::of_type_name(&value);
+    }
+
+    #[test]
+    fn any_value_of_any_key_is_a_problem_or_fine(
+        key in proptest::sample::select(vec!["pool.size", "pool.lifetime", "limits.message_max", "listen", "users", "shards.s0", "keyspaces.main.tables.users.key", "functions.f.reads", "tls.mode"]),
+        value in proptest::sample::select(vec!["1", "-1", "1.5", "true", "[]", "[1, [2]]", "{}", "\"\"", "\"x\"", "99999999999999999999999", "1979-05-27", "{ a = { b = 1 } }"]),
+    ) {
+        let _ = parse(&format!("{key} = {value}\n{GOOD}"), &env(&[]));
+        let _ = parse(&format!("{key} = {value}"), &env(&[]));
+    }
+}

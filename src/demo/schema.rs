@@ -1,0 +1,118 @@
+//! The demo's schema (the same files a project of its own would keep in `migrations/`) and what to try on it.
+
+use tokio_postgres::Client;
+
+use crate::demo::DemoError;
+use crate::statement::scan::{ScanSettings, scan};
+
+/// Keyspaces of one shard each, with their tables.
+pub(super) const VERTICAL: &[(&str, &[&str])] = &[
+    ("profile", &["user_profiles"]),
+    ("activity", &["user_activities"]),
+    ("settings", &["user_settings"]),
+];
+
+/// The sharded keyspace's tables, as lines of the configuration.
+pub(super) const SHARDED_TABLES: &str = r#"[keyspaces.main.tables]
+users     = { key = "id" }
+posts     = { key = "user_id" }
+follows   = { key = "user_id" }
+timelines = { key = "user_id" }
+countries = { reference = true }
+"#;
+
+/// The migrations, in the order in which they are applied.
+const MIGRATIONS: &[(&str, &str)] = &[
+    (
+        "migrations/main/V1__social_network.sql",
+        include_str!("../../migrations/main/V1__social_network.sql"),
+    ),
+    (
+        "migrations/profile/V1__user_profiles.sql",
+        include_str!("../../migrations/profile/V1__user_profiles.sql"),
+    ),
+    (
+        "migrations/activity/V1__user_activities.sql",
+        include_str!("../../migrations/activity/V1__user_activities.sql"),
+    ),
+    (
+        "migrations/settings/V1__user_settings.sql",
+        include_str!("../../migrations/settings/V1__user_settings.sql"),
+    ),
+];
+
+/// What a newcomer sees first, with what each shows.
+pub(super) const TO_TRY: &[(&str, &str)] = &[
+    (
+        "one user lives on one shard, joins on the user too",
+        "SELECT u.name, c.name AS country, p.title FROM users u JOIN countries c ON c.code = u.country \
+         JOIN posts p ON p.user_id = u.id WHERE u.id = 42 ORDER BY p.posted DESC LIMIT 5;",
+    ),
+    (
+        "all shards are asked, and their rows merged in order",
+        "SELECT user_id, title, likes FROM posts ORDER BY likes DESC, user_id, id LIMIT 5;",
+    ),
+    (
+        "counts of the shards become one",
+        "SELECT country, count(*) AS users, max(joined) AS newest FROM users GROUP BY country ORDER BY country LIMIT 5;",
+    ),
+    (
+        "this table is on a shard of its own",
+        "SELECT theme, language FROM user_settings WHERE user_id = 42;",
+    ),
+    (
+        "where does a statement go, and why?",
+        "EXPLAIN (ROUTE) SELECT * FROM timelines WHERE user_id = 42 ORDER BY posted DESC;",
+    ),
+];
+
+/// Runs every migration's statements, one by one, through `client`.
+pub(super) async fn apply(client: &Client) -> Result<(), DemoError> {
+    for &(file, text) in MIGRATIONS {
+        for statement in statements_of(file, text)? {
+            let applied = client.batch_execute(statement).await;
+            applied.map_err(|source| DemoError::Migration { file, source })?;
+        }
+    }
+    Ok(())
+}
+
+fn statements_of(file: &'static str, text: &'static str) -> Result<Vec<&'static str>, DemoError> {
+    let settings = ScanSettings {
+        standard_conforming_strings: true,
+    };
+    let scanned =
+        scan(text, settings).map_err(|source| DemoError::MigrationText { file, source })?;
+    Ok(scanned
+        .iter()
+        .map(|statement| &text[statement.range.clone()])
+        .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_table_of_the_migrations_is_in_the_configuration() {
+        let mut tables = 0;
+        for &(file, text) in MIGRATIONS {
+            for statement in statements_of(file, text).unwrap() {
+                let Some(rest) = statement.strip_prefix("CREATE TABLE ") else {
+                    assert!(statement.starts_with("CREATE INDEX "), "{statement}");
+                    continue;
+                };
+                let name = rest.split_whitespace().next().unwrap();
+                let sharded = SHARDED_TABLES
+                    .lines()
+                    .any(|line| line.split_whitespace().next() == Some(name));
+                let vertical = VERTICAL
+                    .iter()
+                    .any(|(keyspace, names)| file.contains(keyspace) && names.contains(&name));
+                assert!(sharded ^ vertical, "{name}");
+                tables += 1;
+            }
+        }
+        assert_eq!(tables, 8);
+    }
+}

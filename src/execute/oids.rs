@@ -1,0 +1,50 @@
+//! User types' OIDs differ from shard to shard; clients see the home shard's.
+
+use crate::topology::OidMap;
+use crate::wire::backend::{self, tag};
+use crate::wire::error::ProtocolError;
+use crate::wire::frontend::Format;
+use bytes::BytesMut;
+
+/// `record` and `record[]`: their binary form carries the OIDs of the fields.
+const RECORDS: [u32; 2] = [2249, 2287];
+
+/// A description that cannot be told to the client.
+#[derive(Debug, thiserror::Error)]
+pub enum OidError {
+    /// The message cannot be read.
+    #[error(transparent)]
+    Malformed(#[from] ProtocolError),
+    /// Binary arrays and composites carry OIDs inside, which would be this shard's.
+    #[error("a column's binary form carries type OIDs that differ from shard to shard")]
+    Inside,
+}
+
+/// Appends a RowDescription or ParameterDescription with the client's OIDs.
+///
+/// # Errors
+/// The body is malformed, or binary values of the row would carry this server's OIDs.
+pub fn description(map: &OidMap, message: u8, body: &[u8], out: &mut BytesMut) -> Result<(), OidError> {
+    if message == tag::PARAMETER_DESCRIPTION {
+        let mut types = backend::read_parameter_description(body)?;
+        for oid in &mut types {
+            *oid = map.client(*oid);
+        }
+        backend::parameter_description(out, &types);
+        return Ok(());
+    }
+    let mut fields = backend::read_row_description(body)?;
+    for field in &mut fields {
+        let mapped = map.client(field.type_oid);
+        // Enums and domains have no OID in their values; arrays and composites do, and variable length shows no
+        // difference, so every user type but a fixed-length one is suspect.
+        let suspect = RECORDS.contains(&field.type_oid)
+            || (mapped != field.type_oid && field.type_len < 0);
+        if field.format == Format::Binary && suspect {
+            return Err(OidError::Inside);
+        }
+        field.type_oid = mapped;
+    }
+    backend::row_description(out, fields.iter());
+    Ok(())
+}

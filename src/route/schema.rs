@@ -1,0 +1,918 @@
+//! Schema changes: on every shard of the keyspace or on none, and only what each shard can hold alone.
+
+use crate::route::bind::{Binder, Found, find_table, operand};
+use crate::route::choose::{Context, key_names, listed, names_of};
+use crate::route::error::RouteError;
+use crate::route::key::{ConstantType, type_named};
+use crate::route::pins::{self, key_of};
+use crate::route::plan::{Access, Pin, PlanKind, ShardSet};
+use crate::route::recipe::{Recipe, Route};
+use crate::statement::tree::{
+    AlterAction, ColumnDefinition, CreateTable, Ddl, Expr, Name, Query, TableConstraint,
+};
+use crate::topology::{KeyspaceId, Placement, ShardId, Table, TableName};
+use smallvec::SmallVec;
+use std::sync::Arc;
+
+/// Values a bigint sequence has per shard: ids stay below 2^53, so that every client can hold them.
+const WIDE_RANGE_BITS: u32 = 44;
+/// Values an integer sequence has per shard.
+const NARROW_RANGE_BITS: u32 = 22;
+/// The highest stable id that ranges are cut for.
+const STABLE_ID_MAX: u16 = 511;
+
+/// A recipe that does not depend on values.
+pub(crate) fn fixed(
+    kind: PlanKind,
+    shards: ShardSet,
+    access: Access,
+    tables: Arc<[TableName]>,
+) -> Recipe {
+    let reason = match kind {
+        PlanKind::Broadcast => "every shard of the keyspace",
+        PlanKind::Any => "every shard has a copy",
+        PlanKind::Single | PlanKind::Scatter => "one shard has it all",
+    };
+    Recipe {
+        route: Route::Fixed {
+            kind,
+            shards,
+            after: Vec::new(),
+        },
+        access,
+        tables,
+        pin: None,
+        set_config: false,
+        outside_transaction: false,
+        reason: reason.to_owned(),
+        untyped: SmallVec::new(),
+    }
+}
+
+/// On every shard of a set.
+fn everywhere(shards: ShardSet, tables: Arc<[TableName]>) -> Recipe {
+    let kind = if shards.len() > 1 {
+        PlanKind::Broadcast
+    } else {
+        PlanKind::Single
+    };
+    fixed(kind, shards, Access::Schema, tables)
+}
+
+/// VACUUM, ANALYZE and kin: every shard for itself.
+pub(crate) fn maintenance(
+    tables: &[Name],
+    outside_transaction: bool,
+    context: &Context<'_>,
+) -> Result<Recipe, RouteError> {
+    let mut shards = ShardSet::new();
+    for name in tables {
+        match find_table(context, name)? {
+            Found::Table(table) | Found::View(table, _) => {
+                shards.union_with(&context.shards(table.keyspace))
+            }
+            Found::Catalog => shards.union_with(&context.all_shards()),
+        }
+    }
+    if tables.is_empty() {
+        shards = context.all_shards();
+    }
+    let mut recipe = everywhere(shards, listed(context, tables));
+    recipe.outside_transaction = outside_transaction;
+    Ok(recipe)
+}
+
+/// What a schema change that goes to one chosen shard means for the session.
+pub(crate) fn forced(ddl: &Ddl, context: &Context<'_>, recipe: &mut Recipe) {
+    let mut names = Vec::new();
+    match ddl {
+        Ddl::CreateTable(create) => {
+            if create.temporary {
+                recipe.pin = Some(Pin::TemporaryTable);
+            }
+            if let Ok(Found::Table(table)) = find_table(context, &create.name)
+                && let Route::Fixed { shards, after, .. } = &mut recipe.route
+                && matches!(table.placement, Placement::Sharded { .. })
+                && create.columns.iter().any(has_sequence)
+            {
+                *after = ranges(context, shards, &owned_by(&table.name), &Fix::Set);
+            }
+            names.push(create.name.clone());
+        }
+        Ddl::CreateAs {
+            name, temporary, ..
+        } => {
+            if *temporary {
+                recipe.pin = Some(Pin::TemporaryTable);
+            }
+            names.push(name.clone());
+        }
+        Ddl::AlterTable { table, .. } => names.push(table.clone()),
+        Ddl::CreateIndex {
+            table,
+            concurrently,
+            ..
+        } => {
+            recipe.outside_transaction = *concurrently;
+            names.push(table.clone());
+        }
+        Ddl::Drop {
+            kind,
+            names: dropped,
+            concurrently,
+        } => {
+            recipe.outside_transaction = *concurrently;
+            if matches!(kind.as_str(), "table" | "view" | "materialized view") {
+                names.extend(dropped.iter().cloned());
+            }
+        }
+        Ddl::Other { tables, .. } => names.extend(tables.iter().cloned()),
+    }
+    recipe.tables = listed(context, &names);
+}
+
+/// Decides where a schema change goes.
+pub(crate) fn recipe(ddl: &Ddl, context: &Context<'_>) -> Result<Recipe, RouteError> {
+    match ddl {
+        Ddl::CreateTable(create) => create_table(create, context),
+        Ddl::AlterTable { table, actions } => alter_table(table, actions, context),
+        Ddl::CreateIndex {
+            table,
+            unique,
+            columns,
+            concurrently,
+        } => {
+            let found = table_of(table, context)?;
+            if *unique {
+                let plain: Vec<String> = columns.iter().flatten().cloned().collect();
+                let shown: Vec<&str> = columns
+                    .iter()
+                    .map(|c| c.as_deref().unwrap_or("(…)"))
+                    .collect();
+                unique_over_shards(&found, "UNIQUE INDEX", &plain, &shown.join(", "), &[])?;
+            }
+            let mut recipe = everywhere(
+                context.shards(found.keyspace),
+                Arc::from([found.name.clone()]),
+            );
+            recipe.outside_transaction = *concurrently;
+            Ok(recipe)
+        }
+        Ddl::Drop {
+            kind,
+            names,
+            concurrently,
+        } => {
+            let mut recipe = drop_objects(kind, names, context)?;
+            recipe.outside_transaction = *concurrently;
+            Ok(recipe)
+        }
+        Ddl::CreateAs {
+            kind,
+            name,
+            temporary,
+            query,
+        } => create_as(kind, name, *temporary, query, context),
+        Ddl::Other { what, tables, name } => other(what, tables, name.as_ref(), context),
+    }
+}
+
+/// A table that is not a system catalog.
+fn table_of(name: &Name, context: &Context<'_>) -> Result<Arc<Table>, RouteError> {
+    match find_table(context, name)? {
+        Found::Table(table) | Found::View(table, _) => Ok(table),
+        Found::Catalog => Err(RouteError::OneShardOnly {
+            what: "a change of a system catalog".to_owned(),
+            reason: format!("Catalog {}", name.name),
+        }),
+    }
+}
+
+fn create_table(create: &CreateTable, context: &Context<'_>) -> Result<Recipe, RouteError> {
+    if create.temporary {
+        return Err(temporary());
+    }
+    let table = match find_table(context, &create.name) {
+        Ok(Found::Table(table)) => table,
+        Ok(Found::View(table, _)) => table,
+        Ok(Found::Catalog) => {
+            return Err(RouteError::OneShardOnly {
+                what: "CREATE TABLE".to_owned(),
+                reason: format!("{} is the name of a system catalog", create.name.name),
+            });
+        }
+        // A partition lives where its parent does.
+        Err(unlisted) => match create
+            .columns_from
+            .as_ref()
+            .map(|parent| find_table(context, parent))
+        {
+            Some(Ok(Found::Table(parent))) if parent.kind == 'p' => parent,
+            _ => return Err(unlisted),
+        },
+    };
+    let shards = context.shards(table.keyspace);
+    let mut recipe = everywhere(shards.clone(), Arc::from([table.name.clone()]));
+    let Placement::Sharded { key } = &table.placement else {
+        if table.placement == Placement::Reference {
+            reference_constraints(&table, create, context)?;
+        }
+        return Ok(recipe);
+    };
+    for column in key {
+        match create
+            .columns
+            .iter()
+            .find(|definition| definition.name == column.name)
+        {
+            Some(definition) => key_type(&table, definition)?,
+            None if create.columns_from.is_some() => {}
+            None => {
+                return Err(RouteError::Schema {
+                    what: "a table without its sharding key".to_owned(),
+                    reason: format!("Table {} is sharded by {}", table.name, key_names(key)),
+                    hint: "Add the column, or change the key in the configuration.".to_owned(),
+                });
+            }
+        }
+    }
+    for column in &create.columns {
+        narrow_sequence(&table, column)?;
+        for constraint in &column.constraints {
+            constraint_holds(&table, constraint, &create.columns, context)?;
+        }
+    }
+    for constraint in &create.constraints {
+        constraint_holds(&table, constraint, &create.columns, context)?;
+    }
+    if create.columns.iter().any(has_sequence) {
+        let after = ranges(
+            context,
+            &shards,
+            &owned_by(&created(create, context)),
+            &Fix::Set,
+        );
+        if let Route::Fixed { after: slot, .. } = &mut recipe.route {
+            *slot = after;
+        }
+    }
+    Ok(recipe)
+}
+
+/// The full name of a table that is being created.
+fn created(create: &CreateTable, context: &Context<'_>) -> TableName {
+    let schema = create.name.schema.clone().unwrap_or_else(|| {
+        context
+            .search_path
+            .iter()
+            .find(|s| *s != "$user")
+            .cloned()
+            .unwrap_or_else(|| "public".to_owned())
+    });
+    TableName {
+        schema,
+        name: create.name.name.clone(),
+    }
+}
+
+fn temporary() -> RouteError {
+    RouteError::OneShardOnly {
+        what: "a temporary table".to_owned(),
+        reason: "A temporary table lives on one server".to_owned(),
+    }
+}
+
+/// A reference table may refer to other reference tables only.
+fn reference_constraints(
+    table: &Table,
+    create: &CreateTable,
+    context: &Context<'_>,
+) -> Result<(), RouteError> {
+    let all = create
+        .columns
+        .iter()
+        .flat_map(|column| &column.constraints)
+        .chain(&create.constraints);
+    for constraint in all {
+        constraint_holds(table, constraint, &create.columns, context)?;
+    }
+    Ok(())
+}
+
+/// Is the key's type one whose equality is equality of bytes?
+fn key_type(table: &Table, column: &ColumnDefinition) -> Result<(), RouteError> {
+    let base = column
+        .data_type
+        .split('(')
+        .next()
+        .unwrap_or_default()
+        .trim();
+    let serial = matches!(
+        base,
+        "serial" | "serial4" | "bigserial" | "serial8" | "smallserial" | "serial2"
+    );
+    let known = matches!(type_named(base), ConstantType::Family(_))
+        || matches!(base, "char" | "character")
+        || column.data_type.ends_with("time zone");
+    let array = column.data_type.ends_with(']');
+    let built_in = [
+        "numeric",
+        "decimal",
+        "real",
+        "float",
+        "float4",
+        "float8",
+        "double precision",
+        "json",
+        "jsonb",
+        "citext",
+    ];
+    if (serial || known || !built_in.contains(&base)) && !array {
+        // A type of the user's own is left to `check`, which sees what it is a domain of.
+        return Ok(());
+    }
+    Err(RouteError::Schema {
+        what: format!("a sharding key of type {base}"),
+        reason: format!("Column {} of table {}: equal values of the type may have different bytes", column.name, table.name),
+        hint: "Use an integer, text, uuid, boolean, date, timestamp or bytea column as the sharding key.".to_owned(),
+    })
+}
+
+fn has_sequence(column: &ColumnDefinition) -> bool {
+    column.identity || is_serial(&column.data_type)
+}
+
+fn is_serial(data_type: &str) -> bool {
+    matches!(
+        data_type,
+        "serial" | "serial4" | "bigserial" | "serial8" | "smallserial" | "serial2"
+    )
+}
+
+/// smallint has too few values to be cut into ranges.
+fn narrow_sequence(table: &Table, column: &ColumnDefinition) -> Result<(), RouteError> {
+    let small = matches!(column.data_type.as_str(), "smallserial" | "serial2")
+        || (column.identity && matches!(column.data_type.as_str(), "smallint" | "int2"));
+    if small {
+        return Err(RouteError::Schema {
+            what: "a smallint sequence".to_owned(),
+            reason: format!(
+                "Column {} of table {}: its values cannot be divided among shards",
+                column.name, table.name
+            ),
+            hint: "Use bigserial or bigint GENERATED AS IDENTITY.".to_owned(),
+        });
+    }
+    Ok(())
+}
+
+/// Can each shard hold the constraint alone?
+fn constraint_holds(
+    table: &Table,
+    constraint: &TableConstraint,
+    definitions: &[ColumnDefinition],
+    context: &Context<'_>,
+) -> Result<(), RouteError> {
+    match constraint {
+        TableConstraint::Local => Ok(()),
+        TableConstraint::PrimaryKey(columns) => unique_over_shards(
+            table,
+            "PRIMARY KEY",
+            columns,
+            &columns.join(", "),
+            definitions,
+        ),
+        TableConstraint::Unique(columns) => {
+            unique_over_shards(table, "UNIQUE", columns, &columns.join(", "), definitions)
+        }
+        TableConstraint::Exclude(columns) => {
+            unique_over_shards(table, "EXCLUDE", columns, &columns.join(", "), definitions)
+        }
+        TableConstraint::ForeignKey {
+            columns,
+            table: referenced,
+            references,
+            on_update_changes,
+            on_delete_sets,
+        } => {
+            let key = ForeignKey {
+                columns,
+                referenced,
+                references,
+            };
+            let changes = *on_update_changes || *on_delete_sets;
+            key.holds(table, changes, context)
+        }
+    }
+}
+
+/// A unique constraint must contain the sharding key, or be unique by construction, or trusted.
+fn unique_over_shards(
+    table: &Table,
+    kind: &str,
+    columns: &[String],
+    shown: &str,
+    definitions: &[ColumnDefinition],
+) -> Result<(), RouteError> {
+    let Placement::Sharded { key } = &table.placement else {
+        return Ok(());
+    };
+    if key.iter().all(|k| columns.contains(&k.name)) {
+        return Ok(());
+    }
+    let exclude = kind == "EXCLUDE";
+    let constructed = |name: &String| match definitions
+        .iter()
+        .find(|definition| definition.name == *name)
+    {
+        Some(definition) => has_sequence(definition) || random_uuid(definition),
+        None => table
+            .columns
+            .iter()
+            .any(|column| column.name == *name && column.unique_by_construction),
+    };
+    if (!exclude && columns.iter().any(constructed)) || trusted(table, columns) {
+        return Ok(());
+    }
+    Err(RouteError::Constraint {
+        table: table.name.to_string(),
+        constraint: format!("{kind} ({shown})"),
+        hint: format!(
+            "Add the sharding key ({}) to it, use a generated column (bigserial, identity, uuid DEFAULT \
+             gen_random_uuid()), or trust it with trust = [\"{}\"] in the table's configuration.",
+            key_names(key),
+            columns.join(",")
+        ),
+    })
+}
+
+fn trusted(table: &Table, columns: &[String]) -> bool {
+    let mut sorted: Vec<&str> = columns.iter().map(String::as_str).collect();
+    sorted.sort_unstable();
+    table.trust.iter().any(|trust| {
+        let mut trusted: Vec<&str> = trust.split(',').map(str::trim).collect();
+        trusted.sort_unstable();
+        trusted == sorted
+    })
+}
+
+/// `uuid DEFAULT gen_random_uuid()`
+fn random_uuid(column: &ColumnDefinition) -> bool {
+    let random = |call: &crate::statement::tree::FunctionCall| {
+        matches!(
+            call.name.name.as_str(),
+            "gen_random_uuid" | "uuid_generate_v4" | "uuidv7" | "uuidv4"
+        )
+    };
+    column.data_type == "uuid"
+        && matches!(&column.default, Some(Expr::Function(call)) if random(call))
+}
+
+/// A foreign key.
+struct ForeignKey<'a> {
+    columns: &'a [String],
+    referenced: &'a Name,
+    references: &'a [String],
+}
+
+impl ForeignKey<'_> {
+    /// Colocated (key to key), or to a reference table.
+    fn holds(&self, table: &Table, changes: bool, context: &Context<'_>) -> Result<(), RouteError> {
+        if table.placement == Placement::Unsharded {
+            return Ok(());
+        }
+        let refused = |hint: &str| RouteError::Constraint {
+            table: table.name.to_string(),
+            constraint: format!("FOREIGN KEY ({})", self.columns.join(", ")),
+            hint: hint.to_owned(),
+        };
+        let itself = self.referenced.name == table.name.name
+            && self
+                .referenced
+                .schema
+                .as_ref()
+                .is_none_or(|schema| *schema == table.name.schema);
+        let target = if itself {
+            None
+        } else {
+            Some(table_of(self.referenced, context)?)
+        };
+        let target = target.as_deref().unwrap_or(table);
+        if target.keyspace != table.keyspace {
+            return Err(refused(
+                "The tables are in different keyspaces: keep the reference in the application.",
+            ));
+        }
+        let key = key_of(table);
+        if changes
+            && self
+                .columns
+                .iter()
+                .any(|column| key.iter().any(|k| k.name == *column))
+        {
+            return Err(refused(
+                "Its ON UPDATE or ON DELETE action would change the sharding key: use NO ACTION.",
+            ));
+        }
+        let Placement::Sharded { key: target_key } = &target.placement else {
+            return Ok(());
+        };
+        let wanted =
+            "Make the sharding key part of it on both sides, or refer to a reference table.";
+        if key.is_empty() || key.len() != target_key.len() {
+            return Err(refused(wanted));
+        }
+        let colocated = key.iter().zip(target_key).all(|(own, other)| {
+            let at = self.columns.iter().position(|column| *column == own.name);
+            let same_family =
+                own.family == other.family || own.family.is_none() || other.family.is_none();
+            same_family
+                && match (at, self.references.is_empty()) {
+                    (Some(at), false) => self.references.get(at) == Some(&other.name),
+                    // The primary key of the other table: its key, when both are one column.
+                    (Some(_), true) => self.columns.len() == 1 && target_key.len() == 1,
+                    (None, _) => false,
+                }
+        });
+        if colocated {
+            Ok(())
+        } else {
+            Err(refused(wanted))
+        }
+    }
+}
+
+fn alter_table(
+    name: &Name,
+    actions: &[AlterAction],
+    context: &Context<'_>,
+) -> Result<Recipe, RouteError> {
+    let table = table_of(name, context)?;
+    let shards = context.shards(table.keyspace);
+    let mut recipe = everywhere(shards.clone(), Arc::from([table.name.clone()]));
+    if table.placement == Placement::Unsharded && !context.is_spread(table.keyspace) {
+        return Ok(recipe);
+    }
+    let key = key_of(&table);
+    let refused = |what: &str, hint: &str| RouteError::Schema {
+        what: what.to_owned(),
+        reason: format!("Table {} is spread over shards", table.name),
+        hint: hint.to_owned(),
+    };
+    let is_key = |column: &String| key.iter().any(|k| k.name == *column);
+    let mut sequences = false;
+    for action in actions {
+        match action {
+            AlterAction::Local => {}
+            AlterAction::AddColumn(column) => {
+                sequences |= has_sequence(column);
+                if table.placement == Placement::Reference && !same_on_all_copies(column) {
+                    return Err(refused(
+                        "ADD COLUMN with a computed default on a reference table",
+                        "Each copy would compute values of its own: add the column without a default, then fill it \
+                         with constants.",
+                    ));
+                }
+                narrow_sequence(&table, column)?;
+                for constraint in &column.constraints {
+                    constraint_holds(&table, constraint, std::slice::from_ref(column), context)?;
+                }
+            }
+            AlterAction::AddConstraint(constraint) => {
+                constraint_holds(&table, constraint, &[], context)?
+            }
+            AlterAction::DropColumn(column) | AlterAction::AlterType(column) if is_key(column) => {
+                return Err(refused(
+                    "changing the sharding key's column",
+                    "Create a new table and copy the rows.",
+                ));
+            }
+            AlterAction::RenameColumn(column, _) if is_key(column) => {
+                return Err(refused(
+                    "renaming the sharding key's column",
+                    "Keep its name, or create a new table.",
+                ));
+            }
+            AlterAction::DropColumn(_)
+            | AlterAction::AlterType(_)
+            | AlterAction::SetDefault(..)
+            | AlterAction::RenameColumn(..) => {}
+            AlterAction::RenameTable(_) | AlterAction::SetSchema(_) => {
+                return Err(refused(
+                    "renaming a table that the configuration lists",
+                    "Create a table of the new name, list it, and copy the rows.",
+                ));
+            }
+            AlterAction::Other => {
+                return Err(refused(
+                    "this ALTER TABLE",
+                    "Run it shard by shard with /* keyway: shard=… */ if each shard can do it alone.",
+                ));
+            }
+        }
+    }
+    if sequences && table.placement != Placement::Reference {
+        let after = ranges(
+            context,
+            &shards,
+            &owned_by(&table.name),
+            &Fix::SetIfEmpty(table.name.clone()),
+        );
+        if let Route::Fixed { after: slot, .. } = &mut recipe.route {
+            *slot = after;
+        }
+    }
+    Ok(recipe)
+}
+
+/// A default that gives every copy the same values.
+fn same_on_all_copies(column: &ColumnDefinition) -> bool {
+    !has_sequence(column)
+        && column
+            .default
+            .as_ref()
+            .is_none_or(|default| matches!(default, Expr::Null) || operand(default).is_some())
+}
+
+fn drop_objects(kind: &str, names: &[Name], context: &Context<'_>) -> Result<Recipe, RouteError> {
+    let of_tables = matches!(
+        kind,
+        "table" | "view" | "materialized view" | "foreign table"
+    );
+    if cluster_wide(kind) {
+        return Err(cluster_refused(&format!("DROP {}", kind.to_uppercase())));
+    }
+    let mut keyspaces: Vec<KeyspaceId> = Vec::new();
+    let mut tables = Vec::new();
+    for name in names {
+        let keyspace = match find_table(context, name) {
+            Ok(Found::Table(table) | Found::View(table, _)) if of_tables => {
+                tables.push(table.name.clone());
+                table.keyspace
+            }
+            // What nobody lists, an earlier configuration may have left on every shard.
+            _ => default_keyspace(context)?,
+        };
+        if !keyspaces.contains(&keyspace) {
+            keyspaces.push(keyspace);
+        }
+    }
+    match keyspaces.as_slice() {
+        [keyspace] => Ok(everywhere(context.shards(*keyspace), tables.into())),
+        [] => Ok(everywhere(
+            context.shards(default_keyspace(context)?),
+            Arc::from([]),
+        )),
+        _ => Err(RouteError::Apart {
+            tables: names_of(&tables),
+            reason: "they are in different keyspaces".to_owned(),
+        }),
+    }
+}
+
+fn default_keyspace(context: &Context<'_>) -> Result<KeyspaceId, RouteError> {
+    context.default_keyspace().ok_or_else(|| RouteError::Schema {
+        what: "a schema change without a table".to_owned(),
+        reason: "The database has several keyspaces and no default".to_owned(),
+        hint: "Set databases.….default in the configuration, or name the shard with /* keyway: shard=… */.".to_owned(),
+    })
+}
+
+fn create_as(
+    kind: &str,
+    name: &Name,
+    temporary: bool,
+    query: &Query,
+    context: &Context<'_>,
+) -> Result<Recipe, RouteError> {
+    if temporary {
+        return Err(self::temporary());
+    }
+    let mut binder = Binder::new(context);
+    let bound = binder.query(query)?;
+    let analysis = pins::place(&binder, &bound);
+    let mut keyspaces: Vec<KeyspaceId> = analysis
+        .sharded
+        .iter()
+        .map(|placed| placed.table.keyspace)
+        .chain(analysis.others.iter().map(|(table, _)| table.keyspace))
+        .collect();
+    keyspaces.sort_unstable();
+    keyspaces.dedup();
+    let keyspace = match keyspaces.as_slice() {
+        [] => default_keyspace(context)?,
+        [keyspace] => *keyspace,
+        _ => {
+            return Err(RouteError::Apart {
+                tables: name.name.clone(),
+                reason: "its query reads several keyspaces".to_owned(),
+            });
+        }
+    };
+    let shards = context.shards(keyspace);
+    if shards.len() > 1 && kind != "view" {
+        return Err(RouteError::Schema {
+            what: format!("CREATE {} AS", kind.to_uppercase()),
+            reason: "Each shard would hold the rows it computed itself".to_owned(),
+            hint: "Create the table and fill it with INSERT.".to_owned(),
+        });
+    }
+    if kind == "table" {
+        // The new table must live where its rows are computed.
+        let table = table_of(name, context)?;
+        if table.keyspace != keyspace {
+            return Err(RouteError::Apart {
+                tables: name.name.clone(),
+                reason: "its query reads another keyspace".to_owned(),
+            });
+        }
+    }
+    Ok(everywhere(
+        shards,
+        listed(context, std::slice::from_ref(name)),
+    ))
+}
+
+/// SELECT … INTO is CREATE TABLE AS.
+pub(crate) fn select_into(
+    name: &Name,
+    query: &Query,
+    context: &Context<'_>,
+) -> Result<Recipe, RouteError> {
+    create_as("table", name, false, query, context)
+}
+
+/// Objects of the whole PostgreSQL cluster, which shards may share.
+fn cluster_wide(kind: &str) -> bool {
+    matches!(
+        kind,
+        "database" | "role" | "user" | "group" | "tablespace" | "subscription" | "publication"
+    )
+}
+
+fn cluster_refused(what: &str) -> RouteError {
+    RouteError::Schema {
+        what: what.to_owned(),
+        reason: "It changes a PostgreSQL cluster, not one database".to_owned(),
+        hint: "Run it on the servers themselves.".to_owned(),
+    }
+}
+
+fn other(
+    what: &str,
+    tables: &[Name],
+    name: Option<&Name>,
+    context: &Context<'_>,
+) -> Result<Recipe, RouteError> {
+    let object = what
+        .split_whitespace()
+        .nth(1)
+        .unwrap_or_default()
+        .to_lowercase();
+    if cluster_wide(&object) || what.starts_with("REASSIGN") || what.starts_with("ALTER SYSTEM") {
+        return Err(cluster_refused(what));
+    }
+    if tables.is_empty() {
+        let keyspace = default_keyspace(context)?;
+        let shards = context.shards(keyspace);
+        let mut recipe = everywhere(shards.clone(), Arc::from([]));
+        let fix = match what {
+            "CREATE SEQUENCE" => Some(Fix::Set),
+            "ALTER SEQUENCE" => Some(Fix::Check),
+            _ => None,
+        };
+        if let (Some(fix), Some(name), true) = (fix, name, context.is_spread(keyspace)) {
+            let after = ranges(context, &shards, &sequence_named(name), &fix);
+            if let Route::Fixed { after: slot, .. } = &mut recipe.route {
+                *slot = after;
+            }
+        }
+        return Ok(recipe);
+    }
+    let mut keyspaces: Vec<KeyspaceId> = Vec::new();
+    let mut names = Vec::new();
+    for name in tables {
+        let table = table_of(name, context)?;
+        keyspaces.push(table.keyspace);
+        names.push(table.name.clone());
+    }
+    keyspaces.sort_unstable();
+    keyspaces.dedup();
+    match keyspaces.as_slice() {
+        [keyspace] => Ok(everywhere(context.shards(*keyspace), names.into())),
+        _ => Err(RouteError::Apart {
+            tables: names_of(&names),
+            reason: "they are in different keyspaces".to_owned(),
+        }),
+    }
+}
+
+// ---- sequences ----
+
+/// What to do with sequences whose range is not the shard's.
+enum Fix {
+    /// Set it: the sequence is new.
+    Set,
+    /// Set it, unless the table has rows already, which would have taken equal values on every shard.
+    SetIfEmpty(TableName),
+    /// Fail.
+    Check,
+}
+
+/// A condition on `pg_class c` that finds the sequences a table owns.
+fn owned_by(table: &TableName) -> String {
+    format!(
+        "EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass \
+         AND d.objid = c.oid AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass \
+         AND d.refobjid = {}::pg_catalog.regclass AND d.deptype IN ('a', 'i'))",
+        quoted_name(&table.schema, &table.name)
+    )
+}
+
+/// A condition on `pg_class c` that finds one sequence, by the search path unless it names its schema.
+fn sequence_named(name: &Name) -> String {
+    let text = match &name.schema {
+        Some(schema) => quoted_name(schema, &name.name),
+        None => literal(&identifier(&name.name)),
+    };
+    format!("c.oid = {text}::pg_catalog.regclass")
+}
+
+/// `'"schema"."name"'`
+fn quoted_name(schema: &str, name: &str) -> String {
+    literal(&format!("{}.{}", identifier(schema), identifier(name)))
+}
+
+fn identifier(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// A string that reads the same whatever `standard_conforming_strings` says.
+fn literal(text: &str) -> String {
+    format!("E'{}'", text.replace('\\', "\\\\").replace('\'', "''"))
+}
+
+/// One DO block per shard that gives its sequences the shard's own range.
+fn ranges(
+    context: &Context<'_>,
+    shards: &ShardSet,
+    which: &str,
+    fix: &Fix,
+) -> Vec<(ShardId, String)> {
+    let mut after = Vec::new();
+    for shard in shards.iter() {
+        let Some(id) = context
+            .topology
+            .shards
+            .get(usize::from(shard.0))
+            .map(|shard| shard.stable_id)
+        else {
+            continue;
+        };
+        after.push((shard, range_block(id.min(STABLE_ID_MAX), which, fix)));
+    }
+    after
+}
+
+fn range_block(id: u16, which: &str, fix: &Fix) -> String {
+    let range = |bits: u32| {
+        let low = (i64::from(id) << bits) + 1;
+        (low, (i64::from(id) + 1) << bits)
+    };
+    let (wide_low, wide_high) = range(WIDE_RANGE_BITS);
+    // The last range ends where integer does.
+    let (narrow_low, narrow_end) = range(NARROW_RANGE_BITS);
+    let narrow_high = narrow_end.min(i64::from(i32::MAX));
+    let refuse = |message: &str| {
+        format!(
+            "RAISE EXCEPTION USING ERRCODE = '0A000', MESSAGE = {}",
+            literal(message)
+        )
+    };
+    let act = match fix {
+        Fix::Check => refuse("the range of a sequence belongs to its shard"),
+        Fix::Set | Fix::SetIfEmpty(_) => {
+            "EXECUTE pg_catalog.format('ALTER SEQUENCE %s MINVALUE %s MAXVALUE %s START %s \
+             RESTART %s', s.name, s.low, s.high, CASE WHEN s.up THEN s.low ELSE s.high END, \
+             CASE WHEN s.up THEN s.low ELSE s.high END)"
+                .to_owned()
+        }
+    };
+    let guard = match fix {
+        Fix::SetIfEmpty(table) => format!(
+            "IF EXISTS (SELECT FROM {}.{}) THEN {}; END IF; ",
+            identifier(&table.schema),
+            identifier(&table.name),
+            refuse("a sequence column cannot be added to a sharded table that has rows")
+        ),
+        Fix::Set | Fix::Check => String::new(),
+    };
+    format!(
+        "DO $keyway$ DECLARE s record; BEGIN FOR s IN SELECT c.oid::pg_catalog.regclass AS name, q.seqincrement > 0 AS up, \
+         r.low, r.high, q.seqtypid FROM pg_catalog.pg_class c JOIN pg_catalog.pg_sequence q ON q.seqrelid = c.oid \
+         LEFT JOIN (VALUES ('int8'::pg_catalog.regtype, {wide_low}::int8, {wide_high}::int8), ('int4', {narrow_low}, \
+         {narrow_high})) r (type, low, high) ON r.type = q.seqtypid WHERE {which} AND (q.seqmin, q.seqmax) IS DISTINCT \
+         FROM (r.low, r.high) LOOP IF s.low IS NULL THEN {}; END IF; {guard}{act}; END LOOP; END $keyway$",
+        refuse("a smallint sequence cannot be divided among shards")
+    )
+}

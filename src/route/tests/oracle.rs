@@ -1,0 +1,1 @@
+//! Random predicates against an evaluator.

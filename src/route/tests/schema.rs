@@ -1,0 +1,203 @@
+//! Schema changes.
+
+use super::{Case, check_all};
+use crate::route::choose::RouteHint;
+
+#[test]
+fn schema_changes_reach_every_shard_of_the_keyspace() {
+    let all = "broadcast s0,s1,s2";
+    let no = "refuse 0A000";
+    check_all(&[
+        ("CREATE TABLE users (id bigint PRIMARY KEY, name text)", all),
+        ("CREATE TABLE users (id bigserial PRIMARY KEY)", all),
+        (
+            "CREATE TABLE posts (id bigserial PRIMARY KEY, user_id bigint)",
+            all,
+        ),
+        (
+            "CREATE TABLE posts (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), user_id bigint)",
+            all,
+        ),
+        (
+            "CREATE TABLE posts (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, user_id bigint)",
+            all,
+        ),
+        (
+            "CREATE TABLE posts (id bigint, user_id bigint, PRIMARY KEY (user_id, id))",
+            all,
+        ),
+        (
+            "CREATE TABLE posts (id bigint PRIMARY KEY, user_id bigint)",
+            "refuse 0A000: PRIMARY KEY (id) on table posts",
+        ),
+        (
+            "CREATE TABLE users (id bigint PRIMARY KEY, email text UNIQUE)",
+            "refuse 0A000: UNIQUE (email)",
+        ),
+        (
+            "CREATE TABLE users (id bigint, email text, UNIQUE (email, id))",
+            all,
+        ),
+        (
+            "CREATE TABLE users (email text)",
+            "refuse 0A000: a table without its sharding key",
+        ),
+        (
+            "CREATE TABLE users (id float8)",
+            "refuse 0A000: a sharding key of type float8",
+        ),
+        (
+            "CREATE TABLE users (id numeric(10,2))",
+            "refuse 0A000: a sharding key of type numeric",
+        ),
+        (
+            "CREATE TABLE users (id smallserial)",
+            "refuse 0A000: a smallint sequence",
+        ),
+        (
+            "CREATE TABLE posts (id bigserial, user_id bigint REFERENCES users (id))",
+            all,
+        ),
+        (
+            "CREATE TABLE posts (id bigserial, user_id bigint REFERENCES users)",
+            all,
+        ),
+        (
+            "CREATE TABLE posts (user_id bigint, u2 bigint REFERENCES users (id))",
+            "refuse 0A000: FOREIGN KEY (u2)",
+        ),
+        (
+            "CREATE TABLE posts (user_id bigint, c text REFERENCES countries (code))",
+            all,
+        ),
+        (
+            "CREATE TABLE posts (user_id bigint REFERENCES users (id) ON DELETE SET NULL)",
+            "refuse 0A000: FOREIGN KEY (user_id)",
+        ),
+        (
+            "CREATE TABLE posts (user_id bigint REFERENCES users (id) ON DELETE CASCADE)",
+            all,
+        ),
+        (
+            "CREATE TABLE countries (code text PRIMARY KEY, id serial)",
+            all,
+        ),
+        (
+            "CREATE TABLE countries (code text, u bigint REFERENCES users (id))",
+            no,
+        ),
+        (
+            "CREATE TABLE user_activities (id bigserial PRIMARY KEY, x text UNIQUE)",
+            "single activity",
+        ),
+        (
+            "CREATE TABLE unlisted (id bigint)",
+            "refuse 0A000: table unlisted is in no keyspace",
+        ),
+        (
+            "CREATE TEMP TABLE x (id bigint)",
+            "refuse 0A000: a temporary table",
+        ),
+        ("CREATE TABLE users AS SELECT * FROM posts", no),
+        ("SELECT * INTO users FROM posts", no),
+        ("CREATE VIEW v AS SELECT * FROM users", all),
+        ("CREATE VIEW v AS SELECT * FROM users, settings", no),
+        ("CREATE INDEX ON users (email)", all),
+        (
+            "CREATE UNIQUE INDEX ON users (email)",
+            "refuse 0A000: UNIQUE INDEX (email)",
+        ),
+        ("CREATE UNIQUE INDEX ON users (id, email)", all),
+        ("CREATE INDEX CONCURRENTLY ON users (email)", all),
+        ("ALTER TABLE users ADD COLUMN x int DEFAULT 5", all),
+        (
+            "ALTER TABLE users ADD COLUMN x int UNIQUE",
+            "refuse 0A000: UNIQUE (x)",
+        ),
+        (
+            "ALTER TABLE users ADD CONSTRAINT u UNIQUE (email)",
+            "refuse 0A000: UNIQUE (email)",
+        ),
+        ("ALTER TABLE posts ADD CONSTRAINT u PRIMARY KEY (id)", all),
+        ("ALTER TABLE users DROP COLUMN id", no),
+        ("ALTER TABLE users DROP COLUMN email", all),
+        ("ALTER TABLE users ALTER COLUMN id TYPE int", no),
+        ("ALTER TABLE users RENAME COLUMN id TO x", no),
+        ("ALTER TABLE users RENAME TO x", no),
+        (
+            "ALTER TABLE countries ADD COLUMN x uuid DEFAULT gen_random_uuid()",
+            no,
+        ),
+        ("ALTER TABLE countries ADD COLUMN x int DEFAULT 5", all),
+        (
+            "ALTER TABLE visits ADD COLUMN x uuid DEFAULT gen_random_uuid()",
+            "single activity",
+        ),
+        ("DROP TABLE users", all),
+        ("DROP TABLE users, posts", all),
+        ("DROP TABLE users, visits", no),
+        ("DROP TABLE visits", "single activity"),
+        ("DROP TABLE IF EXISTS leftover", all),
+        ("CREATE TYPE mood AS ENUM ('a')", all),
+        ("CREATE EXTENSION pgcrypto", all),
+        ("CREATE SCHEMA x", all),
+        ("GRANT SELECT ON users TO bob", all),
+        ("CREATE ROLE bob", no),
+    ]);
+}
+
+#[test]
+fn sequences_get_ranges_of_their_own() {
+    let case = Case::new();
+    let plan = case
+        .plan(
+            "CREATE TABLE posts (id bigserial PRIMARY KEY, user_id bigint)",
+            &[],
+            None,
+        )
+        .unwrap();
+    assert_eq!(plan.after.len(), 3);
+    let (shard, block) = &plan.after[1];
+    assert_eq!(shard.0, 1);
+    assert!(
+        block.contains("17592186044417::int8, 35184372088832::int8"),
+        "{block}"
+    );
+    assert!(block.contains("4194305, 8388608"), "{block}");
+    assert!(
+        block.contains("E'\"public\".\"posts\"'::pg_catalog.regclass"),
+        "{block}"
+    );
+    assert!(
+        case.plan("CREATE TABLE posts (id bigint, user_id bigint)", &[], None)
+            .unwrap()
+            .after
+            .is_empty()
+    );
+    assert_eq!(
+        case.plan("CREATE SEQUENCE s", &[], None)
+            .unwrap()
+            .after
+            .len(),
+        3
+    );
+    assert_eq!(
+        case.plan("ALTER TABLE posts ADD COLUMN n serial", &[], None)
+            .unwrap()
+            .after
+            .len(),
+        3
+    );
+    let hinted = case
+        .plan(
+            "CREATE TABLE posts (id bigserial, user_id bigint)",
+            &[],
+            Some(RouteHint::Shard("s2")),
+        )
+        .unwrap();
+    assert_eq!(hinted.after.len(), 1);
+    let concurrently = case
+        .plan("CREATE INDEX CONCURRENTLY ON users (email)", &[], None)
+        .unwrap();
+    assert!(concurrently.outside_transaction);
+}

@@ -1,0 +1,196 @@
+//! The loop: one request after the other, each answered before the next.
+
+use crate::session::Session;
+use crate::session::error::SessionError;
+use crate::wire::error::{ClientError, ErrorFields, SqlState};
+use crate::wire::frame::next_frame;
+use crate::wire::frontend::tag;
+use crate::metrics::{Outcome, QueryPlan};
+use bytes::Bytes;
+use std::future::poll_fn;
+use std::task::Poll;
+use tokio::time::Instant;
+
+/// What the client asked for.
+enum Request {
+    /// A simple Query: the whole message.
+    Query(Bytes),
+    /// Messages of the extended protocol up to a Sync or Flush.
+    Batch,
+    /// A function call (fastpath): the whole message.
+    FunctionCall,
+    /// Left over from a COPY that ended early.
+    Stray,
+    /// Goodbye.
+    Terminate,
+}
+
+/// Why waiting for a request ended without one.
+enum Silence {
+    /// The client closed its connection.
+    ClientGone,
+    /// The router is stopping.
+    Draining,
+    /// A server that holds this session's state is gone.
+    PinnedLost,
+}
+
+impl Session {
+    /// Answers until the client leaves.
+    pub(super) async fn run(&mut self) {
+        loop {
+            let ended = match self.next_request().await {
+                Ok(Ok(Request::Terminate)) => return,
+                Ok(Ok(request)) => Box::pin(self.answer(request)).await,
+                Ok(Err(silence)) => Err(self.silence(&silence)),
+                Err(error) => Err(error),
+            };
+            match ended {
+                Ok(()) => {}
+                Err(SessionError::ClientGone) => return,
+                Err(SessionError::Fatal(fields)) => {
+                    self.say_error(&fields);
+                    // The client may be gone already; there is nobody else to tell.
+                    let _ = self.client.flush().await;
+                    return;
+                }
+                Err(SessionError::Statement(_) | SessionError::Unparsed(..)) => {
+                    unreachable!("answer() tells the client of these")
+                }
+            }
+        }
+    }
+
+    /// One request's way through the router. Statement errors are told to the client here.
+    async fn answer(&mut self, request: Request) -> Result<(), SessionError> {
+        self.look_around()?;
+        let started = Instant::now();
+        (self.plan, self.outcome) = (QueryPlan::Local, Outcome::Done);
+        match request {
+            Request::Query(message) => self.simple_query(&message).await?,
+            Request::Batch => self.batch().await?,
+            Request::FunctionCall => self.function_call(),
+            Request::Stray | Request::Terminate => {}
+        }
+        self.worker.metrics.query(self.plan, self.outcome, started.elapsed());
+        if self.pinned_lost {
+            return Err(self.silence(&Silence::PinnedLost));
+        }
+        // More requests may be waiting already: their answers share a write.
+        if self.client.inbox.is_empty() {
+            self.client.flush().await.map_err(|_| SessionError::ClientGone)?;
+        }
+        Ok(())
+    }
+
+    fn silence(&self, silence: &Silence) -> SessionError {
+        match silence {
+            Silence::ClientGone => SessionError::ClientGone,
+            Silence::Draining => SessionError::Fatal(Box::new(ErrorFields::fatal(
+                SqlState::ADMIN_SHUTDOWN,
+                "terminating connection because the router is stopping",
+            ))),
+            Silence::PinnedLost => SessionError::Fatal(Box::new(
+                ErrorFields::fatal(
+                    SqlState::CONNECTION_FAILURE,
+                    "the server that held this session's state was lost",
+                )
+                .hint("Connect again; temporary tables, LISTEN registrations and held cursors are gone."),
+            )),
+        }
+    }
+
+    /// The next whole request.
+    ///
+    /// Cancel safe: what was read stays in the inbox.
+    async fn next_request(&mut self) -> Result<Result<Request, Silence>, SessionError> {
+        loop {
+            let frame = next_frame(&self.client.inbox, self.message_max)
+                .map_err(|error| SessionError::Fatal(Box::new(error.fatal_fields())))?;
+            let Some(frame) = frame else {
+                if let Err(silence) = self.wait().await? {
+                    return Ok(Err(silence));
+                }
+                continue;
+            };
+            return Ok(Ok(match frame.tag {
+                tag::QUERY => Request::Query(self.client.inbox.split_to(frame.len).freeze()),
+                tag::PARSE | tag::BIND | tag::DESCRIBE | tag::EXECUTE | tag::CLOSE | tag::FLUSH | tag::SYNC => {
+                    Request::Batch
+                }
+                tag::FUNCTION_CALL => {
+                    let _ = self.client.inbox.split_to(frame.len);
+                    Request::FunctionCall
+                }
+                // A COPY that failed leaves these behind (manual §55.2.7).
+                tag::COPY_DATA | tag::COPY_DONE | tag::COPY_FAIL => {
+                    let _ = self.client.inbox.split_to(frame.len);
+                    Request::Stray
+                }
+                tag::TERMINATE => Request::Terminate,
+                other => {
+                    return Err(SessionError::Fatal(Box::new(ErrorFields::fatal(
+                        SqlState::PROTOCOL_VIOLATION,
+                        format!("invalid frontend message type {other}"),
+                    ))));
+                }
+            }));
+        }
+    }
+
+    /// Waits for bytes from the client, passing on what pinned servers say meanwhile (NOTIFY).
+    async fn wait(&mut self) -> Result<Result<(), Silence>, SessionError> {
+        self.client.flush().await.map_err(|_| SessionError::ClientGone)?;
+        self.client.rest();
+        let worker = std::rc::Rc::clone(&self.worker);
+        let drain = worker.drain.notified();
+        tokio::pin!(drain);
+        drain.as_mut().enable();
+        let may_leave = |session: &Self| session.block.is_none();
+        poll_fn(|context| {
+            if self.client.inbox.is_empty() && worker.draining.get() && may_leave(self) {
+                return Poll::Ready(Ok(Err(Silence::Draining)));
+            }
+            let _ = drain.as_mut().poll(context);
+            match self.client.poll_fill(context) {
+                Poll::Ready(Ok(())) => return Poll::Ready(Ok(Ok(()))),
+                Poll::Ready(Err(_)) => return Poll::Ready(Ok(Err(Silence::ClientGone))),
+                Poll::Pending => {}
+            }
+            if self.kept.is_empty() {
+                return Poll::Pending;
+            }
+            self.poll_kept(context).map(Ok)
+        })
+        .await
+    }
+
+    /// What servers that stay with the session say while it is idle.
+    fn poll_kept(&mut self, context: &mut std::task::Context<'_>) -> Poll<Result<(), Silence>> {
+        for (_, lease) in &mut self.kept {
+            match lease.poll_fill(context) {
+                Poll::Ready(Ok(())) => {
+                    // Only asynchronous messages come to an idle session: whole ones are the client's.
+                    while let Ok(Some(frame)) = next_frame(&lease.inbox, 1 << 30) {
+                        self.client.outbox.extend_from_slice(&lease.inbox.split_to(frame.len));
+                    }
+                    return Poll::Ready(Ok(()));
+                }
+                Poll::Ready(Err(_)) => return Poll::Ready(Err(Silence::PinnedLost)),
+                Poll::Pending => {}
+            }
+        }
+        Poll::Pending
+    }
+
+    /// The fastpath names functions by OID, which differ from shard to shard.
+    fn function_call(&mut self) {
+        let fields = ErrorFields::error(
+            SqlState::FEATURE_NOT_SUPPORTED,
+            "function calls by the fast-path protocol are not supported",
+        )
+        .hint("Call the function with SELECT.");
+        self.say_error(&fields);
+        self.say_ready();
+    }
+}

@@ -1,0 +1,80 @@
+//! Cancel requests: from the client's key to the servers that work for it right now.
+
+use crate::backend::connect::{self, ServerAddress};
+use crate::backend::server::CancelKey;
+use crate::session::worker::Worker;
+use smallvec::SmallVec;
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+/// A server that works for a session.
+#[derive(Debug, Clone)]
+pub struct CancelTarget {
+    /// Where it is.
+    pub address: Rc<ServerAddress>,
+    /// What a cancel request to it must say.
+    pub key: CancelKey,
+}
+
+/// What a session shows to cancel requests.
+#[derive(Debug, Default)]
+pub struct CancelSlot {
+    /// The secret of its BackendKeyData.
+    pub secret: [u8; 32],
+    /// How much of it the client was told (4 bytes in protocol 3.0).
+    pub secret_len: usize,
+    targets: RefCell<SmallVec<[CancelTarget; 1]>>,
+    sent: Cell<bool>,
+}
+
+impl CancelSlot {
+    /// For a client that was told `secret_len` bytes of `secret`.
+    #[must_use]
+    pub fn new(secret: [u8; 32], secret_len: usize) -> Self {
+        Self { secret, secret_len, ..Self::default() }
+    }
+
+    /// A server begins to work for the session.
+    pub fn add(&self, target: CancelTarget) {
+        self.targets.borrow_mut().push(target);
+    }
+
+    /// No server works for the session any more. True when a cancel was sent to one meanwhile: its signal may arrive
+    /// late, so those servers must not go to another client.
+    pub fn clear(&self) -> bool {
+        self.targets.borrow_mut().clear();
+        self.sent.take()
+    }
+
+    /// This server no longer works for the session.
+    pub fn remove(&self, pid: u32) {
+        self.targets.borrow_mut().retain(|t| t.key.pid != pid);
+    }
+
+    /// Was a cancel sent since the last [`clear`](Self::clear)?
+    #[must_use]
+    pub fn was_sent(&self) -> bool {
+        self.sent.get()
+    }
+
+    /// Asks every server that works for the session now to stop.
+    pub fn cancel(&self, worker: &Rc<Worker>) {
+        for target in self.targets.borrow().iter().cloned() {
+            self.sent.set(true);
+            let worker = Rc::clone(worker);
+            tokio::task::spawn_local(async move {
+                let options = worker.pools.connect_options();
+                if let Err(error) = connect::cancel(&target.address, &target.key, options, worker.pools.tls()).await {
+                    tracing::warn!(%error, "a cancel request did not reach its server");
+                }
+            });
+        }
+    }
+
+    /// Is this the client's secret? Compared in constant time.
+    #[must_use]
+    pub fn matches(&self, secret: &[u8]) -> bool {
+        let own = &self.secret[..self.secret_len];
+        own.len() == secret.len() && own.iter().zip(secret).fold(0, |differs, (a, b)| differs | (a ^ b)) == 0
+    }
+}

@@ -1,0 +1,768 @@
+//! Statements about the session itself: transactions, settings, prepared statements, cursors over several shards.
+//!
+//! Each appends its reply to the client's outbox, without ReadyForQuery.
+
+use crate::backend::pool::Lease;
+use crate::backend::server::ServerState;
+use crate::backend::settings::{SettingValue, Settings};
+use crate::execute::relay::drain;
+use crate::session::Session;
+use crate::session::error::SessionError;
+use crate::session::servers::append_query;
+use crate::session::transaction::{Block, LOG_MAX, Participant, Savepoint, Wrote};
+use crate::statement::command::{Command, Discard, Isolation, Scope, SetValue, SetWord, TransactionModes};
+use crate::topology::ShardId;
+use crate::wire::backend as reply;
+use crate::wire::error::{ErrorFields, SqlState};
+use std::sync::Arc;
+
+/// Settings whose value is a list of identifiers: PostgreSQL quotes each (GUC_LIST_QUOTE).
+const QUOTED_LISTS: &[&str] =
+    &["search_path", "temp_tablespaces", "session_preload_libraries", "local_preload_libraries"];
+
+/// How a transaction ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Commit,
+    Rollback,
+}
+
+impl Session {
+    /// Runs a statement about the session.
+    pub(super) async fn run_command(&mut self, command: Command, own: &str) -> Result<(), SessionError> {
+        let ends = matches!(
+            command,
+            Command::Commit { .. } | Command::Rollback { .. } | Command::RollbackTo(_)
+        );
+        if !ends {
+            self.refuse_in_failed_block()?;
+        }
+        match command {
+            Command::Begin(modes) => self.begin(modes),
+            Command::Commit { chain } => self.end(End::Commit, chain).await,
+            Command::Rollback { chain } => self.end(End::Rollback, chain).await,
+            Command::Savepoint(name) => self.savepoint(name, own).await,
+            Command::Release(name) => self.release_savepoint(&name, own).await,
+            Command::RollbackTo(name) => self.rollback_to(&name, own).await,
+            Command::TwoPhase => Err(SessionError::unsupported(
+                "prepared transactions are not supported",
+                "PREPARE TRANSACTION and its kin name a transaction on one server; Keyway spreads one over several.",
+                "Commit with COMMIT.",
+            )),
+            Command::Set { scope, name, value } => self.set(scope, &name, &value, own).await,
+            Command::SetTransaction(modes) => self.set_transaction(modes, own).await,
+            Command::SetSnapshot => Err(SessionError::unsupported(
+                "imported snapshots are not supported",
+                "A snapshot belongs to one server.",
+                "Leave SET TRANSACTION SNAPSHOT out.",
+            )),
+            Command::SetCharacteristics(modes) => self.set_characteristics(modes, own).await,
+            Command::SetConstraints { .. } => self.everywhere_and_later(own, "SET CONSTRAINTS").await,
+            Command::Reset(name) => self.reset(name.as_deref()).await,
+            Command::Discard(what) => self.discard(what, own).await,
+            Command::Deallocate(name) => self.deallocate(name.as_deref()),
+            other => Err(SessionError::refuse(
+                SqlState::INTERNAL_ERROR,
+                format!("{} is not run by the session", command_name(&other)),
+            )),
+        }
+    }
+
+    fn complete(&mut self, tag: &str) {
+        reply::command_complete(&mut self.client.outbox, tag);
+    }
+
+    fn warn(&mut self, state: SqlState, message: &str) {
+        reply::notice_response(&mut self.client.outbox, &ErrorFields::warning(state, message));
+    }
+
+    // === transactions
+
+    fn begin(&mut self, modes: TransactionModes) -> Result<(), SessionError> {
+        match &mut self.block {
+            // BEGIN among several statements of a message: what ran before it belongs to the block (manual §55.2.2.1).
+            Some(block) if block.implicit => block.implicit = false,
+            Some(_) => self.warn(SqlState::ACTIVE_SQL_TRANSACTION, "there is already a transaction in progress"),
+            None => {
+                let one_snapshot = self.one_snapshot(modes.isolation);
+                let mut block = Block::new(false, begin_text(modes), one_snapshot, &self.settings);
+                block.hint_before = self.hint.clone();
+                self.block = Some(Box::new(block));
+            }
+        }
+        self.complete("BEGIN");
+        Ok(())
+    }
+
+    /// Does a transaction of this level, or of the session's default, read from one snapshot?
+    fn one_snapshot(&self, isolation: Option<Isolation>) -> bool {
+        match isolation {
+            Some(level) => matches!(level, Isolation::RepeatableRead | Isolation::Serializable),
+            None => self.settings.get("default_transaction_isolation").is_some_and(|value| match value {
+                SettingValue::Raw(text) | SettingValue::Text(text) => {
+                    let text = text.to_ascii_lowercase();
+                    text.contains("repeatable") || text.contains("serializable")
+                }
+            }),
+        }
+    }
+
+    async fn end(&mut self, end: End, chain: bool) -> Result<(), SessionError> {
+        let Some(block) = &self.block else {
+            if chain {
+                let what = if end == End::Commit { "COMMIT AND CHAIN" } else { "ROLLBACK AND CHAIN" };
+                return Err(SessionError::refuse(
+                    SqlState::NO_ACTIVE_SQL_TRANSACTION,
+                    format!("{what} can only be used in transaction blocks"),
+                ));
+            }
+            self.warn(SqlState::NO_ACTIVE_SQL_TRANSACTION, "there is no transaction in progress");
+            self.complete(if end == End::Commit { "COMMIT" } else { "ROLLBACK" });
+            return Ok(());
+        };
+        let implicit = block.implicit;
+        let next = chain.then(|| Block::new(false, block.begin.clone(), block.one_snapshot, &self.settings));
+        let committed = end == End::Commit && !block.failed;
+        if implicit {
+            self.warn(SqlState::NO_ACTIVE_SQL_TRANSACTION, "there is no transaction in progress");
+        }
+        let result = self.finish_block(if committed { End::Commit } else { End::Rollback }).await;
+        if let Some(mut next) = next {
+            next.before = Arc::clone(&self.settings);
+            next.effective = Arc::clone(&self.settings);
+            self.block = Some(Box::new(next));
+        }
+        result?;
+        self.complete(if committed { "COMMIT" } else { "ROLLBACK" });
+        Ok(())
+    }
+
+    /// The message or batch is through: its implicit transaction ends.
+    pub(super) async fn end_implicit_or_fail(&mut self) -> Result<(), SessionError> {
+        let Some(block) = &self.block else { return Ok(()) };
+        if !block.implicit {
+            return Ok(());
+        }
+        let end = if block.failed { End::Rollback } else { End::Commit };
+        self.finish_block(end).await
+    }
+
+    /// The same, telling the client at once when it fails.
+    pub(super) async fn end_implicit(&mut self) -> Result<(), SessionError> {
+        match self.end_implicit_or_fail().await {
+            Err(SessionError::Statement(fields)) => {
+                if let Some(fields) = fields {
+                    self.say_error(&fields);
+                }
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    /// Commits or rolls back every participant and forgets the block, whatever comes of it.
+    async fn finish_block(&mut self, end: End) -> Result<(), SessionError> {
+        let Some(mut block) = self.block.take() else { return Ok(()) };
+        self.names.portals.retain(|_, portal| portal.survives_its_transaction());
+        self.names.unnamed_portal = None;
+        let participants = std::mem::take(&mut block.participants);
+        match end {
+            End::Commit => self.commit(&block, participants).await,
+            End::Rollback => {
+                self.settings = Arc::clone(&block.before);
+                self.hint = block.hint_before.clone();
+                self.roll_back(participants, &block.before).await
+            }
+        }
+    }
+
+    /// Who wrote commits first: should that fail, the others have nothing to lose.
+    async fn commit(&mut self, block: &Block, mut participants: Vec<Participant>) -> Result<(), SessionError> {
+        participants.sort_by_key(|p| std::cmp::Reverse(p.wrote));
+        let changed: Vec<ShardId> =
+            participants.iter().filter(|p| p.wrote == Wrote::Schema).map(|p| p.shard).collect();
+        let mut committed: Vec<ShardId> = Vec::new();
+        let mut rest = participants.into_iter();
+        while let Some(participant) = rest.next() {
+            let shard = participant.shard;
+            let wrote = participant.wrote;
+            let failure = match self.end_participant(participant, End::Commit, &block.before).await {
+                Ok(()) => {
+                    if wrote > Wrote::Nothing {
+                        committed.push(shard);
+                    }
+                    continue;
+                }
+                Err(failure) => failure,
+            };
+            let others: Vec<Participant> = rest.collect();
+            let undone: Vec<ShardId> = others.iter().map(|p| p.shard).collect();
+            self.roll_back(others, &block.before).await?;
+            if committed.is_empty() {
+                self.settings = Arc::clone(&block.before);
+                self.hint = block.hint_before.clone();
+                return Err(failure);
+            }
+            return Err(self.torn_schema_change(&committed, shard, &undone, &block.tables).await);
+        }
+        if !changed.is_empty() {
+            self.schema_changed().await;
+        }
+        Ok(())
+    }
+
+    async fn roll_back(
+        &mut self,
+        participants: Vec<Participant>,
+        before: &Arc<Settings>,
+    ) -> Result<(), SessionError> {
+        for participant in participants {
+            // A participant that cannot be rolled back is closed, which rolls it back.
+            match self.end_participant(participant, End::Rollback, before).await {
+                Err(SessionError::ClientGone) => return Err(SessionError::ClientGone),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// One participant's COMMIT or ROLLBACK.
+    async fn end_participant(
+        &mut self,
+        participant: Participant,
+        end: End,
+        before: &Arc<Settings>,
+    ) -> Result<(), SessionError> {
+        let shard = participant.shard;
+        let name = self.shard_name(shard).to_owned();
+        let Some(mut lease) = participant.lease else {
+            return Err(SessionError::refuse(
+                SqlState::CONNECTION_FAILURE,
+                format!("the transaction's connection to shard {name} was lost; it was rolled back there"),
+            ));
+        };
+        append_query(&mut lease, if end == End::Commit { "COMMIT" } else { "ROLLBACK" })?;
+        lease.expect_syncs(1);
+        let result = match lease.flush().await {
+            Ok(()) => drain(&mut lease, &name).await,
+            Err(source) => Err(crate::execute::relay::RelayError::ServerLost { shard: name.clone(), source, told: false }),
+        };
+        let settings = if end == End::Commit { Arc::clone(&self.settings) } else { Arc::clone(before) };
+        match result {
+            Ok(None) => {
+                lease.set_settings(&settings);
+                self.let_go(shard, lease);
+                Ok(())
+            }
+            Ok(Some(fields)) => {
+                // The server rolled back, as PostgreSQL does when a COMMIT fails.
+                lease.set_settings(before);
+                self.let_go(shard, lease);
+                Err(SessionError::Statement(Some(fields)))
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a transaction's connection was lost while it ended");
+                self.let_go(shard, lease);
+                if end == End::Commit && participant.wrote > Wrote::Nothing {
+                    return Err(SessionError::Statement(Some(Box::new(
+                        ErrorFields::error(
+                            SqlState::TRANSACTION_RESOLUTION_UNKNOWN,
+                            format!("the connection to shard {name} was lost during COMMIT"),
+                        )
+                        .detail("The transaction may have been committed or rolled back.")
+                        .hint("Look at the data before trying again."),
+                    ))));
+                }
+                Ok(())
+            }
+        }
+    }
+
+    async fn savepoint(&mut self, name: String, own: &str) -> Result<(), SessionError> {
+        self.in_block("SAVEPOINT")?;
+        self.on_participants(own).await?;
+        let settings = Arc::clone(&self.settings);
+        let block = self.block.as_mut().expect("checked above");
+        let log_len = block.log.len();
+        let effective = Arc::clone(&block.effective);
+        block.savepoints.push(Savepoint { name, settings, effective, log_len });
+        self.log(own)?;
+        self.complete("SAVEPOINT");
+        Ok(())
+    }
+
+    async fn release_savepoint(&mut self, name: &str, own: &str) -> Result<(), SessionError> {
+        self.in_block("RELEASE SAVEPOINT")?;
+        let index = self.find_savepoint(name)?;
+        self.on_participants(own).await?;
+        let block = self.block.as_mut().expect("checked above");
+        block.savepoints.truncate(index);
+        self.log(own)?;
+        self.complete("RELEASE");
+        Ok(())
+    }
+
+    async fn rollback_to(&mut self, name: &str, own: &str) -> Result<(), SessionError> {
+        self.in_block("ROLLBACK TO SAVEPOINT")?;
+        let index = self.find_savepoint(name)?;
+        let block = self.block.as_mut().expect("checked above");
+        if block.participants.iter().any(|p| p.lease.is_none()) {
+            return Err(SessionError::refuse(
+                SqlState::CONNECTION_FAILURE,
+                "the transaction has lost a connection and can only be rolled back as a whole",
+            ));
+        }
+        let savepoint = block.savepoints[index].clone();
+        block.failed = false;
+        self.on_participants(own).await?;
+        self.settings = savepoint.settings;
+        let block = self.block.as_mut().expect("checked above");
+        block.effective = savepoint.effective;
+        block.savepoints.truncate(index + 1);
+        // The SAVEPOINT itself stays for those who join later.
+        block.log.truncate(savepoint.log_len + 1);
+        self.complete("ROLLBACK");
+        Ok(())
+    }
+
+    fn find_savepoint(&self, name: &str) -> Result<usize, SessionError> {
+        self.block.as_ref().and_then(|b| b.savepoint(name)).ok_or_else(|| {
+            SessionError::refuse(
+                SqlState::INVALID_SAVEPOINT_SPECIFICATION,
+                format!("savepoint \"{name}\" does not exist"),
+            )
+        })
+    }
+
+    fn in_block(&self, what: &str) -> Result<(), SessionError> {
+        match &self.block {
+            Some(block) if !block.implicit => Ok(()),
+            _ => Err(SessionError::refuse(
+                SqlState::NO_ACTIVE_SQL_TRANSACTION,
+                format!("{what} can only be used in transaction blocks"),
+            )),
+        }
+    }
+
+    /// Runs a statement on every participant; the first error is the statement's.
+    async fn on_participants(&mut self, sql: &str) -> Result<(), SessionError> {
+        let shards: Vec<ShardId> =
+            self.block.iter().flat_map(|b| &b.participants).map(|p| p.shard).collect();
+        let mut failed = None;
+        for shard in shards {
+            let Some(mut lease) = self.block.as_mut().and_then(|b| b.participant(shard)?.lease.take()) else {
+                continue;
+            };
+            let name = self.shard_name(shard).to_owned();
+            append_query(&mut lease, sql)?;
+            lease.expect_syncs(1);
+            let result = self.settle(&mut lease, &name).await;
+            self.give_back(shard, lease);
+            if let Err(error) = result {
+                failed = failed.or(Some(error));
+            }
+        }
+        failed.map_or(Ok(()), Err)
+    }
+
+    /// Remembers a statement for those who join the transaction later.
+    fn log(&mut self, sql: &str) -> Result<(), SessionError> {
+        let Some(block) = &mut self.block else { return Ok(()) };
+        if block.log.len() >= LOG_MAX {
+            return Err(SessionError::refuse(
+                SqlState::CONFIGURATION_LIMIT_EXCEEDED,
+                format!("a transaction may hold {LOG_MAX} savepoints and settings at most"),
+            ));
+        }
+        block.log.push(sql.to_owned());
+        Ok(())
+    }
+
+    /// For a statement that sets the scene of a transaction and answers with its own name.
+    async fn everywhere_and_later(&mut self, own: &str, tag: &str) -> Result<(), SessionError> {
+        if self.block.as_ref().is_none_or(|b| b.implicit) {
+            self.warn(
+                SqlState::NO_ACTIVE_SQL_TRANSACTION,
+                &format!("{tag} can only be used in transaction blocks"),
+            );
+        } else {
+            self.on_participants(own).await?;
+            self.log(own)?;
+        }
+        self.complete(tag);
+        Ok(())
+    }
+
+    async fn set_transaction(&mut self, modes: TransactionModes, own: &str) -> Result<(), SessionError> {
+        if self.block.as_ref().is_some_and(|b| !b.implicit) {
+            let one_snapshot = self.one_snapshot(modes.isolation);
+            let block = self.block.as_mut().expect("checked above");
+            if modes.isolation.is_some() {
+                if one_snapshot && block.participants.len() > 1 {
+                    return Err(SessionError::unsupported(
+                        "a transaction on several shards cannot become REPEATABLE READ or SERIALIZABLE",
+                        "Each shard has its own snapshot.",
+                        "Begin it with that level, and keep it on one shard.",
+                    ));
+                }
+                block.one_snapshot = one_snapshot;
+            }
+            self.on_participants(own).await?;
+            self.log(own)?;
+        } else {
+            self.warn(
+                SqlState::NO_ACTIVE_SQL_TRANSACTION,
+                "SET TRANSACTION can only be used in transaction blocks",
+            );
+        }
+        self.complete("SET");
+        Ok(())
+    }
+
+    async fn set_characteristics(&mut self, modes: TransactionModes, own: &str) -> Result<(), SessionError> {
+        let _ = own;
+        let mut values = Vec::new();
+        if let Some(level) = modes.isolation {
+            values.push(("default_transaction_isolation", isolation_text(level).to_ascii_lowercase()));
+        }
+        if let Some(read_only) = modes.read_only {
+            values.push(("default_transaction_read_only", if read_only { "on" } else { "off" }.to_owned()));
+        }
+        if let Some(deferrable) = modes.deferrable {
+            values.push(("default_transaction_deferrable", if deferrable { "on" } else { "off" }.to_owned()));
+        }
+        for (name, value) in values {
+            self.apply(Scope::Session, name, Some(SettingValue::Text(value))).await?;
+        }
+        self.complete("SET");
+        Ok(())
+    }
+
+    // === settings
+
+    async fn set(
+        &mut self,
+        scope: Scope,
+        name: &str,
+        value: &SetValue,
+        own: &str,
+    ) -> Result<(), SessionError> {
+        let _ = own;
+        if let Some(hint) = name.strip_prefix("keyway.") {
+            self.set_hint(hint, scope, value)?;
+        } else {
+            let value = match value {
+                SetValue::Current => return Ok(self.complete("SET")),
+                SetValue::Default => self.startup.get(name).cloned(),
+                SetValue::Interval(text) => Some(SettingValue::Raw(text.clone())),
+                SetValue::Values(words) => Some(SettingValue::Text(joined(name, words))),
+            };
+            if scope == Scope::Local && self.block.as_ref().is_none_or(|b| b.implicit) {
+                self.warn(
+                    SqlState::NO_ACTIVE_SQL_TRANSACTION,
+                    "SET LOCAL can only be used in transaction blocks",
+                );
+            } else {
+                self.apply(scope, name, value).await?;
+            }
+        }
+        self.complete("SET");
+        Ok(())
+    }
+
+    /// Sets `name` on a server, which checks the value, and remembers it. Inside a transaction on every participant
+    /// and on those who join later.
+    pub(super) async fn apply(
+        &mut self,
+        scope: Scope,
+        name: &str,
+        value: Option<SettingValue>,
+    ) -> Result<(), SessionError> {
+        if name == "client_encoding" {
+            check_encoding(value.as_ref())?;
+        }
+        let sql = set_text(scope, name, value.as_ref());
+        if self.block.as_ref().is_none_or(|b| b.participants.is_empty()) {
+            let shard = self.home()?;
+            let taken = self.take(shard, crate::route::plan::Access::Read).await?;
+            let mut lease = taken.lease;
+            // A BEGIN may be waiting to be sent with it.
+            let result = self.run_setting(shard, &mut lease, &sql, name).await;
+            if self.block.is_none() && result.is_ok() {
+                let settings = Arc::new(self.settings.with(name, value));
+                lease.set_settings(&settings);
+                self.settings = settings;
+                self.give_back(shard, lease);
+                return Ok(());
+            }
+            self.give_back(shard, lease);
+            result?;
+        } else {
+            let shards: Vec<ShardId> =
+                self.block.iter().flat_map(|b| &b.participants).map(|p| p.shard).collect();
+            for (index, shard) in shards.into_iter().enumerate() {
+                let Some(mut lease) = self.block.as_mut().and_then(|b| b.participant(shard)?.lease.take())
+                else {
+                    continue;
+                };
+                let known = self.client.outbox.len();
+                let result = self.run_setting(shard, &mut lease, &sql, name).await;
+                if index > 0 {
+                    self.client.outbox.truncate(known);
+                }
+                self.give_back(shard, lease);
+                result?;
+            }
+        }
+        self.log(&sql)?;
+        let block = self.block.as_mut().expect("outside a block it has returned");
+        block.effective = Arc::new(block.effective.with(name, value.clone()));
+        if scope == Scope::Session {
+            self.settings = Arc::new(self.settings.with(name, value));
+        }
+        Ok(())
+    }
+
+    /// Sends one SET, passing ParameterStatus on to the client.
+    async fn run_setting(
+        &mut self,
+        shard: ShardId,
+        lease: &mut Lease,
+        sql: &str,
+        name: &str,
+    ) -> Result<(), SessionError> {
+        lease.touched_custom(name);
+        append_query(lease, sql)?;
+        lease.expect_syncs(1);
+        let before = lease.parameters.clone();
+        let shard = self.shard_name(shard).to_owned();
+        self.settle(lease, &shard).await?;
+        for (name, value) in &lease.parameters {
+            if before.get(name) != Some(value) {
+                reply::parameter_status(&mut self.client.outbox, name, value);
+            }
+        }
+        Ok(())
+    }
+
+    fn set_hint(&mut self, hint: &str, scope: Scope, value: &SetValue) -> Result<(), SessionError> {
+        let text = match value {
+            SetValue::Default | SetValue::Current => None,
+            SetValue::Values(words) => {
+                let text = words.iter().map(|w| w.text.as_str()).collect::<Vec<_>>().join(", ");
+                (!text.is_empty()).then_some(text)
+            }
+            SetValue::Interval(_) => None,
+        };
+        let mut hints = self.hint.clone();
+        match hint {
+            "key" => hints.key = text,
+            "shard" => {
+                if let Some(name) = &text
+                    && !self.topology.shards.iter().any(|s| s.name == *name)
+                {
+                    let known: Vec<&str> = self.topology.shards.iter().map(|s| s.name.as_str()).collect();
+                    return Err(SessionError::Statement(Some(Box::new(
+                        ErrorFields::error(
+                            SqlState::INVALID_PARAMETER_VALUE,
+                            format!("there is no shard \"{name}\""),
+                        )
+                        .hint(format!("The shards are: {}.", known.join(", "))),
+                    ))));
+                }
+                hints.shard = text;
+            }
+            other => {
+                return Err(SessionError::Statement(Some(Box::new(
+                    ErrorFields::error(
+                        SqlState::UNDEFINED_OBJECT,
+                        format!("unrecognized configuration parameter \"keyway.{other}\""),
+                    )
+                    .hint("Keyway knows keyway.key and keyway.shard."),
+                ))));
+            }
+        }
+        match (&mut self.block, scope) {
+            (Some(block), Scope::Local) if !block.implicit => block.local_hint = Some(hints),
+            (_, Scope::Local) => {
+                self.warn(
+                    SqlState::NO_ACTIVE_SQL_TRANSACTION,
+                    "SET LOCAL can only be used in transaction blocks",
+                );
+            }
+            (_, Scope::Session) => self.hint = hints,
+        }
+        Ok(())
+    }
+
+    async fn reset(&mut self, name: Option<&str>) -> Result<(), SessionError> {
+        match name {
+            Some(hint) if hint.starts_with("keyway.") => {
+                self.set_hint(&hint["keyway.".len()..], Scope::Session, &SetValue::Default)?;
+            }
+            Some(name) => self.apply(Scope::Session, name, self.startup.get(name).cloned()).await?,
+            None => {
+                self.hint = super::SessionHint::default();
+                let changed: Vec<String> = self
+                    .settings
+                    .iter()
+                    .filter(|(name, value)| self.startup.get(name) != Some(value))
+                    // RESET ALL leaves the role alone (manual, RESET).
+                    .filter(|(name, _)| !matches!(name.as_str(), "role" | "session_authorization"))
+                    .map(|(name, _)| name.clone())
+                    .collect();
+                for name in changed {
+                    self.apply(Scope::Session, &name, self.startup.get(&name).cloned()).await?;
+                }
+            }
+        }
+        self.complete("RESET");
+        Ok(())
+    }
+
+    async fn discard(&mut self, what: Discard, own: &str) -> Result<(), SessionError> {
+        if what == Discard::All {
+            if self.block.is_some() {
+                return Err(SessionError::refuse(
+                    SqlState::ACTIVE_SQL_TRANSACTION,
+                    "DISCARD ALL cannot run inside a transaction block",
+                ));
+            }
+            // Servers that held state of this session are closed; what they held goes with them.
+            for (_, mut lease) in std::mem::take(&mut self.kept) {
+                lease.retire();
+                self.cancel.remove(lease.cancel_key.pid);
+            }
+            self.pinned = crate::route::plan::ShardSet::new();
+            self.names.statements.clear();
+            self.names.portals.clear();
+            self.hint = super::SessionHint::default();
+            let changed: Vec<String> = self
+                .settings
+                .iter()
+                .filter(|(name, value)| self.startup.get(name) != Some(value))
+                .map(|(name, _)| name.clone())
+                .collect();
+            for name in changed {
+                self.apply(Scope::Session, &name, self.startup.get(&name).cloned()).await?;
+            }
+        } else {
+            for index in 0..self.kept.len() {
+                let shard = self.kept[index].0;
+                let (_, mut lease) = self.kept.swap_remove(index);
+                append_query(&mut lease, own)?;
+                lease.expect_syncs(1);
+                let name = self.shard_name(shard).to_owned();
+                let result = self.settle(&mut lease, &name).await;
+                if lease.state() == ServerState::Idle {
+                    self.kept.push((shard, lease));
+                    let last = self.kept.len() - 1;
+                    self.kept.swap(index, last);
+                }
+                result?;
+            }
+            self.on_participants(own).await?;
+        }
+        self.complete(match what {
+            Discard::All => "DISCARD ALL",
+            Discard::Plans => "DISCARD PLANS",
+            Discard::Sequences => "DISCARD SEQUENCES",
+            Discard::Temp => "DISCARD TEMP",
+        });
+        Ok(())
+    }
+
+    // === prepared statements
+
+    fn deallocate(&mut self, name: Option<&str>) -> Result<(), SessionError> {
+        match name {
+            None => {
+                self.names.statements.clear();
+                self.complete("DEALLOCATE ALL");
+            }
+            Some(name) => {
+                if self.names.statements.remove(name).is_none() {
+                    return Err(SessionError::refuse(
+                        SqlState::INVALID_SQL_STATEMENT_NAME,
+                        format!("prepared statement \"{name}\" does not exist"),
+                    ));
+                }
+                self.complete("DEALLOCATE");
+            }
+        }
+        Ok(())
+    }
+}
+
+fn command_name(command: &Command) -> String {
+    let debug = format!("{command:?}");
+    debug.split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default().to_owned()
+}
+
+fn isolation_text(level: Isolation) -> &'static str {
+    match level {
+        Isolation::ReadUncommitted => "READ UNCOMMITTED",
+        Isolation::ReadCommitted => "READ COMMITTED",
+        Isolation::RepeatableRead => "REPEATABLE READ",
+        Isolation::Serializable => "SERIALIZABLE",
+    }
+}
+
+fn begin_text(modes: TransactionModes) -> String {
+    let mut text = "BEGIN".to_owned();
+    if let Some(level) = modes.isolation {
+        text.push_str(" ISOLATION LEVEL ");
+        text.push_str(isolation_text(level));
+    }
+    match modes.read_only {
+        Some(true) => text.push_str(" READ ONLY"),
+        Some(false) => text.push_str(" READ WRITE"),
+        None => {}
+    }
+    match modes.deferrable {
+        Some(true) => text.push_str(" DEFERRABLE"),
+        Some(false) => text.push_str(" NOT DEFERRABLE"),
+        None => {}
+    }
+    text
+}
+
+/// What PostgreSQL makes of a SET's list (flatten_set_variable_args): identifiers of a quoted list are quoted.
+fn joined(name: &str, words: &[SetWord]) -> String {
+    let quoted = QUOTED_LISTS.contains(&name);
+    let one = |word: &SetWord| {
+        if quoted { crate::backend::settings::quote_setting_part(&word.text) } else { word.text.clone() }
+    };
+    words.iter().map(one).collect::<Vec<_>>().join(", ")
+}
+
+/// The SET, or RESET, that gives a server this value.
+fn set_text(scope: Scope, name: &str, value: Option<&SettingValue>) -> String {
+    use crate::backend::settings::{quote_literal, quote_setting};
+    let local = if scope == Scope::Local { "LOCAL " } else { "" };
+    match value {
+        Some(SettingValue::Raw(raw)) => format!("SET {local}{} TO {raw}", quote_setting(name)),
+        Some(SettingValue::Text(text)) => format!(
+            "SELECT pg_catalog.set_config({},{},{})",
+            quote_literal(name),
+            quote_literal(text),
+            scope == Scope::Local
+        ),
+        None => format!("SET {local}{} TO DEFAULT", quote_setting(name)),
+    }
+}
+
+/// Keys are hashed and text is compared as UTF-8.
+pub(super) fn check_encoding(value: Option<&SettingValue>) -> Result<(), SessionError> {
+    let Some(SettingValue::Raw(text) | SettingValue::Text(text)) = value else { return Ok(()) };
+    let plain: String =
+        text.chars().filter(|c| c.is_ascii_alphanumeric()).collect::<String>().to_ascii_lowercase();
+    if matches!(plain.as_str(), "utf8" | "unicode") {
+        return Ok(());
+    }
+    Err(SessionError::unsupported(
+        "client_encoding must be UTF8",
+        "Sharding keys are hashed as UTF-8.",
+        "Connect with client_encoding = UTF8 and convert in the application.",
+    ))
+}

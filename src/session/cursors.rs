@@ -1,0 +1,240 @@
+//! SQL's own names: DECLARE, FETCH, MOVE and CLOSE of cursors; PREPARE and EXECUTE.
+
+use crate::execute::merge::Merger;
+use crate::execute::scatter::Gathering;
+use crate::route::plan::{Pin, Plan, PlanKind};
+use crate::session::Session;
+use crate::session::error::SessionError;
+use crate::session::portal::{Place, Portal};
+use crate::session::prepared::{Body, Prepared};
+use crate::statement::command::{Command, Declare, Direction, command};
+use crate::statement::scan::{Scanned, Verb, scan};
+use crate::topology::ShardId;
+use crate::wire::backend as reply;
+use crate::wire::error::SqlState;
+use crate::wire::frontend::Format;
+use bytes::{Bytes, BytesMut};
+use std::rc::Rc;
+
+/// What a statement about cursors comes to.
+pub(super) enum CursorStatement {
+    /// It goes to a shard as it is, by this plan.
+    Forward(Box<Plan>),
+    /// A cursor over several shards is declared: the plan of its query and the query's own text.
+    Declare(Declare, Box<Plan>, String),
+    /// A cursor over several shards is used.
+    Own(Command),
+    /// It is none.
+    None,
+}
+
+impl Session {
+    /// Looks whether a statement is about a cursor over several shards.
+    pub(super) fn cursor_statement(
+        &mut self,
+        own: &str,
+        scanned: &Scanned,
+    ) -> Result<CursorStatement, SessionError> {
+        if !matches!(scanned.verb, Verb::Declare | Verb::Fetch | Verb::Move | Verb::Close) {
+            return Ok(CursorStatement::None);
+        }
+        let Ok(read) = command(own, scanned.verb, self.scan_settings()) else {
+            return Ok(CursorStatement::None);
+        };
+        match read {
+            Command::Declare(declare) => self.declare_statement(own, declare),
+            Command::Fetch { ref cursor, .. } | Command::Move { ref cursor, .. } | Command::Close(Some(ref cursor)) => {
+                Ok(match self.names.portal(cursor).map(|p| &p.place) {
+                    Some(Place::Cursor(..)) => CursorStatement::Own(read),
+                    _ => CursorStatement::None,
+                })
+            }
+            Command::Close(None) => {
+                let own_ones = self.names.portals.values().any(|p| matches!(p.place, Place::Cursor(..)));
+                Ok(if own_ones { CursorStatement::Own(read) } else { CursorStatement::None })
+            }
+            _ => Ok(CursorStatement::None),
+        }
+    }
+
+    fn declare_statement(&mut self, own: &str, declare: Declare) -> Result<CursorStatement, SessionError> {
+        let query = own[declare.query.clone()].to_owned();
+        let scanned = scan(&query, self.scan_settings())
+            .ok()
+            .and_then(|statements| statements.into_iter().find(|s| s.verb != Verb::Empty));
+        let Some(scanned) = scanned else { return Ok(CursorStatement::None) };
+        let mut plan = self.plan_simple(&query, &scanned)?;
+        if plan.kind == PlanKind::Scatter && plan.shards.len() > 1 {
+            return Ok(CursorStatement::Declare(declare, Box::new(plan), query));
+        }
+        if declare.hold {
+            plan.pin = Some(Pin::HoldCursor);
+        }
+        let shard = self.choose(&plan);
+        plan.shards = [shard].into_iter().collect();
+        plan.kind = PlanKind::Single;
+        let portal = Portal {
+            prepared: nothing_prepared(),
+            bind: Bytes::new(),
+            place: Place::Server(shard),
+            hold: declare.hold,
+        };
+        // Entered before it runs: should DECLARE fail, so has the transaction, and the name goes with it.
+        if !self.names.portals.contains_key(&declare.name) {
+            self.names.set_portal(&declare.name, portal);
+        }
+        Ok(CursorStatement::Forward(Box::new(plan)))
+    }
+
+    /// DECLARE over several shards: each has a portal, read in pieces.
+    pub(super) async fn declare_own(
+        &mut self,
+        declare: &Declare,
+        plan: &Plan,
+        query: &str,
+    ) -> Result<(), SessionError> {
+        if self.block.as_ref().is_none_or(|b| b.implicit) {
+            return Err(SessionError::refuse(
+                SqlState::NO_ACTIVE_SQL_TRANSACTION,
+                "DECLARE CURSOR can only be used in transaction blocks",
+            ));
+        }
+        if declare.hold || declare.scroll == Some(true) {
+            return Err(SessionError::unsupported(
+                "a cursor over several shards can be neither WITH HOLD nor SCROLL",
+                "Its rows are merged as they are fetched, forward only and inside the transaction.",
+                "Leave WITH HOLD and SCROLL out, or name the sharding key in the query.",
+            ));
+        }
+        if self.names.portals.contains_key(&declare.name) {
+            return Err(SessionError::refuse(
+                SqlState::DUPLICATE_CURSOR,
+                format!("cursor \"{}\" already exists", declare.name),
+            ));
+        }
+        let formats: &[Format] = if declare.binary { &[Format::Binary] } else { &[] };
+        let gathering = self.gathering_for(plan, query, formats).await?;
+        let description = description_of(&gathering.merger)?;
+        self.names.set_portal(
+            &declare.name,
+            Portal {
+                prepared: nothing_prepared(),
+                bind: Bytes::new(),
+                place: Place::Cursor(Box::new(gathering), description),
+                hold: false,
+            },
+        );
+        reply::command_complete(&mut self.client.outbox, "DECLARE CURSOR");
+        Ok(())
+    }
+
+    /// FETCH, MOVE and CLOSE of cursors over several shards.
+    pub(super) async fn use_own_cursor(&mut self, command: Command) -> Result<(), SessionError> {
+        self.refuse_in_failed_block()?;
+        match command {
+            Command::Fetch { direction, cursor } => {
+                let rows = rows_forward(direction)?;
+                let (gathering, description) = self.take_cursor(&cursor)?;
+                self.client.outbox.extend_from_slice(&description);
+                let fetched = self.move_cursor(&cursor, gathering, description, rows).await?;
+                reply::command_complete(&mut self.client.outbox, &format!("FETCH {fetched}"));
+            }
+            Command::Move { direction, cursor } => {
+                let rows = rows_forward(direction)?;
+                let (gathering, description) = self.take_cursor(&cursor)?;
+                let before = self.client.outbox.len();
+                let moved = self.move_cursor(&cursor, gathering, description, rows).await?;
+                self.client.outbox.truncate(before);
+                reply::command_complete(&mut self.client.outbox, &format!("MOVE {moved}"));
+            }
+            Command::Close(Some(name)) => {
+                let (gathering, _) = self.take_cursor(&name)?;
+                self.names.close_portal(&name);
+                self.close_gathering(&gathering).await?;
+                reply::command_complete(&mut self.client.outbox, "CLOSE CURSOR");
+            }
+            _ => {
+                return Err(SessionError::unsupported(
+                    "CLOSE ALL is not supported while a cursor over several shards is open",
+                    "The cursors are on several servers.",
+                    "Close them by name.",
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn take_cursor(&mut self, name: &str) -> Result<(Box<Gathering>, Bytes), SessionError> {
+        let place = self.names.portal(name).map(|p| std::mem::replace(&mut p.place, Place::Done));
+        match place {
+            Some(Place::Cursor(gathering, description)) => Ok((gathering, description)),
+            _ => Err(SessionError::refuse(
+                SqlState::INVALID_CURSOR_NAME,
+                format!("cursor \"{name}\" does not exist"),
+            )),
+        }
+    }
+
+    async fn move_cursor(
+        &mut self,
+        name: &str,
+        mut gathering: Box<Gathering>,
+        description: Bytes,
+        rows: Option<u64>,
+    ) -> Result<u64, SessionError> {
+        let (fetched, _) = self.fetch_rows(&mut gathering, rows.unwrap_or(0)).await?;
+        if let Some(portal) = self.names.portal(name) {
+            portal.place = Place::Cursor(gathering, description);
+        }
+        Ok(fetched)
+    }
+
+    /// Where a statement prepared by SQL could be checked.
+    pub(super) fn shard_to_check(&mut self, prepared: &Prepared) -> Result<ShardId, SessionError> {
+        match &prepared.body {
+            Body::Routed(scanned) => {
+                let shards = self.shards_that_parse(prepared, scanned)?;
+                Ok(self.choose_among(&shards))
+            }
+            Body::Command(_) | Body::Empty => self.home(),
+        }
+    }
+}
+
+/// The RowDescription message of a cursor's rows.
+fn description_of(merger: &Merger) -> Result<Bytes, SessionError> {
+    let fields = merger.client_description().map_err(|error| crate::session::spread::merge_error(&error))?;
+    let mut message = BytesMut::new();
+    reply::row_description(&mut message, fields.iter());
+    Ok(message.freeze())
+}
+
+/// How many rows forward; `None` for all.
+fn rows_forward(direction: Direction) -> Result<Option<u64>, SessionError> {
+    let backward = || {
+        SessionError::unsupported(
+            "a cursor over several shards moves forward only",
+            "Its rows are merged as they are fetched and not kept.",
+            "Use FETCH FORWARD, or name the sharding key in the query.",
+        )
+    };
+    match direction {
+        // FETCH 0 is the present row again, which a merge does not keep.
+        Direction::Forward(rows) if rows > 0 => Ok(Some(u64::from(rows.unsigned_abs()))),
+        Direction::ForwardAll => Ok(None),
+        _ => Err(backward()),
+    }
+}
+
+/// A cursor that SQL declared has no statement of the protocol's.
+fn nothing_prepared() -> Rc<Prepared> {
+    Rc::new(Prepared {
+        text: Rc::from(""),
+        types: Default::default(),
+        body: Body::Empty,
+        named: false,
+        sql_types: None,
+        canonical: Default::default(),
+        recipe: Default::default(),
+    })
+}

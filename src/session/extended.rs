@@ -1,0 +1,814 @@
+//! The extended protocol: batches of messages up to Sync or Flush, each planned as a whole before anything is sent.
+//!
+//! A batch for one shard goes there in one write and its replies come back in one read ([`Session::direct`]). Any other
+//! batch is taken apart into segments ([`Session::stepwise`]) inside an implicit transaction.
+
+use crate::backend::pool::Lease;
+use crate::execute::relay::{Relayed, Reply, Script, To};
+use crate::route::plan::{Access, PlanKind, ShardSet};
+use crate::session::Session;
+use crate::session::error::SessionError;
+use crate::session::portal::{Place, Portal};
+use crate::session::prepared::{Body, Canonical, Prepared};
+use crate::session::servers::Taken;
+use crate::session::simple::is_command;
+use crate::statement::command::command;
+use crate::statement::scan::{Verb, scan};
+use crate::topology::ShardId;
+use crate::wire::backend as reply;
+use crate::wire::error::{ErrorFields, SqlState};
+use crate::wire::frame::next_frame;
+use crate::wire::frontend::{self, Target, tag};
+use bytes::{Bytes, BytesMut};
+use smallvec::SmallVec;
+use std::rc::Rc;
+
+/// Bytes of one batch that are gathered before it is worked on without waiting for its Sync.
+const BATCH_BYTES_MAX: usize = 1 << 20;
+
+/// How a batch ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cut {
+    Sync,
+    Flush,
+}
+
+/// One message of a batch, understood.
+#[derive(Debug)]
+enum Item {
+    Parse { name: String, prepared: Rc<Prepared> },
+    Bind { portal: String, prepared: Rc<Prepared>, body: Bytes },
+    DescribeStatement(Rc<Prepared>),
+    DescribePortal(String),
+    Execute { portal: String, rows_max: u32 },
+    CloseStatement,
+    ClosePortal(String),
+}
+
+/// What a message needs.
+#[derive(Debug)]
+enum Need {
+    /// Nothing: Keyway answers.
+    Nothing,
+    /// Some server among these.
+    Any(ShardSet),
+    /// The server on this shard.
+    Shard(ShardId),
+    /// Keyway's own work: statements about the session, several shards.
+    Own,
+}
+
+/// A batch in which every message is understood.
+#[derive(Debug, Default)]
+struct Batch {
+    items: SmallVec<[(Item, Need); 6]>,
+    /// Why the message behind the last item cannot be.
+    failure: Option<SessionError>,
+    access: Option<Access>,
+    executes: usize,
+}
+
+/// Statements sent to a server to be parsed, in order, and whose they are.
+#[derive(Debug, Default)]
+struct Parses(SmallVec<[Sent; 2]>);
+
+#[derive(Debug)]
+struct Sent {
+    canonical: Rc<Canonical>,
+    /// The client's name for it, when it is the client's own Parse.
+    name: Option<String>,
+}
+
+impl Session {
+    /// Answers the messages up to the next Sync or Flush.
+    pub(super) async fn batch(&mut self) -> Result<(), SessionError> {
+        let (messages, cut) = self.gather().await?;
+        if self.skipping {
+            if cut == Cut::Sync {
+                self.synced().await?;
+            }
+            return Ok(());
+        }
+        let batch = self.understand(&messages);
+        let said_ready = match self.run_batch(batch, cut).await {
+            Ok(said) => said,
+            Err(SessionError::Statement(fields)) => {
+                if let Some(fields) = fields {
+                    self.say_error(&fields);
+                }
+                self.fail_block();
+                self.skipping = true;
+                false
+            }
+            Err(SessionError::Unparsed(fields, own)) => {
+                self.say_unparsed(*fields, &own).await?;
+                self.skipping = true;
+                false
+            }
+            Err(other) => return Err(other),
+        };
+        if cut == Cut::Sync && !said_ready {
+            self.synced().await?;
+        }
+        Ok(())
+    }
+
+    /// Sync: the implicit transaction ends, and the client hears where it stands.
+    async fn synced(&mut self) -> Result<(), SessionError> {
+        self.skipping = false;
+        self.end_implicit().await?;
+        if self.block.is_none() {
+            self.names.portals.retain(|_, portal| portal.survives_its_transaction());
+            self.names.unnamed_portal = None;
+        }
+        self.say_ready();
+        Ok(())
+    }
+
+    /// The messages up to and without the next Sync or Flush. A batch that grows large is cut.
+    async fn gather(&mut self) -> Result<(SmallVec<[(u8, Bytes); 6]>, Cut), SessionError> {
+        let mut messages = SmallVec::new();
+        let mut bytes = 0;
+        loop {
+            let frame = next_frame(&self.client.inbox, self.message_max).map_err(|error| {
+                use crate::wire::error::ClientError;
+                SessionError::Fatal(Box::new(error.fatal_fields()))
+            })?;
+            let Some(frame) = frame else {
+                self.client.flush().await.map_err(|_| SessionError::ClientGone)?;
+                self.client.fill().await.map_err(|_| SessionError::ClientGone)?;
+                continue;
+            };
+            let cut = match frame.tag {
+                tag::SYNC => Some(Cut::Sync),
+                tag::FLUSH => Some(Cut::Flush),
+                tag::PARSE | tag::BIND | tag::DESCRIBE | tag::EXECUTE | tag::CLOSE => None,
+                // A simple Query or Terminate in the middle of a batch: what was sent so far is due.
+                _ => return Ok((messages, Cut::Flush)),
+            };
+            let message = self.client.inbox.split_to(frame.len).freeze();
+            if let Some(cut) = cut {
+                return Ok((messages, cut));
+            }
+            bytes += message.len();
+            if !self.skipping {
+                messages.push((frame.tag, message.slice(5..)));
+            }
+            if bytes > BATCH_BYTES_MAX {
+                return Ok((messages, Cut::Flush));
+            }
+        }
+    }
+
+    /// Reads and plans every message. Statements and portals are entered under their names as they would be when the
+    /// message is reached, for the messages behind to find them.
+    fn understand(&mut self, messages: &[(u8, Bytes)]) -> Batch {
+        let mut batch = Batch::default();
+        for (kind, body) in messages {
+            match self.item(*kind, body, &mut batch) {
+                Ok(entry) => batch.items.push(entry),
+                Err(error) => {
+                    batch.failure = Some(error);
+                    break;
+                }
+            }
+        }
+        batch
+    }
+
+    fn item(&mut self, kind: u8, body: &Bytes, batch: &mut Batch) -> Result<(Item, Need), SessionError> {
+        let protocol = |error| SessionError::from_client_error(&error);
+        match kind {
+            tag::PARSE => self.parse_item(&frontend::Parse::decode(body).map_err(protocol)?),
+            tag::BIND => self.bind_item(body, batch),
+            tag::DESCRIBE => {
+                let describe = frontend::Describe::decode(body).map_err(protocol)?;
+                match describe.kind {
+                    Target::Statement => {
+                        let prepared = self.find_statement(describe.name)?;
+                        let need = self.parse_need(&prepared)?;
+                        Ok((Item::DescribeStatement(prepared), need))
+                    }
+                    Target::Portal => {
+                        let need = self.portal_need(describe.name)?;
+                        Ok((Item::DescribePortal(describe.name.to_owned()), need))
+                    }
+                }
+            }
+            tag::EXECUTE => {
+                let execute = frontend::Execute::decode(body).map_err(protocol)?;
+                batch.executes += 1;
+                let need = self.portal_need(execute.portal)?;
+                let rows_max = execute.max_rows;
+                Ok((Item::Execute { portal: execute.portal.to_owned(), rows_max }, need))
+            }
+            _ => {
+                let close = frontend::Close::decode(body).map_err(protocol)?;
+                Ok(match close.kind {
+                    Target::Statement => {
+                        if close.name.is_empty() {
+                            self.names.unnamed = None;
+                        } else {
+                            self.names.statements.remove(close.name);
+                        }
+                        (Item::CloseStatement, Need::Nothing)
+                    }
+                    Target::Portal => {
+                        let need = match self.names.portal(close.name).map(|p| &p.place) {
+                            Some(Place::Server(shard)) => Need::Shard(*shard),
+                            Some(Place::Merging(_)) => Need::Own,
+                            _ => Need::Nothing,
+                        };
+                        if matches!(need, Need::Nothing) {
+                            self.names.close_portal(close.name);
+                        }
+                        (Item::ClosePortal(close.name.to_owned()), need)
+                    }
+                })
+            }
+        }
+    }
+
+    fn parse_item(&mut self, parse: &frontend::Parse<'_>) -> Result<(Item, Need), SessionError> {
+        if !parse.name.is_empty() {
+            if self.names.statements.contains_key(parse.name) {
+                return Err(SessionError::refuse(
+                    SqlState::DUPLICATE_PSTATEMENT,
+                    format!("prepared statement \"{}\" already exists", parse.name),
+                ));
+            }
+            let max = self.worker.shared.config.load().limits.prepared_max;
+            if self.names.statements.len() >= max {
+                return Err(SessionError::Statement(Some(Box::new(
+                    ErrorFields::error(
+                        SqlState::CONFIGURATION_LIMIT_EXCEEDED,
+                        format!("this session has {max} prepared statements"),
+                    )
+                    .hint("Close some, or raise limits.prepared_max."),
+                ))));
+            }
+        }
+        let prepared = Rc::new(self.read_statement(parse)?);
+        if !self.ends_block(&prepared) {
+            self.refuse_in_failed_block()?;
+        }
+        let need = self.parse_need(&prepared)?;
+        if parse.name.is_empty() {
+            self.names.unnamed = Some(Rc::clone(&prepared));
+        } else {
+            self.names.statements.insert(parse.name.to_owned(), Rc::clone(&prepared));
+        }
+        Ok((Item::Parse { name: parse.name.to_owned(), prepared }, need))
+    }
+
+    fn read_statement(&self, parse: &frontend::Parse<'_>) -> Result<Prepared, SessionError> {
+        let settings = self.scan_settings();
+        let statements = scan(parse.query, settings)
+            .map_err(|error| SessionError::refuse(SqlState::SYNTAX_ERROR, error.to_string()))?;
+        let mut real = statements.into_iter().filter(|s| s.verb != Verb::Empty);
+        let body = match (real.next(), real.next()) {
+            (None, _) => Body::Empty,
+            (Some(_), Some(_)) => {
+                return Err(SessionError::refuse(
+                    SqlState::SYNTAX_ERROR,
+                    "cannot insert multiple commands into a prepared statement",
+                ));
+            }
+            (Some(scanned), None) if is_command(scanned.verb) => {
+                match command(&parse.query[scanned.range.clone()], scanned.verb, settings) {
+                    Ok(command) => Body::Command(command),
+                    // A server says what is wrong with it.
+                    Err(_) => Body::Routed(scanned),
+                }
+            }
+            (Some(scanned), None) => Body::Routed(scanned),
+        };
+        Ok(Prepared {
+            text: Rc::from(parse.query),
+            types: parse.types.iter().copied().collect(),
+            body,
+            named: !parse.name.is_empty(),
+            sql_types: None,
+            canonical: Default::default(),
+            recipe: Default::default(),
+        })
+    }
+
+    fn bind_item(&mut self, body: &Bytes, batch: &mut Batch) -> Result<(Item, Need), SessionError> {
+        let bind = frontend::Bind::decode(body).map_err(|error| SessionError::from_client_error(&error))?;
+        if !bind.portal.is_empty() && self.names.portals.contains_key(bind.portal) {
+            return Err(SessionError::refuse(
+                SqlState::DUPLICATE_CURSOR,
+                format!("cursor \"{}\" already exists", bind.portal),
+            ));
+        }
+        let prepared = self.find_statement(bind.statement)?;
+        if !self.ends_block(&prepared) {
+            self.refuse_in_failed_block()?;
+        }
+        let place = match &prepared.body {
+            Body::Command(_) | Body::Empty => Place::Local,
+            Body::Routed(scanned) => {
+                let plan = self.plan_bound(&prepared, scanned, &bind)?;
+                self.note_plan(plan.kind);
+                let access = batch.access.map_or(plan.access, |known| heavier(known, plan.access));
+                batch.access = Some(access);
+                if Self::is_for_one(&plan) && plan.access != Access::Schema && plan.text.is_none() {
+                    let shard = self.choose(&plan);
+                    if let Some(pin) = plan.pin {
+                        self.pin(shard, pin);
+                    }
+                    Place::Server(shard)
+                } else {
+                    Place::Merge(Box::new(plan))
+                }
+            }
+        };
+        let need = match &place {
+            Place::Server(shard) => Need::Shard(*shard),
+            _ => Need::Own,
+        };
+        let portal = bind.portal.to_owned();
+        self.names.set_portal(&portal, Portal { prepared: Rc::clone(&prepared), bind: body.clone(), place, hold: false });
+        Ok((Item::Bind { portal, prepared, body: body.clone() }, need))
+    }
+
+    /// COMMIT and ROLLBACK are the statements that may still be bound in a failed block.
+    fn ends_block(&self, prepared: &Prepared) -> bool {
+        use crate::statement::command::Command;
+        matches!(
+            prepared.body,
+            Body::Command(Command::Commit { .. } | Command::Rollback { .. } | Command::RollbackTo(_))
+        )
+    }
+
+    fn find_statement(&self, name: &str) -> Result<Rc<Prepared>, SessionError> {
+        self.names.statement(name).cloned().ok_or_else(|| {
+            let message = if name.is_empty() {
+                "unnamed prepared statement does not exist".to_owned()
+            } else {
+                format!("prepared statement \"{name}\" does not exist")
+            };
+            SessionError::refuse(SqlState::INVALID_SQL_STATEMENT_NAME, message)
+        })
+    }
+
+    /// What parsing or describing a statement needs: nothing if it is Keyway's own.
+    fn parse_need(&mut self, prepared: &Rc<Prepared>) -> Result<Need, SessionError> {
+        match &prepared.body {
+            Body::Empty | Body::Command(_) => Ok(Need::Own),
+            Body::Routed(scanned) => Ok(Need::Any(self.shards_that_parse(prepared, scanned)?)),
+        }
+    }
+
+    fn portal_need(&mut self, name: &str) -> Result<Need, SessionError> {
+        match self.names.portal(name) {
+            Some(Portal { place: Place::Server(shard), .. }) => Ok(Need::Shard(*shard)),
+            Some(_) => Ok(Need::Own),
+            None => Err(SessionError::refuse(
+                SqlState::INVALID_CURSOR_NAME,
+                format!("portal \"{name}\" does not exist"),
+            )),
+        }
+    }
+
+    /// Runs a batch. True when ReadyForQuery has been said.
+    async fn run_batch(&mut self, batch: Batch, cut: Cut) -> Result<bool, SessionError> {
+        let runs = batch.items.iter().any(|(item, _)| matches!(item, Item::Bind { .. } | Item::Execute { .. }));
+        match self.one_target(&batch) {
+            // Nothing may run of a batch that holds a message which cannot be: its error is the batch's.
+            Some(shard) if cut == Cut::Sync || !runs => {
+                if batch.failure.is_some() && runs {
+                    return Err(batch.failure.expect("just seen"));
+                }
+                self.direct(shard, batch, cut).await
+            }
+            _ => {
+                self.stepwise(batch, cut == Cut::Flush && runs).await?;
+                Ok(false)
+            }
+        }
+    }
+
+    /// The one shard that can serve the whole batch, if there is one.
+    fn one_target(&self, batch: &Batch) -> Option<ShardId> {
+        let mut fixed = None;
+        for (_, need) in &batch.items {
+            match need {
+                Need::Own => return None,
+                Need::Shard(shard) if fixed.is_some_and(|f| f != *shard) => return None,
+                Need::Shard(shard) => fixed = Some(*shard),
+                Need::Any(_) | Need::Nothing => {}
+            }
+        }
+        let mut allowed: Option<ShardSet> = None;
+        for (_, need) in &batch.items {
+            if let Need::Any(set) = need {
+                allowed = Some(match allowed {
+                    Some(known) => known.intersection(set),
+                    None => set.clone(),
+                });
+            }
+        }
+        match (fixed, allowed) {
+            (Some(shard), Some(set)) if !set.contains(shard) => None,
+            (Some(shard), _) => Some(shard),
+            (None, Some(set)) if !set.is_empty() => Some(self.choose_among(&set)),
+            (None, _) => None,
+        }
+    }
+
+    /// The whole batch to one server in one write. True when its ReadyForQuery was passed on.
+    async fn direct(&mut self, shard: ShardId, batch: Batch, cut: Cut) -> Result<bool, SessionError> {
+        let access = batch.access.unwrap_or(Access::Read);
+        if self.known_everywhere(&batch) {
+            self.answer_known(&batch);
+            return batch.failure.map_or(Ok(false), Err);
+        }
+        let implicit = self.block.as_ref().is_some_and(|b| b.implicit);
+        let whose = if cut == Cut::Sync && !implicit && batch.failure.is_none() { To::Client } else { To::Nobody };
+        let items: SmallVec<[Item; 6]> = batch.items.into_iter().map(|(item, _)| item).collect();
+        self.segment(shard, access, &items, whose).await?;
+        if let Some(failure) = batch.failure {
+            return Err(failure);
+        }
+        if whose == To::Client && self.block.is_none() {
+            self.names.portals.retain(|_, portal| portal.survives_its_transaction());
+            self.names.unnamed_portal = None;
+        }
+        Ok(whose == To::Client)
+    }
+
+    /// Only statements to be parsed that a server has parsed before: no server need be asked again.
+    fn known_everywhere(&self, batch: &Batch) -> bool {
+        let key = self.effective().parse_key();
+        batch.items.iter().all(|(item, _)| match item {
+            Item::Parse { prepared, .. } => {
+                prepared.named && prepared.canonical(&self.worker.statements, key).parsed_once.get()
+            }
+            Item::CloseStatement => true,
+            _ => false,
+        })
+    }
+
+    fn answer_known(&mut self, batch: &Batch) {
+        for (item, _) in &batch.items {
+            match item {
+                Item::Parse { .. } => reply::parse_complete(&mut self.client.outbox),
+                _ => reply::close_complete(&mut self.client.outbox),
+            }
+        }
+    }
+
+    /// Sends these messages and a Sync to one server and relays the replies.
+    async fn segment(
+        &mut self,
+        shard: ShardId,
+        access: Access,
+        items: &[Item],
+        whose_sync: To,
+    ) -> Result<(), SessionError> {
+        let mut taken = self.take(shard, access).await?;
+        let mut parses = Parses::default();
+        for item in items {
+            let sent = self.send(shard, item, &mut taken.lease, &mut taken.script, &mut parses);
+            if let Err(error) = sent {
+                // Nothing has been flushed: the server has seen nothing of it.
+                taken.lease.outbox.clear();
+                self.give_back(shard, taken.lease);
+                return Err(error);
+            }
+        }
+        frontend::sync(&mut taken.lease.outbox);
+        taken.lease.expect_syncs(1);
+        taken.script.expect(Reply::Sync, whose_sync);
+        let forget: SmallVec<[u64; 2]> = parses.0.iter().map(|p| p.canonical.id).collect();
+        let relayed = self.relay_batch(shard, taken, &forget).await;
+        let (parsed, failed) = match &relayed {
+            Ok(relayed) => (relayed.parsed, relayed.error.is_some()),
+            Err(_) => (0, true),
+        };
+        for (index, sent) in parses.0.into_iter().enumerate() {
+            if index < parsed {
+                sent.canonical.parsed_once.set(true);
+            } else if failed && let Some(name) = sent.name {
+                self.forget_statement(&name);
+            }
+        }
+        let relayed = relayed?;
+        if relayed.error.is_some() {
+            if whose_sync == To::Client {
+                return Ok(());
+            }
+            return Err(SessionError::Statement(None));
+        }
+        Ok(())
+    }
+
+    /// Relays a batch's replies; statements whose Parse never succeeded are forgotten on the server.
+    async fn relay_batch(
+        &mut self,
+        shard: ShardId,
+        mut taken: Taken,
+        parses: &[u64],
+    ) -> Result<Relayed, SessionError> {
+        let result = self.relay_lease(shard, &mut taken).await;
+        let parsed = result.as_ref().map_or(0, |relayed| relayed.parsed);
+        for id in parses.iter().skip(parsed) {
+            taken.lease.forget_prepared(*id);
+        }
+        self.give_back(shard, taken.lease);
+        Ok(result?)
+    }
+
+    /// A statement whose Parse failed has never been.
+    fn forget_statement(&mut self, name: &str) {
+        if name.is_empty() {
+            self.names.unnamed = None;
+        } else {
+            self.names.statements.remove(name);
+        }
+    }
+
+    /// Appends one message to a server's outbox, and to the script what will answer it.
+    fn send(
+        &mut self,
+        shard: ShardId,
+        item: &Item,
+        lease: &mut Lease,
+        script: &mut Script,
+        parses: &mut Parses,
+    ) -> Result<(), SessionError> {
+        let too_long = |_| SessionError::refuse(SqlState::PROGRAM_LIMIT_EXCEEDED, "the message is too long");
+        match item {
+            Item::Parse { name, prepared } => {
+                let key = self.effective().parse_key();
+                let canonical = prepared.canonical(&self.worker.statements, key);
+                if prepared.named && lease.has_prepared(canonical.id) {
+                    script.say(Bytes::from_static(b"1\0\0\0\x04"));
+                } else {
+                    self.send_parse(shard, &canonical, prepared, lease, script, To::Client)?;
+                    parses.0.push(Sent { canonical, name: Some(name.clone()) });
+                }
+            }
+            Item::Bind { portal, prepared, body } => {
+                let name = self.ensure(shard, prepared, lease, script, parses)?;
+                frontend::bind_renamed(&mut lease.outbox, body, &name, portal)
+                    .map_err(|_| SessionError::refuse(SqlState::PROTOCOL_VIOLATION, "malformed Bind"))?;
+                script.expect(Reply::Bind, To::Client);
+            }
+            Item::DescribeStatement(prepared) => {
+                let name = self.ensure(shard, prepared, lease, script, parses)?;
+                frontend::describe(&mut lease.outbox, Target::Statement, &name).map_err(too_long)?;
+                script.expect(Reply::DescribeStatement, To::Client);
+            }
+            Item::DescribePortal(portal) => {
+                frontend::describe(&mut lease.outbox, Target::Portal, portal).map_err(too_long)?;
+                script.expect(Reply::DescribePortal, To::Client);
+            }
+            Item::Execute { portal, rows_max } => {
+                frontend::execute(&mut lease.outbox, portal, *rows_max).map_err(too_long)?;
+                script.expect(Reply::Execute, To::Client);
+            }
+            Item::CloseStatement => script.say(Bytes::from_static(b"3\0\0\0\x04")),
+            Item::ClosePortal(portal) => {
+                if let Some(Portal { place: Place::Server(_), .. }) = self.names.close_portal(portal) {
+                    frontend::close(&mut lease.outbox, Target::Portal, portal).map_err(too_long)?;
+                    script.expect(Reply::Close, To::Client);
+                } else {
+                    script.say(Bytes::from_static(b"3\0\0\0\x04"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes sure that a server knows a statement; returns the name it knows it by.
+    fn ensure(
+        &self,
+        shard: ShardId,
+        prepared: &Rc<Prepared>,
+        lease: &mut Lease,
+        script: &mut Script,
+        parses: &mut Parses,
+    ) -> Result<String, SessionError> {
+        let canonical = prepared.canonical(&self.worker.statements, self.effective().parse_key());
+        let known =
+            if prepared.named { lease.has_prepared(canonical.id) } else { lease.unnamed == Some(canonical.id) };
+        if !known {
+            self.send_parse(shard, &canonical, prepared, lease, script, To::Nobody)?;
+            parses.0.push(Sent { canonical: Rc::clone(&canonical), name: None });
+        }
+        Ok(canonical.name.clone())
+    }
+
+    fn send_parse(
+        &self,
+        shard: ShardId,
+        canonical: &Rc<Canonical>,
+        prepared: &Prepared,
+        lease: &mut Lease,
+        script: &mut Script,
+        to: To,
+    ) -> Result<(), SessionError> {
+        let too_long = |_| SessionError::refuse(SqlState::PROGRAM_LIMIT_EXCEEDED, "the statement is too long");
+        if prepared.named {
+            if let Some(evicted) = lease.add_prepared(canonical.id) {
+                // In front of everything else of the batch, so that no error can skip it.
+                let mut close = BytesMut::new();
+                frontend::close(&mut close, Target::Statement, &format!("kw_{evicted}")).map_err(too_long)?;
+                close.extend_from_slice(&lease.outbox);
+                lease.outbox = close;
+                script.expect_first(Reply::Close, To::Nobody);
+            }
+        } else {
+            lease.unnamed = Some(canonical.id);
+        }
+        let types = self.server_types(shard, &prepared.types)?;
+        frontend::parse(&mut lease.outbox, &canonical.name, &prepared.text, &types).map_err(too_long)?;
+        script.expect(Reply::Parse, to);
+        Ok(())
+    }
+
+    /// The client's type OIDs as this shard knows them.
+    pub(super) fn server_types(&self, shard: ShardId, types: &[u32]) -> Result<SmallVec<[u32; 4]>, SessionError> {
+        let Some(map) = self.type_map(shard) else { return Ok(types.iter().copied().collect()) };
+        types
+            .iter()
+            .map(|oid| {
+                map.server(*oid).ok_or_else(|| {
+                    SessionError::unsupported(
+                        "a parameter's type does not exist on every shard",
+                        &format!("Type OID {oid} is not known on shard {}.", self.shard_name(shard)),
+                        "Create the type through Keyway, and run `keyway check`.",
+                    )
+                })
+            })
+            .collect()
+    }
+
+    /// The batch message by message: statements about the session, several shards, or both.
+    async fn stepwise(&mut self, batch: Batch, keep_open: bool) -> Result<(), SessionError> {
+        if self.block.is_none() && (batch.executes > 1 || keep_open) {
+            self.open_block(true);
+        }
+        let mut segment: SmallVec<[Item; 6]> = SmallVec::new();
+        let mut target: Option<ShardId> = None;
+        let access = batch.access.unwrap_or(Access::Read);
+        for (item, need) in batch.items {
+            let next = match need {
+                Need::Nothing | Need::Own => None,
+                Need::Shard(shard) => Some(shard),
+                Need::Any(set) => Some(match target {
+                    Some(shard) if set.contains(shard) => shard,
+                    _ => self.choose_among(&set),
+                }),
+            };
+            if let (Some(shard), true) = (target, next != target) {
+                let access = self.segment_access(access, &segment);
+                self.segment(shard, access, &std::mem::take(&mut segment), To::Nobody).await?;
+            }
+            target = next;
+            if next.is_some() {
+                segment.push(item);
+            } else {
+                self.own_item(item).await?;
+            }
+        }
+        if let Some(shard) = target {
+            let access = self.segment_access(access, &segment);
+            self.segment(shard, access, &segment, To::Nobody).await?;
+        }
+        batch.failure.map_or(Ok(()), Err)
+    }
+
+    /// A segment without an Execute writes nothing.
+    fn segment_access(&self, batch: Access, items: &[Item]) -> Access {
+        if items.iter().any(|item| matches!(item, Item::Execute { .. })) { batch } else { Access::Read }
+    }
+
+    /// A message that Keyway answers itself.
+    async fn own_item(&mut self, item: Item) -> Result<(), SessionError> {
+        let out = &mut self.client.outbox;
+        match item {
+            Item::Parse { .. } => reply::parse_complete(out),
+            Item::Bind { .. } => reply::bind_complete(out),
+            Item::CloseStatement => reply::close_complete(out),
+            Item::ClosePortal(name) => {
+                self.close_own_portal(&name).await?;
+                reply::close_complete(&mut self.client.outbox);
+            }
+            Item::DescribeStatement(prepared) => {
+                reply::parameter_description(out, &[]);
+                self.describe_own(&prepared);
+            }
+            Item::DescribePortal(name) => self.describe_portal(&name).await?,
+            Item::Execute { portal, rows_max } => self.execute_own(&portal, rows_max).await?,
+        }
+        Ok(())
+    }
+
+    async fn close_own_portal(&mut self, name: &str) -> Result<(), SessionError> {
+        match self.names.close_portal(name) {
+            Some(Portal { place: Place::Merging(gathering), .. }) => self.close_gathering(&gathering).await,
+            _ => Ok(()),
+        }
+    }
+
+    /// What a statement about the session returns.
+    fn describe_own(&mut self, prepared: &Prepared) {
+        use crate::statement::command::Command;
+        match &prepared.body {
+            Body::Command(Command::ExplainRoute { .. }) => self.say_plan_description(),
+            _ => reply::no_data(&mut self.client.outbox),
+        }
+    }
+
+    async fn describe_portal(&mut self, name: &str) -> Result<(), SessionError> {
+        let Some(portal) = self.names.portal(name) else { return Ok(()) };
+        let prepared = Rc::clone(&portal.prepared);
+        match &portal.place {
+            Place::Merge(plan) if plan.kind == PlanKind::Scatter => {
+                let body = portal.bind.clone();
+                let shard = plan.shards.iter().next().unwrap_or(ShardId(0));
+                self.describe_on(shard, &prepared, &body).await
+            }
+            Place::Merging(gathering) => {
+                let shard = gathering.shards[0];
+                let body = portal.bind.clone();
+                self.describe_on(shard, &prepared, &body).await
+            }
+            _ => {
+                self.describe_own(&prepared);
+                Ok(())
+            }
+        }
+    }
+
+    /// The client's own text, bound as the client bound it, described by one shard: exactly its columns and formats.
+    async fn describe_on(
+        &mut self,
+        shard: ShardId,
+        prepared: &Rc<Prepared>,
+        body: &Bytes,
+    ) -> Result<(), SessionError> {
+        const PORTAL: &str = "keyway_describe";
+        let mut taken = self.take(shard, Access::Read).await?;
+        let mut parses = Parses::default();
+        let name = self.ensure(shard, prepared, &mut taken.lease, &mut taken.script, &mut parses)?;
+        let malformed = |_| SessionError::refuse(SqlState::PROTOCOL_VIOLATION, "malformed Bind");
+        frontend::bind_renamed(&mut taken.lease.outbox, body, &name, PORTAL).map_err(malformed)?;
+        taken.script.expect(Reply::Bind, To::Nobody);
+        let too_long = |_| SessionError::refuse(SqlState::PROGRAM_LIMIT_EXCEEDED, "the message is too long");
+        frontend::describe(&mut taken.lease.outbox, Target::Portal, PORTAL).map_err(too_long)?;
+        taken.script.expect(Reply::DescribePortal, To::Client);
+        frontend::close(&mut taken.lease.outbox, Target::Portal, PORTAL).map_err(too_long)?;
+        taken.script.expect(Reply::Close, To::Nobody);
+        frontend::sync(&mut taken.lease.outbox);
+        taken.lease.expect_syncs(1);
+        taken.script.expect(Reply::Sync, To::Nobody);
+        let forget: SmallVec<[u64; 2]> = parses.0.iter().map(|p| p.canonical.id).collect();
+        let relayed = self.relay_batch(shard, taken, &forget).await?;
+        if relayed.error.is_some() { Err(SessionError::Statement(None)) } else { Ok(()) }
+    }
+
+    /// Executes a portal that no single server holds.
+    async fn execute_own(&mut self, name: &str, rows_max: u32) -> Result<(), SessionError> {
+        let Some(portal) = self.names.portal(name) else { return Ok(()) };
+        let prepared = Rc::clone(&portal.prepared);
+        match std::mem::replace(&mut portal.place, Place::Done) {
+            Place::Local => match &prepared.body {
+                Body::Empty => {
+                    reply::empty_query_response(&mut self.client.outbox);
+                    Ok(())
+                }
+                Body::Command(command) => {
+                    let own = prepared.own_text().to_owned();
+                    self.bound_command(command.clone(), &own).await
+                }
+                Body::Routed(_) => Err(SessionError::refuse(SqlState::INTERNAL_ERROR, "a routed statement is not local")),
+            },
+            Place::Merge(plan) => {
+                let body = portal.bind.clone();
+                self.execute_spread(name, &prepared, &body, *plan, rows_max).await
+            }
+            Place::Merging(gathering) => self.fetch_portal(name, gathering, u64::from(rows_max)).await,
+            Place::Server(_) | Place::Cursor(..) | Place::Done => {
+                // A completed portal returns nothing more (manual §55.2.3).
+                reply::command_complete(&mut self.client.outbox, "SELECT 0");
+                Ok(())
+            }
+        }
+    }
+}
+
+/// The one of the two that asks more of a transaction.
+fn heavier(a: Access, b: Access) -> Access {
+    let weight = |access| match access {
+        Access::Read => 0,
+        Access::Lock => 1,
+        Access::Schema => 2,
+        Access::Write => 3,
+    };
+    if weight(a) >= weight(b) { a } else { b }
+}

@@ -1,0 +1,129 @@
+//! Worker threads and their mail: connections handed over by the acceptor, cancel requests, the word to leave.
+
+use crate::backend::pool::{Ask, Pools};
+use crate::backend::stream::Stream;
+use crate::metrics::WorkerMetrics;
+use crate::session::login;
+use crate::session::worker::{Shared, Worker};
+use bytes::Bytes;
+use std::net::TcpStream as StdTcpStream;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+
+/// Mail that may wait for a worker.
+pub const MAIL_MAX: usize = 4_096;
+
+/// What a worker is told.
+#[derive(Debug)]
+pub enum Mail {
+    /// Serve this client.
+    Client(StdTcpStream, ClientCount),
+    /// Cancel what this session does, if the key is right.
+    Cancel {
+        /// The process id its client was told.
+        pid: u32,
+        /// The secret.
+        key: Bytes,
+    },
+    /// Sessions leave when they are idle.
+    Drain,
+    /// The snapshot changed: pools of servers that are gone may close.
+    Look,
+}
+
+/// Counts a client while it is connected.
+#[derive(Debug)]
+pub struct ClientCount(Arc<AtomicUsize>);
+
+impl ClientCount {
+    /// One more, unless `max` are connected already.
+    #[must_use]
+    pub fn enter(count: &Arc<AtomicUsize>, max: usize) -> Option<Self> {
+        if count.fetch_add(1, Ordering::AcqRel) >= max {
+            count.fetch_sub(1, Ordering::AcqRel);
+            return None;
+        }
+        Some(Self(Arc::clone(count)))
+    }
+}
+
+impl Drop for ClientCount {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// Runs a worker until its mailbox closes. Blocks the thread.
+///
+/// # Errors
+/// The runtime cannot be made.
+pub fn run(
+    index: usize,
+    shared: Arc<Shared>,
+    pools: impl FnOnce(usize, Arc<WorkerMetrics>) -> Pools,
+    mut mail: mpsc::Receiver<Mail>,
+    mut asks: mpsc::Receiver<Ask>,
+) -> std::io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let local = tokio::task::LocalSet::new();
+    local.block_on(&runtime, async move {
+        let metrics = shared.metrics.worker();
+        let worker = Worker::new(index, shared, pools(index, Arc::clone(&metrics)), metrics);
+        loop {
+            tokio::select! {
+                letter = mail.recv() => match letter {
+                    Some(letter) => read(&worker, letter),
+                    None => return,
+                },
+                Some(ask) = asks.recv() => {
+                    tokio::task::spawn_local(worker.pools.asked(&ask));
+                }
+            }
+        }
+    });
+    Ok(())
+}
+
+fn read(worker: &Rc<Worker>, letter: Mail) {
+    match letter {
+        Mail::Client(stream, count) => {
+            let worker = Rc::clone(worker);
+            tokio::task::spawn_local(async move {
+                let _count = count;
+                match TcpStream::from_std(stream) {
+                    Ok(stream) => {
+                        worker.metrics.clients.up();
+                        worker.metrics.clients_accepted.raise();
+                        login::serve(Stream::Tcp(stream), Rc::clone(&worker)).await;
+                        worker.metrics.clients.down();
+                    }
+                    Err(error) => tracing::warn!(%error, "a client's connection could not be taken over"),
+                }
+            });
+        }
+        Mail::Cancel { pid, key } => {
+            let slot = worker.cancels.borrow().get(&pid).cloned();
+            if let Some(slot) = slot.filter(|slot| slot.matches(&key)) {
+                slot.cancel(worker);
+            }
+        }
+        Mail::Drain => {
+            worker.draining.set(true);
+            worker.drain.notify_waiters();
+        }
+        Mail::Look => {
+            let topology = worker.shared.topology.load();
+            worker.pools.retain(|address| {
+                topology.shards.iter().any(|s| {
+                    s.name == address.shard
+                        && s.primary.host == address.host
+                        && s.primary.port == address.port
+                        && s.primary.database == address.database
+                })
+            });
+        }
+    }
+}

@@ -1,0 +1,321 @@
+//! What Keyway answers by itself in either protocol: EXPLAIN (ROUTE), SQL's PREPARE and EXECUTE.
+
+use crate::execute::relay::{Reply, To};
+use crate::route::explain::{Explanation, explain, explain_refusal};
+use crate::route::key::{NoParams, Param, Params, Values};
+use crate::route::choose::{Context, recipe, unparsed};
+use crate::session::Session;
+use crate::session::error::SessionError;
+use crate::session::prepared::{Body, Prepared};
+use crate::session::servers::append_query;
+use crate::session::simple::{Ending, Ready};
+use crate::statement::command::Command;
+use crate::statement::parse::parse;
+use crate::statement::scan::{LiteralKind, Scanned, Verb, literal_text, scan, shape};
+use crate::wire::backend::{self as reply, Field};
+use crate::wire::error::SqlState;
+use crate::wire::frontend::Format;
+use crate::wire::types;
+use bytes::Bytes;
+use std::ops::Range;
+use std::rc::Rc;
+
+/// EXECUTE's arguments: constants, or nothing known.
+struct Arguments(Vec<Option<Vec<u8>>>);
+
+impl Params for Arguments {
+    fn get(&self, number: u16) -> Option<Param<'_>> {
+        let value = self.0.get(usize::from(number).checked_sub(1)?)?;
+        Some(Param { oid: 0, binary: false, bytes: value.as_deref() })
+    }
+}
+
+impl Session {
+    /// A statement about the session, simple protocol.
+    pub(super) async fn simple_command(
+        &mut self,
+        command: Command,
+        own: &str,
+        _message: Option<&Bytes>,
+        ending: Ending,
+    ) -> Result<Ready, SessionError> {
+        match command {
+            Command::ExplainRoute { statement, json } => {
+                self.refuse_in_failed_block()?;
+                self.say_plan_description();
+                self.explain_route(&own[statement], json)?;
+                Ok(Ready::Due)
+            }
+            Command::Prepare { name, types, body } => {
+                self.refuse_in_failed_block()?;
+                self.prepare(name, &types, &own[body]).await?;
+                Ok(Ready::Due)
+            }
+            Command::Execute { name, args } => {
+                self.refuse_in_failed_block()?;
+                self.execute_prepared(&name, &args, own, ending).await
+            }
+            other => {
+                self.run_command(other, own).await?;
+                Ok(Ready::Due)
+            }
+        }
+    }
+
+    /// A statement about the session, extended protocol.
+    pub(super) async fn bound_command(&mut self, command: Command, own: &str) -> Result<(), SessionError> {
+        match command {
+            Command::ExplainRoute { statement, json } => {
+                self.refuse_in_failed_block()?;
+                self.explain_route(&own[statement], json)
+            }
+            Command::Prepare { name, types, body } => {
+                self.refuse_in_failed_block()?;
+                self.prepare(name, &types, &own[body]).await
+            }
+            Command::Execute { .. } => Err(SessionError::unsupported(
+                "EXECUTE is not supported in the extended protocol",
+                "A statement that SQL prepared runs by the simple protocol.",
+                "Prepare it by the driver, or send EXECUTE as a simple query.",
+            )),
+            other => self.run_command(other, own).await,
+        }
+    }
+
+    /// The one column of EXPLAIN (ROUTE).
+    pub(super) fn say_plan_description(&mut self) {
+        let field = Field {
+            name: "QUERY PLAN".to_owned(),
+            table: 0,
+            attribute: 0,
+            type_oid: types::TEXT,
+            type_len: -1,
+            type_modifier: -1,
+            format: Format::Text,
+        };
+        reply::row_description(&mut self.client.outbox, std::iter::once(&field));
+    }
+
+    fn explain_route(&mut self, statement: &str, json: bool) -> Result<(), SessionError> {
+        let explanation = self.explanation(statement)?;
+        let lines =
+            if json { vec![format!("{:#}", explanation.json())] } else { explanation.lines() };
+        for line in &lines {
+            reply::data_row(&mut self.client.outbox, std::iter::once(Some(line.as_bytes())));
+        }
+        reply::command_complete(&mut self.client.outbox, "EXPLAIN");
+        Ok(())
+    }
+
+    fn explanation(&self, statement: &str) -> Result<Explanation, SessionError> {
+        let statements = scan(statement, self.scan_settings())
+            .map_err(|error| SessionError::refuse(SqlState::SYNTAX_ERROR, error.to_string()))?;
+        let Some(scanned) = statements.iter().find(|s| s.verb != Verb::Empty) else {
+            return Err(SessionError::refuse(SqlState::SYNTAX_ERROR, "there is no statement to explain"));
+        };
+        let shape = shape(statement, scanned);
+        let search_path = self.search_path();
+        let context = Context {
+            topology: &self.topology,
+            database: &self.database,
+            search_path: &search_path,
+            verb: scanned.verb,
+            shape: &shape,
+        };
+        let made = match parse(&shape, scanned.verb) {
+            Ok(tree) => recipe(&tree, &context),
+            Err(error) => unparsed(&error.reason, &context),
+        };
+        let values = Values { text: statement, statement: scanned, params: &NoParams };
+        Ok(match made.and_then(|made| made.plan(&values, &self.topology).map(|plan| (made, plan))) {
+            Ok((made, plan)) => explain(&made, &plan, &values, &self.topology),
+            Err(error) => explain_refusal(&error, &self.topology),
+        })
+    }
+
+    /// PREPARE: a server checks the statement now, the shard is found at EXECUTE.
+    async fn prepare(&mut self, name: String, types: &[String], body: &str) -> Result<(), SessionError> {
+        if self.names.statements.contains_key(&name) {
+            return Err(SessionError::refuse(
+                SqlState::DUPLICATE_PSTATEMENT,
+                format!("prepared statement \"{name}\" already exists"),
+            ));
+        }
+        let max = self.worker.shared.config.load().limits.prepared_max;
+        if self.names.statements.len() >= max {
+            return Err(SessionError::refuse(
+                SqlState::CONFIGURATION_LIMIT_EXCEEDED,
+                format!("this session has {max} prepared statements"),
+            ));
+        }
+        let scanned = scan(body, self.scan_settings())
+            .ok()
+            .and_then(|statements| statements.into_iter().find(|s| s.verb != Verb::Empty))
+            .ok_or_else(|| SessionError::refuse(SqlState::SYNTAX_ERROR, "syntax error in PREPARE"))?;
+        let types = if types.is_empty() { String::new() } else { format!(" ({})", types.join(", ")) };
+        let prepared = Rc::new(Prepared {
+            text: Rc::from(body),
+            types: Default::default(),
+            body: Body::Routed(scanned),
+            named: true,
+            sql_types: Some(types),
+            canonical: Default::default(),
+            recipe: Default::default(),
+        });
+        let shard = self.shard_to_check(&prepared)?;
+        let mut taken = self.take(shard, crate::route::plan::Access::Read).await?;
+        let sent = self.send_prepare(&prepared, &mut taken);
+        if let Err(error) = sent {
+            self.give_back(shard, taken.lease);
+            return Err(error);
+        }
+        let relayed = self.relay_prepared(shard, &prepared, taken).await?;
+        if relayed.error.is_some() {
+            return Err(SessionError::Statement(None));
+        }
+        self.names.statements.insert(name, prepared);
+        reply::command_complete(&mut self.client.outbox, "PREPARE");
+        Ok(())
+    }
+
+    /// Appends the PREPARE that a server needs, if it does not know the statement.
+    fn send_prepare(
+        &self,
+        prepared: &Rc<Prepared>,
+        taken: &mut super::servers::Taken,
+    ) -> Result<(), SessionError> {
+        let canonical = prepared.canonical(&self.worker.statements, self.effective().parse_key());
+        if taken.lease.has_prepared(canonical.id) {
+            return Ok(());
+        }
+        if let Some(evicted) = taken.lease.add_prepared(canonical.id) {
+            append_query(&mut taken.lease, &format!("DEALLOCATE kw_{evicted}"))?;
+            taken.lease.expect_syncs(1);
+            taken.script.expect(Reply::Query, To::Nobody);
+            taken.script.expect(Reply::Sync, To::Nobody);
+        }
+        let types = prepared.sql_types.as_deref().unwrap_or_default();
+        append_query(&mut taken.lease, &format!("PREPARE {}{types} AS {}", canonical.name, prepared.text))?;
+        taken.lease.expect_syncs(1);
+        taken.script.expect(Reply::Query, To::Nobody);
+        taken.script.expect(Reply::Sync, To::Nobody);
+        Ok(())
+    }
+
+    /// Relays; after an error it is not known what the server has prepared.
+    async fn relay_prepared(
+        &mut self,
+        shard: crate::topology::ShardId,
+        prepared: &Rc<Prepared>,
+        mut taken: super::servers::Taken,
+    ) -> Result<crate::execute::relay::Relayed, SessionError> {
+        let result = self.relay_lease(shard, &mut taken).await;
+        let hidden = result.as_ref().is_ok_and(|r| r.error.as_ref().is_some_and(|e| e.hidden));
+        if hidden {
+            let canonical = prepared.canonical(&self.worker.statements, self.effective().parse_key());
+            taken.lease.forget_prepared(canonical.id);
+        }
+        self.give_back(shard, taken.lease);
+        Ok(result?)
+    }
+
+    /// EXECUTE of a statement that SQL prepared.
+    async fn execute_prepared(
+        &mut self,
+        name: &str,
+        args: &[Range<usize>],
+        own: &str,
+        ending: Ending,
+    ) -> Result<Ready, SessionError> {
+        let Some(prepared) = self.names.statements.get(name).cloned() else {
+            return Err(SessionError::refuse(
+                SqlState::INVALID_SQL_STATEMENT_NAME,
+                format!("prepared statement \"{name}\" does not exist"),
+            ));
+        };
+        let (Some(_), Body::Routed(scanned)) = (&prepared.sql_types, &prepared.body) else {
+            return Err(SessionError::unsupported(
+                "EXECUTE of a statement that the driver prepared is not supported",
+                "The statement was prepared by the extended protocol.",
+                "Bind and execute it by the driver, or prepare it with PREPARE.",
+            ));
+        };
+        let arguments = Arguments(args.iter().map(|range| self.constant(&own[range.clone()])).collect::<Result<_, _>>()?);
+        let plan = self.plan_executed(&prepared, scanned, &arguments)?;
+        if !Self::is_for_one(&plan) {
+            return Err(SessionError::unsupported(
+                "EXECUTE over several shards is not supported",
+                "The statement reads more than one shard.",
+                "Send the statement itself, or prepare it by the driver.",
+            ));
+        }
+        self.note_plan(plan.kind);
+        let shard = self.choose(&plan);
+        let mut taken = self.take(shard, plan.access).await?;
+        let canonical = prepared.canonical(&self.worker.statements, self.effective().parse_key());
+        let texts: Vec<&str> = args.iter().map(|range| own[range.clone()].trim()).collect();
+        let call = if texts.is_empty() { String::new() } else { format!("({})", texts.join(", ")) };
+        let sent = self
+            .send_prepare(&prepared, &mut taken)
+            .and_then(|()| append_query(&mut taken.lease, &format!("EXECUTE {}{call}", canonical.name)));
+        if let Err(error) = sent {
+            taken.lease.doubt(crate::backend::server::Doubt::SessionState);
+            self.give_back(shard, taken.lease);
+            return Err(error);
+        }
+        taken.lease.expect_syncs(1);
+        taken.script.expect(Reply::Query, To::Client);
+        let implicit = self.block.as_ref().is_some_and(|b| b.implicit);
+        let whose = if ending == Ending::Server && !implicit { To::Client } else { To::Nobody };
+        taken.script.expect(Reply::Sync, whose);
+        let relayed = self.relay_prepared(shard, &prepared, taken).await?;
+        if relayed.error.is_some() && whose == To::Nobody {
+            return Err(SessionError::Statement(None));
+        }
+        Ok(if whose == To::Client { Ready::Said } else { Ready::Due })
+    }
+
+    /// A constant's value; NULL is `None`.
+    fn constant(&self, text: &str) -> Result<Option<Vec<u8>>, SessionError> {
+        let text = text.trim();
+        if text.eq_ignore_ascii_case("null") {
+            return Ok(None);
+        }
+        let not_constant = || {
+            SessionError::unsupported(
+                "the arguments of EXECUTE must be constants",
+                "The shard is found from them before a server evaluates anything.",
+                "Write plain numbers and strings.",
+            )
+        };
+        if matches!(text.to_ascii_lowercase().as_str(), "true" | "false") {
+            return Ok(Some(text.to_ascii_lowercase().into_bytes()));
+        }
+        let (sign, digits) = match text.strip_prefix('-') {
+            Some(rest) => ("-", rest.trim_start()),
+            None => ("", text),
+        };
+        let select = format!("SELECT {digits}");
+        let statements = scan(&select, self.scan_settings()).map_err(|_| not_constant())?;
+        let [one] = statements.as_slice() else { return Err(not_constant()) };
+        let [literal] = one.literals.as_slice() else { return Err(not_constant()) };
+        let whole = literal.start == 7 && literal.end as usize == select.len();
+        let number = matches!(literal.kind, LiteralKind::Integer | LiteralKind::Decimal);
+        if !whole || (!sign.is_empty() && !number) {
+            return Err(not_constant());
+        }
+        let value = literal_text(&select, literal, self.scan_settings()).map_err(|_| not_constant())?;
+        Ok(Some(format!("{sign}{value}").into_bytes()))
+    }
+
+    /// The plan of a statement that SQL prepared.
+    pub(super) fn plan_executed(
+        &mut self,
+        prepared: &Prepared,
+        scanned: &Scanned,
+        params: &dyn Params,
+    ) -> Result<crate::route::plan::Plan, SessionError> {
+        let recipe = self.recipe_of(prepared, scanned)?;
+        self.fill(&recipe, &prepared.text, scanned, params)
+    }
+}

@@ -1,0 +1,336 @@
+//! From a statement's text to its plan: recipe from the cache, or made; then this execution's values.
+
+use crate::backend::settings::SettingValue;
+use crate::cache::plans::PlanKey;
+use crate::route::choose::{Context, RouteHint, hinted, recipe, unparsed};
+use crate::route::key::{NoParams, Param, Params, Values};
+use crate::route::plan::{Access, Pin, Plan, PlanKind, ShardSet};
+use crate::route::recipe::Recipe;
+use crate::session::Session;
+use crate::session::error::SessionError;
+use crate::session::portal::{Place, Portal};
+use crate::session::prepared::{MadeRecipe, Prepared};
+use crate::statement::command::{Command, command};
+use crate::statement::parse::parse;
+use crate::statement::scan::{Scanned, Verb, shape};
+use crate::topology::ShardId;
+use crate::wire::error::{ClientError, ErrorFields, SqlState};
+use crate::wire::frontend::{Bind, Format};
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash, Hasher};
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// A Bind's parameters with the types its statement declared.
+struct Bound<'a, 'b> {
+    types: &'a [u32],
+    bind: &'a Bind<'b>,
+}
+
+impl Params for Bound<'_, '_> {
+    fn get(&self, number: u16) -> Option<Param<'_>> {
+        let index = usize::from(number).checked_sub(1)?;
+        let bytes = *self.bind.parameters.get(index)?;
+        Some(Param {
+            oid: self.types.get(index).copied().unwrap_or(0),
+            binary: self.bind.parameter_formats.get(index) == Format::Binary,
+            bytes,
+        })
+    }
+}
+
+impl Session {
+    /// The plan of a statement of the simple protocol.
+    pub(super) fn plan_simple(&mut self, text: &str, scanned: &Scanned) -> Result<Plan, SessionError> {
+        if let Some(plan) = self.plan_of_session(&text[scanned.range.clone()], scanned)? {
+            return Ok(plan);
+        }
+        let recipe = self.recipe(text, scanned)?;
+        self.fill(&recipe, text, scanned, &NoParams)
+    }
+
+    /// The plan of a bound statement.
+    pub(super) fn plan_bound(
+        &mut self,
+        prepared: &Prepared,
+        scanned: &Scanned,
+        bind: &Bind<'_>,
+    ) -> Result<Plan, SessionError> {
+        if let Some(plan) = self.plan_of_session(&prepared.text[scanned.range.clone()], scanned)? {
+            return Ok(plan);
+        }
+        let recipe = self.recipe_of(prepared, scanned)?;
+        self.fill(&recipe, &prepared.text, scanned, &Bound { types: &prepared.types, bind })
+    }
+
+    /// Shards whose servers can parse and describe a statement.
+    pub(super) fn shards_that_parse(
+        &mut self,
+        prepared: &Prepared,
+        scanned: &Scanned,
+    ) -> Result<ShardSet, SessionError> {
+        if let Some(plan) = self.plan_of_session(&prepared.text[scanned.range.clone()], scanned)? {
+            return Ok(plan.shards);
+        }
+        let shards = self.recipe_of(prepared, scanned)?.shards();
+        if shards.is_empty() { Ok([self.home()?].into_iter().collect()) } else { Ok(shards) }
+    }
+
+    pub(super) fn fill(
+        &self,
+        recipe: &Recipe,
+        text: &str,
+        scanned: &Scanned,
+        params: &dyn Params,
+    ) -> Result<Plan, SessionError> {
+        let values = Values { text, statement: scanned, params };
+        let plan = recipe
+            .plan(&values, &self.topology)
+            .map_err(|error| SessionError::from_client_error(&error))?;
+        if recipe.set_config {
+            return Err(SessionError::unsupported(
+                "set_config() is not supported in queries",
+                "Its effect would stay on a server that other sessions use.",
+                "Use SET or SET LOCAL.",
+            ));
+        }
+        Ok(plan)
+    }
+
+    /// The recipe of a prepared statement: its own if it still holds, else the cache's.
+    pub(super) fn recipe_of(&mut self, prepared: &Prepared, scanned: &Scanned) -> Result<Rc<Recipe>, SessionError> {
+        let settings = self.reading_key(scanned);
+        if let Some(made) = prepared.recipe.borrow().as_ref()
+            && made.epoch == self.topology.epoch
+            && made.settings == settings
+        {
+            self.worker.metrics.plan_cache_hits.raise();
+            return Ok(Rc::clone(&made.recipe));
+        }
+        let recipe = self.recipe(&prepared.text, scanned)?;
+        *prepared.recipe.borrow_mut() =
+            Some(MadeRecipe { epoch: self.topology.epoch, settings, recipe: Rc::clone(&recipe) });
+        Ok(recipe)
+    }
+
+    /// Settings and hints that change what a text means, as one number.
+    fn reading_key(&self, scanned: &Scanned) -> u64 {
+        let key = self.effective().parse_key();
+        let hint = self.hint_in_force();
+        if scanned.hints.is_none() && *hint == super::SessionHint::default() {
+            return key;
+        }
+        let mut hasher = DefaultHasher::new();
+        (key, &hint.key, &hint.shard).hash(&mut hasher);
+        if let Some(hints) = &scanned.hints {
+            (&hints.key, &hints.shard, &hints.unknown).hash(&mut hasher);
+        }
+        hasher.finish()
+    }
+
+    fn hint_in_force(&self) -> &super::SessionHint {
+        self.block.as_ref().and_then(|b| b.local_hint.as_ref()).unwrap_or(&self.hint)
+    }
+
+    /// The recipe for a statement's shape.
+    fn recipe(&self, text: &str, scanned: &Scanned) -> Result<Rc<Recipe>, SessionError> {
+        let key = PlanKey {
+            fingerprint: scanned.fingerprint,
+            database: self.database_key,
+            settings: self.reading_key(scanned),
+        };
+        if let Some(found) = self.worker.plans.borrow_mut().get(self.topology.epoch, &key) {
+            self.worker.metrics.plan_cache_hits.raise();
+            return Ok(found);
+        }
+        self.worker.metrics.plan_cache_misses.raise();
+        let made = Rc::new(self.make_recipe(text, scanned)?);
+        self.worker.plans.borrow_mut().insert(self.topology.epoch, key, Rc::clone(&made));
+        Ok(made)
+    }
+
+    /// Parses a shape and decides where its statements go.
+    pub(super) fn make_recipe(&self, text: &str, scanned: &Scanned) -> Result<Recipe, SessionError> {
+        let shape = shape(text, scanned);
+        let search_path = self.search_path();
+        let context = Context {
+            topology: &self.topology,
+            database: &self.database,
+            search_path: &search_path,
+            verb: scanned.verb,
+            shape: &shape,
+        };
+        let tree = parse(&shape, scanned.verb);
+        let made = match (self.hint_of(scanned)?, &tree) {
+            (Some(hint), tree) => hinted(tree.as_ref().ok(), &context, hint),
+            (None, Ok(tree)) => recipe(tree, &context),
+            (None, Err(error)) => unparsed(&error.reason, &context),
+        };
+        made.map_err(|error| match &tree {
+            Ok(_) => SessionError::from_client_error(&error),
+            Err(_) => SessionError::Unparsed(Box::new(error.fields()), text[scanned.range.clone()].to_owned()),
+        })
+    }
+
+    fn hint_of<'a>(&'a self, scanned: &'a Scanned) -> Result<Option<RouteHint<'a>>, SessionError> {
+        if let Some(hints) = &scanned.hints {
+            if let Some(unknown) = hints.unknown.first() {
+                return Err(SessionError::Statement(Some(Box::new(
+                    ErrorFields::error(SqlState::SYNTAX_ERROR, format!("unknown hint \"{unknown}\""))
+                        .hint("Keyway knows /* keyway: key=… */ and /* keyway: shard=… */."),
+                ))));
+            }
+            if let Some(shard) = &hints.shard {
+                return Ok(Some(RouteHint::Shard(shard)));
+            }
+            if let Some(key) = &hints.key {
+                return Ok(Some(RouteHint::Key(key)));
+            }
+        }
+        let session = self.hint_in_force();
+        Ok(match (&session.shard, &session.key) {
+            (Some(shard), _) => Some(RouteHint::Shard(shard)),
+            (None, Some(key)) => Some(RouteHint::Key(key)),
+            (None, None) => None,
+        })
+    }
+
+    /// The schemas that an unqualified name is looked for in.
+    pub(super) fn search_path(&self) -> Vec<String> {
+        let text = match self.effective().get("search_path") {
+            Some(SettingValue::Raw(text) | SettingValue::Text(text)) => text.as_str(),
+            None => self.greeting.search_path.as_str(),
+        };
+        split_identifiers(text)
+            .into_iter()
+            .filter_map(|name| if name == "$user" { self.own_schema() } else { Some(name) })
+            .collect()
+    }
+
+    /// What `"$user"` stands for: the schema of the role's name, if it is there.
+    fn own_schema(&self) -> Option<String> {
+        let user = self.greeting.user.as_ref()?;
+        self.database.tables.keys().any(|table| table.schema == *user).then(|| user.clone())
+    }
+
+    /// The shard for what belongs to no table.
+    pub(super) fn home(&self) -> Result<ShardId, SessionError> {
+        self.database.home.ok_or_else(|| {
+            SessionError::refuse(
+                SqlState::INTERNAL_ERROR,
+                format!("database \"{}\" has no shard", self.database.name),
+            )
+        })
+    }
+
+    /// One of these shards, the transaction's if it is among them.
+    pub(super) fn choose_among(&self, shards: &ShardSet) -> ShardId {
+        let plan = self.fixed(PlanKind::Any, shards.clone(), Access::Read, None);
+        self.choose(&plan)
+    }
+
+    fn fixed(&self, kind: PlanKind, shards: ShardSet, access: Access, pin: Option<Pin>) -> Plan {
+        Plan {
+            kind,
+            shards,
+            access,
+            text: None,
+            finish: None,
+            window: Default::default(),
+            after: Vec::new(),
+            pin,
+            outside_transaction: false,
+            tables: Arc::from([]),
+            epoch: self.topology.epoch,
+        }
+    }
+
+    /// Statements whose place is the session's to know: cursors, LISTEN and kin, SHOW.
+    fn plan_of_session(&mut self, own: &str, scanned: &Scanned) -> Result<Option<Plan>, SessionError> {
+        let home = |session: &Self, pin| -> Result<Option<Plan>, SessionError> {
+            let shards = [session.home()?].into_iter().collect();
+            Ok(Some(session.fixed(PlanKind::Single, shards, Access::Lock, pin)))
+        };
+        match scanned.verb {
+            Verb::Show => {
+                let shards = match self.hint_in_force().shard.as_deref() {
+                    Some(name) => self.topology.shards.iter().position(|s| s.name == name).into_iter().collect::<Vec<_>>(),
+                    None => Vec::new(),
+                };
+                let shard = match shards.first().and_then(|index| u16::try_from(*index).ok()) {
+                    Some(index) => ShardId(index),
+                    None => self.transaction_shard().map_or_else(|| self.home(), Ok)?,
+                };
+                Ok(Some(self.fixed(PlanKind::Any, [shard].into_iter().collect(), Access::Read, None)))
+            }
+            Verb::Listen => home(self, Some(Pin::Listen)),
+            Verb::Unlisten | Verb::Notify => home(self, None),
+            Verb::Fetch | Verb::Move | Verb::Close => {
+                let Ok(read) = command(own, scanned.verb, self.scan_settings()) else { return home(self, None) };
+                let name = match &read {
+                    Command::Fetch { cursor, .. } | Command::Move { cursor, .. } => cursor.as_str(),
+                    Command::Close(Some(name)) => name.as_str(),
+                    _ => return home(self, None),
+                };
+                let shard = match self.names.portal(name) {
+                    Some(Portal { place: Place::Server(shard), .. }) => *shard,
+                    _ => self.transaction_shard().map_or_else(|| self.home(), Ok)?,
+                };
+                Ok(Some(self.fixed(PlanKind::Single, [shard].into_iter().collect(), Access::Lock, None)))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// A shard that the transaction has used.
+    fn transaction_shard(&self) -> Option<ShardId> {
+        self.block.as_ref()?.participants.iter().find(|p| p.lease.is_some()).map(|p| p.shard)
+    }
+}
+
+/// A comma separated list of identifiers, as search_path is written.
+fn split_identifiers(text: &str) -> Vec<String> {
+    let mut names = Vec::new();
+    let mut rest = text.trim();
+    while !rest.is_empty() {
+        let (name, behind) = match rest.strip_prefix('"') {
+            Some(quoted) => {
+                let mut name = String::new();
+                let mut chars = quoted.char_indices().peekable();
+                let mut end = quoted.len();
+                while let Some((at, c)) = chars.next() {
+                    if c != '"' {
+                        name.push(c);
+                    } else if chars.next_if(|(_, next)| *next == '"').is_some() {
+                        name.push('"');
+                    } else {
+                        end = at + 1;
+                        break;
+                    }
+                }
+                (name, &quoted[end..])
+            }
+            None => {
+                let end = rest.find(',').unwrap_or(rest.len());
+                let bare = rest[..end].trim().trim_matches('\'');
+                (bare.to_lowercase(), &rest[end..])
+            }
+        };
+        names.push(name);
+        rest = behind.trim_start().strip_prefix(',').unwrap_or("").trim_start();
+    }
+    names.retain(|name| !name.is_empty());
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::split_identifiers;
+
+    #[test]
+    fn search_path_is_split_as_postgresql_does() {
+        assert_eq!(split_identifiers(r#""$user", public"#), ["$user", "public"]);
+        assert_eq!(split_identifiers(r#"A, "B c", "d""e" ,f"#), ["a", "B c", "d\"e", "f"]);
+        assert_eq!(split_identifiers(""), Vec::<String>::new());
+    }
+}

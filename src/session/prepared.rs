@@ -1,0 +1,179 @@
+//! Prepared statements: the client's names, and the names servers know them by.
+
+use crate::route::recipe::Recipe;
+use crate::session::portal::Portal;
+use crate::statement::command::Command;
+use crate::statement::scan::Scanned;
+use hashbrown::{HashMap, HashTable};
+use smallvec::SmallVec;
+use std::cell::{Cell, RefCell};
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+use std::rc::{Rc, Weak};
+
+/// A statement as servers of this worker know it: one text, one reading of it, one name.
+#[derive(Debug)]
+pub struct Canonical {
+    /// Never used twice in a worker.
+    pub id: u64,
+    /// The name on servers; empty for an unnamed statement.
+    pub name: String,
+    parse_key: u64,
+    text: Rc<str>,
+    types: SmallVec<[u32; 4]>,
+    /// A server has parsed it without an error.
+    pub parsed_once: Cell<bool>,
+}
+
+/// The statements that sessions of one worker hold. Nothing is kept alive by it: what no session holds is forgotten.
+#[derive(Debug, Default)]
+pub struct StatementTable {
+    next: Cell<u64>,
+    known: RefCell<HashTable<Weak<Canonical>>>,
+    sweep_at: Cell<usize>,
+    hasher: RandomState,
+}
+
+impl StatementTable {
+    fn id(&self) -> u64 {
+        self.next.set(self.next.get() + 1);
+        self.next.get()
+    }
+
+    /// A statement of its own, for the unnamed statement or a text whose reading depends on when it is parsed.
+    pub fn unshared(&self, prepared: &Prepared, parse_key: u64, named: bool) -> Rc<Canonical> {
+        let id = self.id();
+        Rc::new(Canonical {
+            id,
+            name: if named { format!("kw_{id}") } else { String::new() },
+            parse_key,
+            text: Rc::clone(&prepared.text),
+            types: prepared.types.clone(),
+            parsed_once: Cell::new(false),
+        })
+    }
+
+    /// The statement for this text, these types and this reading.
+    pub fn shared(&self, prepared: &Prepared, parse_key: u64) -> Rc<Canonical> {
+        let hash = self.hasher.hash_one((parse_key, &prepared.text, &prepared.types));
+        let mut known = self.known.borrow_mut();
+        let same = |weak: &Weak<Canonical>| {
+            weak.upgrade().is_some_and(|c| {
+                c.parse_key == parse_key && c.text == prepared.text && c.types == prepared.types
+            })
+        };
+        if let Some(found) = known.find(hash, same).and_then(Weak::upgrade) {
+            return found;
+        }
+        let rehash = |weak: &Weak<Canonical>| {
+            weak.upgrade().map_or(0, |c| self.hasher.hash_one((c.parse_key, &c.text, &c.types)))
+        };
+        if known.len() >= self.sweep_at.get() {
+            known.retain(|weak| weak.strong_count() > 0);
+            self.sweep_at.set((known.len() * 2).max(64));
+        }
+        let canonical = self.unshared(prepared, parse_key, true);
+        known.insert_unique(hash, Rc::downgrade(&canonical), rehash);
+        canonical
+    }
+}
+
+/// What a prepared statement is.
+#[derive(Debug)]
+pub enum Body {
+    /// No statement at all: only comments and white space.
+    Empty,
+    /// A statement about the session itself.
+    Command(Command),
+    /// A statement for the shards.
+    Routed(Scanned),
+}
+
+/// A recipe and what it was made for.
+#[derive(Debug, Clone)]
+pub struct MadeRecipe {
+    /// The topology's epoch.
+    pub epoch: u64,
+    /// The settings' parse key.
+    pub settings: u64,
+    /// The recipe.
+    pub recipe: Rc<Recipe>,
+}
+
+/// A statement that a client prepared.
+#[derive(Debug)]
+pub struct Prepared {
+    /// The client's text.
+    pub text: Rc<str>,
+    /// The parameter types the client declared; 0 leaves one to the server.
+    pub types: SmallVec<[u32; 4]>,
+    /// What it is.
+    pub body: Body,
+    /// It has a name (and is shared with other sessions of the worker).
+    pub named: bool,
+    /// It was prepared by SQL's PREPARE: the types as written, and the text of the statement itself.
+    pub sql_types: Option<String>,
+    /// The name servers know it by, for the settings it was last used with.
+    pub canonical: RefCell<Option<Rc<Canonical>>>,
+    /// The recipe it was last planned with.
+    pub recipe: RefCell<Option<MadeRecipe>>,
+}
+
+impl Prepared {
+    /// The statement as servers know it under settings with this parse key.
+    pub fn canonical(&self, table: &StatementTable, parse_key: u64) -> Rc<Canonical> {
+        if let Some(known) = self.canonical.borrow().as_ref()
+            && known.parse_key == parse_key
+        {
+            return Rc::clone(known);
+        }
+        let time_words = matches!(&self.body, Body::Routed(scanned) if scanned.time_words);
+        let canonical = if self.named && !time_words {
+            table.shared(self, parse_key)
+        } else {
+            table.unshared(self, parse_key, self.named)
+        };
+        *self.canonical.borrow_mut() = Some(Rc::clone(&canonical));
+        canonical
+    }
+}
+
+/// What a session has prepared and bound.
+#[derive(Debug, Default)]
+pub struct Names {
+    /// Named statements.
+    pub statements: HashMap<String, Rc<Prepared>>,
+    /// The unnamed statement.
+    pub unnamed: Option<Rc<Prepared>>,
+    /// Named portals and cursors.
+    pub portals: HashMap<String, Portal>,
+    /// The unnamed portal.
+    pub unnamed_portal: Option<Portal>,
+}
+
+impl Names {
+    /// A statement by the client's name for it.
+    #[must_use]
+    pub fn statement(&self, name: &str) -> Option<&Rc<Prepared>> {
+        if name.is_empty() { self.unnamed.as_ref() } else { self.statements.get(name) }
+    }
+
+    /// A portal by its name.
+    pub fn portal(&mut self, name: &str) -> Option<&mut Portal> {
+        if name.is_empty() { self.unnamed_portal.as_mut() } else { self.portals.get_mut(name) }
+    }
+
+    /// Puts a portal under its name.
+    pub fn set_portal(&mut self, name: &str, portal: Portal) {
+        if name.is_empty() {
+            self.unnamed_portal = Some(portal);
+        } else {
+            self.portals.insert(name.to_owned(), portal);
+        }
+    }
+
+    /// Closes a portal.
+    pub fn close_portal(&mut self, name: &str) -> Option<Portal> {
+        if name.is_empty() { self.unnamed_portal.take() } else { self.portals.remove(name) }
+    }
+}

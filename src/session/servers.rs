@@ -1,0 +1,277 @@
+//! How a session comes by servers, and gives them back.
+
+use crate::backend::pool::{Lease, Pool};
+use crate::backend::server::{Doubt, ServerState};
+use crate::backend::settings::Settings;
+use crate::execute::relay::{RelayError, Reply, Script, To, drain, drain_rows};
+use crate::route::plan::{Access, Pin, Plan, PlanKind};
+use crate::session::Session;
+use crate::session::cancel::CancelTarget;
+use crate::session::error::SessionError;
+use crate::session::transaction::{Participant, Wrote};
+use crate::topology::ShardId;
+use crate::session::worker::Greeting;
+use crate::wire::backend as reply;
+use crate::wire::error::SqlState;
+use crate::wire::frontend;
+use bytes::Bytes;
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// A server for a statement, and what is still expected of it: the BEGIN that is glued to its first statement.
+pub(super) struct Taken {
+    pub(super) lease: Lease,
+    pub(super) script: Script,
+}
+
+/// What a statement does, in a participant's words.
+pub(super) fn wrote(access: Access) -> Wrote {
+    match access {
+        Access::Read | Access::Lock => Wrote::Nothing,
+        Access::Write => Wrote::Rows,
+        Access::Schema => Wrote::Schema,
+    }
+}
+
+impl Session {
+    /// The shard for a plan that one shard answers: where the transaction already is, if it may choose.
+    pub(super) fn choose(&self, plan: &Plan) -> ShardId {
+        if let Some(only) = plan.shards.only() {
+            return only;
+        }
+        let in_use = self.block.iter().flat_map(|b| &b.participants).map(|p| p.shard);
+        let kept = self.kept.iter().map(|(shard, _)| *shard);
+        if let Some(shard) = in_use.chain(kept).find(|shard| plan.shards.contains(*shard)) {
+            return shard;
+        }
+        let turn = self.worker.next_turn() % plan.shards.len().max(1);
+        plan.shards.iter().nth(turn).unwrap_or(ShardId(0))
+    }
+
+    /// A server on `shard` for a statement that does `access`: the transaction's, joining it if need be, or one of
+    /// its own.
+    ///
+    /// Cancel safe: a server that is being prepared is closed.
+    pub(super) async fn take(&mut self, shard: ShardId, access: Access) -> Result<Taken, SessionError> {
+        if self.block.is_none() {
+            let settings = Arc::clone(&self.settings);
+            let lease = self.check_out(shard, &settings).await?;
+            return Ok(Taken { lease, script: Script::new() });
+        }
+        self.may_take_part(shard, access)?;
+        let block = self.block.as_mut().expect("checked above");
+        if let Some(participant) = block.participant(shard) {
+            participant.wrote = participant.wrote.max(wrote(access));
+            return match participant.lease.take() {
+                Some(lease) => Ok(Taken { lease, script: Script::new() }),
+                None => Err(SessionError::refuse(
+                    SqlState::CONNECTION_FAILURE,
+                    format!("the transaction's connection to shard {} was lost", self.shard_name(shard)),
+                )),
+            };
+        }
+        self.join(shard, access).await
+    }
+
+    /// Cross-shard commit does not exist yet: one shard may write. One snapshot is one shard's.
+    fn may_take_part(&self, shard: ShardId, access: Access) -> Result<(), SessionError> {
+        let Some(block) = &self.block else { return Ok(()) };
+        let writes = wrote(access);
+        if writes > Wrote::Nothing
+            && let Some(other) = block.other_writer(shard, writes)
+        {
+            return Err(SessionError::unsupported(
+                "a transaction cannot write on a second shard",
+                &format!(
+                    "It has written on shard {}, and this statement writes on shard {}.",
+                    self.shard_name(other),
+                    self.shard_name(shard)
+                ),
+                "Write rows of one shard in a transaction; cross-shard commit is not part of this version.",
+            ));
+        }
+        if block.one_snapshot && block.participants.iter().any(|p| p.shard != shard) {
+            return Err(SessionError::unsupported(
+                "a REPEATABLE READ or SERIALIZABLE transaction cannot use a second shard",
+                &format!(
+                    "It has used shard {}, and this statement needs shard {}: their snapshots would differ.",
+                    self.shard_name(block.participants[0].shard),
+                    self.shard_name(shard)
+                ),
+                "Use READ COMMITTED, or keep the transaction on one shard.",
+            ));
+        }
+        Ok(())
+    }
+
+    async fn join(&mut self, shard: ShardId, access: Access) -> Result<Taken, SessionError> {
+        let block = self.block.as_ref().expect("only a transaction is joined");
+        let (before, begin, log) = (Arc::clone(&block.before), block.begin.clone(), block.log.clone());
+        let mut lease = self.check_out(shard, &before).await?;
+        let mut script = Script::new();
+        append_query(&mut lease, &begin)?;
+        lease.expect_syncs(1);
+        if log.is_empty() {
+            script.expect(Reply::Query, To::Nobody);
+            script.expect(Reply::Sync, To::Nobody);
+        } else {
+            for statement in &log {
+                append_query(&mut lease, statement)?;
+                lease.expect_syncs(1);
+            }
+            let name = self.shard_name(shard).to_owned();
+            self.settle(&mut lease, &name).await?;
+        }
+        let block = self.block.as_mut().expect("still in the transaction");
+        block.participants.push(Participant { shard, lease: None, wrote: wrote(access) });
+        Ok(Taken { lease, script })
+    }
+
+    /// Sends what waits and reads what is owed; an error of the server is the statement's.
+    pub(super) async fn settle(&mut self, lease: &mut Lease, shard: &str) -> Result<(), SessionError> {
+        lease.flush().await.map_err(|source| self.lost(shard, source))?;
+        match drain(lease, shard).await? {
+            None => Ok(()),
+            Some(error) => Err(SessionError::Statement(Some(error))),
+        }
+    }
+
+    /// The statement's server is gone before it answered.
+    pub(super) fn lost(&self, shard: &str, source: std::io::Error) -> SessionError {
+        crate::execute::relay::RelayError::ServerLost { shard: shard.to_owned(), source, told: false }.into()
+    }
+
+    /// A server on `shard` with these settings applied, kept from before or from the pool.
+    async fn check_out(&mut self, shard: ShardId, settings: &Arc<Settings>) -> Result<Lease, SessionError> {
+        let mut lease = match self.kept.iter().position(|(kept, _)| *kept == shard) {
+            Some(index) => self.kept.swap_remove(index).1,
+            None => {
+                let Some((pool, address)) = self.worker.pool(&self.topology, &self.pools, shard) else {
+                    return Err(SessionError::refuse(
+                        SqlState::INTERNAL_ERROR,
+                        "the plan names a shard that the topology does not have",
+                    ));
+                };
+                let lease = pool.check_out(settings).await?;
+                self.cancel.add(CancelTarget { address, key: lease.cancel_key.clone() });
+                lease
+            }
+        };
+        if !Arc::ptr_eq(lease.settings(), settings) {
+            if let Some(sql) = lease.settings().difference(settings) {
+                append_query(&mut lease, &sql)?;
+                lease.expect_syncs(1);
+                let name = self.shard_name(shard).to_owned();
+                if let Err(error) = self.settle(&mut lease, &name).await {
+                    // Some of the settings may be applied, others not.
+                    lease.doubt(Doubt::SessionState);
+                    return Err(error);
+                }
+            }
+            lease.set_settings(settings);
+        }
+        Ok(lease)
+    }
+
+    /// The statement is through: the server stays with the transaction, or with the session if something pins it, or
+    /// goes back to its pool. A server that is not in sync is closed by that.
+    pub(super) fn give_back(&mut self, shard: ShardId, mut lease: Lease) {
+        if let Some(block) = self.block.as_mut() {
+            let in_block = matches!(lease.state(), ServerState::InTransaction | ServerState::Failed | ServerState::Busy { .. });
+            let failed = !in_block || lease.state() == ServerState::Failed;
+            if let Some(participant) = block.participant(shard) {
+                if in_block {
+                    participant.lease = Some(lease);
+                } else {
+                    // It left the transaction behind our back, or broke: its part is lost.
+                    lease.doubt(Doubt::SessionState);
+                }
+                block.failed |= failed;
+                return;
+            }
+        }
+        self.let_go(shard, lease);
+    }
+
+    /// A server leaves the session's transaction or statement.
+    pub(super) fn let_go(&mut self, shard: ShardId, mut lease: Lease) {
+        if self.pinned.contains(shard) || self.worker_keeps {
+            if lease.state() == ServerState::Idle {
+                self.kept.push((shard, lease));
+                return;
+            }
+            self.pinned_lost |= self.pinned.contains(shard);
+        }
+        self.cancel.remove(lease.cancel_key.pid);
+        if self.cancel.was_sent() {
+            lease.retire();
+        }
+        drop(lease);
+        if self.block.is_none() && self.kept.is_empty() {
+            self.cancel.clear();
+        }
+    }
+
+    /// From now on the server on `shard` stays with this session.
+    pub(super) fn pin(&mut self, shard: ShardId, reason: Pin) {
+        if !self.pinned.contains(shard) {
+            tracing::debug!(?reason, shard = self.shard_name(shard), "a session keeps its server");
+            self.pinned.insert(shard);
+        }
+    }
+
+    /// Must this plan be split, or does one server answer it?
+    pub(super) fn is_for_one(plan: &Plan) -> bool {
+        matches!(plan.kind, PlanKind::Single | PlanKind::Any) || plan.shards.len() == 1
+    }
+
+    /// A shard's name, for errors.
+    pub(super) fn shard_name(&self, shard: ShardId) -> &str {
+        self.topology.shards.get(usize::from(shard.0)).map_or("?", |s| s.name.as_str())
+    }
+}
+
+/// Appends a simple Query to a server's outbox.
+pub(super) fn append_query(lease: &mut Lease, sql: &str) -> Result<(), SessionError> {
+    frontend::query(&mut lease.outbox, sql)
+        .map_err(|_| SessionError::refuse(SqlState::PROGRAM_LIMIT_EXCEEDED, "the statement is too long"))
+}
+
+/// Asks a server what a session with these settings is told at login.
+pub(super) async fn greet(pool: &Rc<Pool>, settings: &Arc<Settings>) -> Result<Greeting, SessionError> {
+    let mut lease = pool.check_out(settings).await?;
+    let shard = pool.address.shard.clone();
+    if let Some(sql) = lease.settings().difference(settings) {
+        append_query(&mut lease, &sql)?;
+        lease.expect_syncs(1);
+        flush_and_drain(&mut lease, &shard).await?;
+    }
+    lease.set_settings(settings);
+    append_query(&mut lease, "SELECT pg_catalog.current_setting('search_path'), current_user")?;
+    lease.expect_syncs(1);
+    let row = flush_and_drain(&mut lease, &shard).await?;
+    let mut columns = row.iter().flat_map(|row| reply::columns(row)).map(|column| match column {
+        Ok(Some(value)) => String::from_utf8_lossy(value).into_owned(),
+        _ => String::new(),
+    });
+    let search_path = columns.next().unwrap_or_default();
+    let user = columns.next();
+    let mut parameters: Vec<(String, String)> =
+        lease.parameters.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+    parameters.sort();
+    Ok(Greeting { parameters, user, search_path })
+}
+
+/// Sends what waits, reads what is owed, and returns the body of the first row. A server that objects is closed.
+async fn flush_and_drain(lease: &mut Lease, shard: &str) -> Result<Option<Bytes>, SessionError> {
+    let lost = |source| RelayError::ServerLost { shard: shard.to_owned(), source, told: false };
+    lease.flush().await.map_err(lost)?;
+    let mut row = None;
+    match drain_rows(lease, shard, |body| row = row.take().or(Some(Bytes::copy_from_slice(body)))).await? {
+        None => Ok(row),
+        Some(error) => {
+            lease.doubt(Doubt::SessionState);
+            Err(SessionError::Statement(Some(error)))
+        }
+    }
+}

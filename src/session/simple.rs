@@ -1,0 +1,351 @@
+//! The simple protocol: a message of statements, answered one after the other, ended by one ReadyForQuery.
+
+use crate::execute::relay::{RelayError, Relayed, Reply, To, relay};
+use crate::metrics::Outcome;
+use crate::route::plan::{Access, Plan, PlanKind};
+use crate::session::Session;
+use crate::session::cursors::CursorStatement;
+use crate::session::error::SessionError;
+use crate::session::servers::Taken;
+use crate::statement::command;
+use crate::statement::scan::{Scanned, Verb, scan};
+use crate::wire::backend as reply;
+use crate::wire::error::{ErrorFields, SqlState};
+use crate::wire::frontend;
+use bytes::Bytes;
+use smallvec::SmallVec;
+
+/// Who ends a statement's reply with ReadyForQuery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// The server's own is the client's.
+    Server,
+    /// Keyway says it later.
+    Keyway,
+}
+
+/// ReadyForQuery has been said?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ready {
+    Said,
+    Due,
+}
+
+impl Session {
+    /// Answers a Query message.
+    pub(super) async fn simple_query(&mut self, message: &Bytes) -> Result<(), SessionError> {
+        self.skipping = false;
+        self.names.unnamed = None;
+        self.names.unnamed_portal = None;
+        let result = match frontend::text(&message[5..]) {
+            Ok(text) => self.statements(text, message).await,
+            Err(error) => Err(SessionError::from_client_error(&error)),
+        };
+        let ready = match result {
+            Ok(ready) => ready,
+            Err(SessionError::Statement(fields)) => {
+                if let Some(fields) = fields {
+                    self.say_error(&fields);
+                }
+                self.fail_block();
+                Ready::Due
+            }
+            Err(SessionError::Unparsed(fields, own)) => {
+                self.say_unparsed(*fields, &own).await?;
+                Ready::Due
+            }
+            Err(other) => return Err(other),
+        };
+        if ready == Ready::Due {
+            self.end_implicit().await?;
+            self.say_ready();
+        }
+        Ok(())
+    }
+
+    async fn statements(&mut self, text: &str, message: &Bytes) -> Result<Ready, SessionError> {
+        let statements = scan(text, self.scan_settings())
+            .map_err(|error| SessionError::refuse(SqlState::SYNTAX_ERROR, error.to_string()))?;
+        let real: SmallVec<[&Scanned; 1]> = statements.iter().filter(|s| s.verb != Verb::Empty).collect();
+        match real.as_slice() {
+            [] => {
+                reply::empty_query_response(&mut self.client.outbox);
+                Ok(Ready::Due)
+            }
+            [one] => self.statement(text, one, Some(message), Ending::Server).await,
+            several => {
+                if let Some(ready) = self.all_on_one(text, several, message).await? {
+                    return Ok(ready);
+                }
+                for scanned in several {
+                    if self.block.is_none() {
+                        self.open_block(true);
+                    }
+                    self.statement(text, scanned, None, Ending::Keyway).await?;
+                    self.look_around()?;
+                }
+                Ok(Ready::Due)
+            }
+        }
+    }
+
+    /// Several plain statements that all belong to one shard go there as they came: PostgreSQL itself gives them their
+    /// implicit transaction.
+    async fn all_on_one(
+        &mut self,
+        text: &str,
+        statements: &[&Scanned],
+        message: &Bytes,
+    ) -> Result<Option<Ready>, SessionError> {
+        let plain = |verb| {
+            matches!(verb, Verb::Select | Verb::With | Verb::Insert | Verb::Update | Verb::Delete | Verb::Merge)
+        };
+        if self.block.is_some() || !statements.iter().all(|s| plain(s.verb)) {
+            return Ok(None);
+        }
+        let mut shard = None;
+        let mut access = Access::Read;
+        let mut flexible = None;
+        for scanned in statements {
+            let Ok(plan) = self.plan_simple(text, scanned) else { return Ok(None) };
+            let ordinary = Self::is_for_one(&plan)
+                && plan.text.is_none()
+                && plan.pin.is_none()
+                && plan.after.is_empty()
+                && plan.access != Access::Schema;
+            if !ordinary {
+                return Ok(None);
+            }
+            if plan.access == Access::Write {
+                access = Access::Write;
+            }
+            match (plan.shards.only(), shard) {
+                (Some(only), None) => shard = Some(only),
+                (Some(only), Some(chosen)) if only != chosen => return Ok(None),
+                (Some(_), Some(_)) => {}
+                (None, _) => flexible = Some(plan),
+            }
+        }
+        if let (Some(chosen), Some(plan)) = (shard, &flexible)
+            && !plan.shards.contains(chosen)
+        {
+            return Ok(None);
+        }
+        let Some(shard) = shard.or_else(|| flexible.map(|plan| self.choose(&plan))) else { return Ok(None) };
+        self.relay_query(shard, access, QueryText::Message(message), Ending::Server).await?;
+        Ok(Some(Ready::Said))
+    }
+
+    /// Answers one statement of a message.
+    pub(super) async fn statement(
+        &mut self,
+        text: &str,
+        scanned: &Scanned,
+        message: Option<&Bytes>,
+        ending: Ending,
+    ) -> Result<Ready, SessionError> {
+        let own = &text[scanned.range.clone()];
+        if is_command(scanned.verb) {
+            return match command::command(own, scanned.verb, self.scan_settings()) {
+                Ok(command) => self.simple_command(command, own, message, ending).await,
+                // The genuine syntax error is a server's to give.
+                Err(_) => self.syntax_error_of_a_server(own).await,
+            };
+        }
+        self.refuse_in_failed_block()?;
+        let plan = match self.cursor_statement(own, scanned)? {
+            CursorStatement::None => self.plan_simple(text, scanned)?,
+            CursorStatement::Forward(plan) => *plan,
+            CursorStatement::Declare(declare, plan, query) => {
+                self.declare_own(&declare, &plan, &query).await?;
+                return Ok(Ready::Due);
+            }
+            CursorStatement::Own(command) => {
+                self.use_own_cursor(command).await?;
+                return Ok(Ready::Due);
+            }
+        };
+        self.run_simple(own, message, plan, ending).await
+    }
+
+    /// Runs a planned statement of the simple protocol.
+    pub(super) async fn run_simple(
+        &mut self,
+        own: &str,
+        message: Option<&Bytes>,
+        plan: Plan,
+        ending: Ending,
+    ) -> Result<Ready, SessionError> {
+        self.note_plan(plan.kind);
+        if plan.outside_transaction && self.block.as_ref().is_some_and(|b| !b.implicit) {
+            return Err(SessionError::refuse(
+                SqlState::ACTIVE_SQL_TRANSACTION,
+                "this statement cannot run inside a transaction block",
+            ));
+        }
+        if !Self::is_for_one(&plan) {
+            return match plan.kind {
+                PlanKind::Scatter => self.scatter_simple(own, plan).await,
+                _ => self.broadcast_simple(own, plan).await,
+            };
+        }
+        if plan.access == Access::Schema {
+            // After it every plan may be another one.
+            return self.broadcast_simple(own, plan).await;
+        }
+        let shard = self.choose(&plan);
+        if let Some(pin) = plan.pin {
+            self.pin(shard, pin);
+        }
+        let text = match (&plan.text, message) {
+            (Some(text), _) => QueryText::Text(text),
+            (None, Some(message)) => QueryText::Message(message),
+            (None, None) => QueryText::Text(own),
+        };
+        self.relay_query(shard, plan.access, text, ending).await?;
+        Ok(if ending == Ending::Server { Ready::Said } else { Ready::Due })
+    }
+
+    /// Sends a query to one shard and relays its reply.
+    pub(super) async fn relay_query(
+        &mut self,
+        shard: crate::topology::ShardId,
+        access: Access,
+        text: QueryText<'_>,
+        ending: Ending,
+    ) -> Result<Relayed, SessionError> {
+        let mut taken = self.take(shard, access).await?;
+        match text {
+            QueryText::Message(message) => taken.lease.outbox.extend_from_slice(message),
+            QueryText::Text(text) => super::servers::append_query(&mut taken.lease, text)?,
+        }
+        taken.lease.unnamed = None;
+        taken.lease.expect_syncs(1);
+        taken.script.expect(Reply::Query, To::Client);
+        let implicit = self.block.as_ref().is_some_and(|b| b.implicit);
+        let whose = if ending == Ending::Server && !implicit { To::Client } else { To::Nobody };
+        taken.script.expect(Reply::Sync, whose);
+        let relayed = self.relay_taken(shard, taken).await?;
+        if relayed.error.is_some() && whose == To::Nobody {
+            return Err(SessionError::Statement(None));
+        }
+        Ok(relayed)
+    }
+
+    /// Sends what waits for a taken server, relays what its script expects, and gives it back.
+    pub(super) async fn relay_taken(
+        &mut self,
+        shard: crate::topology::ShardId,
+        mut taken: Taken,
+    ) -> Result<Relayed, SessionError> {
+        let result = self.relay_lease(shard, &mut taken).await;
+        self.give_back(shard, taken.lease);
+        Ok(result?)
+    }
+
+    /// Sends what waits for a taken server and relays what its script expects.
+    pub(super) async fn relay_lease(
+        &mut self,
+        shard: crate::topology::ShardId,
+        taken: &mut Taken,
+    ) -> Result<Relayed, RelayError> {
+        let topology = std::sync::Arc::clone(&self.topology);
+        let name = topology.shards.get(usize::from(shard.0)).map_or("?", |s| s.name.as_str());
+        let database = std::sync::Arc::clone(&self.database);
+        let types = database.oid_map(shard).map(AsRef::as_ref);
+        let result = match taken.lease.flush().await {
+            Ok(()) => relay(&mut taken.lease, &mut self.client, &mut taken.script, name, types).await,
+            Err(source) => Err(RelayError::ServerLost { shard: name.to_owned(), source, told: false }),
+        };
+        self.note_failure(&result);
+        result
+    }
+
+    fn note_failure(&mut self, result: &Result<Relayed, RelayError>) {
+        match result {
+            Ok(relayed) => {
+                if relayed.error.is_some() {
+                    self.outcome = Outcome::Failed;
+                    if let Some(block) = &mut self.block {
+                        block.failed = true;
+                    }
+                }
+            }
+            Err(RelayError::ClientGone) => self.cancel.cancel(&self.worker),
+            Err(_) => self.fail_block(),
+        }
+    }
+
+    /// A syntax error in a statement about the session: any server words it as PostgreSQL does.
+    async fn syntax_error_of_a_server(&mut self, own: &str) -> Result<Ready, SessionError> {
+        self.refuse_in_failed_block()?;
+        let shard = self.home()?;
+        let fields = self.parse_error(shard, own).await?;
+        let unnamed = || Box::new(ErrorFields::error(SqlState::SYNTAX_ERROR, "syntax error"));
+        Err(SessionError::Statement(Some(fields.unwrap_or_else(unnamed))))
+    }
+
+    /// Says why a text that Keyway does not understand is refused: as a syntax error, if that is what a server finds.
+    pub(super) async fn say_unparsed(&mut self, refusal: ErrorFields, own: &str) -> Result<(), SessionError> {
+        let told = match self.home() {
+            Ok(shard) => self.parse_error(shard, own).await,
+            Err(error) => Err(error),
+        };
+        let fields = match told {
+            Ok(Some(fields)) if fields.is(SqlState::SYNTAX_ERROR) => *fields,
+            Err(SessionError::ClientGone) => return Err(SessionError::ClientGone),
+            _ => refusal,
+        };
+        self.say_error(&fields);
+        self.fail_block();
+        Ok(())
+    }
+
+    /// In a failed block only its end may follow.
+    pub(super) fn refuse_in_failed_block(&self) -> Result<(), SessionError> {
+        if self.block.as_ref().is_some_and(|b| b.failed) {
+            return Err(SessionError::refuse(
+                SqlState::IN_FAILED_SQL_TRANSACTION,
+                "current transaction is aborted, commands ignored until end of transaction block",
+            ));
+        }
+        Ok(())
+    }
+
+    /// The transaction, if there is one, has failed.
+    pub(super) fn fail_block(&mut self) {
+        if let Some(block) = &mut self.block {
+            block.failed = true;
+        }
+    }
+}
+
+/// A query's text, or the client's message that holds just it.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum QueryText<'a> {
+    /// The whole message, as it came.
+    Message(&'a Bytes),
+    /// A text.
+    Text(&'a str),
+}
+
+/// Statements that are about the session, not about data.
+pub(super) fn is_command(verb: Verb) -> bool {
+    matches!(
+        verb,
+        Verb::Begin
+            | Verb::Commit
+            | Verb::Rollback
+            | Verb::Savepoint
+            | Verb::Release
+            | Verb::RollbackTo
+            | Verb::TwoPhase
+            | Verb::Set
+            | Verb::Reset
+            | Verb::Discard
+            | Verb::Prepare
+            | Verb::Execute
+            | Verb::Deallocate
+            | Verb::ExplainRoute
+    )
+}

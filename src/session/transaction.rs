@@ -1,0 +1,115 @@
+//! A session's transaction: a set of participants that join when a statement first needs them.
+
+use crate::backend::pool::Lease;
+use crate::backend::settings::Settings;
+use crate::session::SessionHint;
+use crate::topology::{ShardId, TableName};
+use std::sync::Arc;
+
+/// Savepoints and settings a transaction may collect for those who join later.
+pub const LOG_MAX: usize = 10_000;
+
+/// What a participant has done so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Wrote {
+    /// Reads, locks.
+    Nothing,
+    /// A change of the schema: several participants may commit one after the other (DESIGN §6, broadcast).
+    Schema,
+    /// Rows.
+    Rows,
+}
+
+/// One shard's part in a transaction.
+#[derive(Debug)]
+pub struct Participant {
+    /// The shard.
+    pub shard: ShardId,
+    /// Its server; away while a statement runs on it, and for good when it was lost.
+    pub lease: Option<Lease>,
+    /// What it did.
+    pub wrote: Wrote,
+}
+
+/// A savepoint and what ROLLBACK TO goes back to.
+#[derive(Debug, Clone)]
+pub struct Savepoint {
+    /// Its name.
+    pub name: String,
+    /// The session's settings when it was set.
+    pub settings: Arc<Settings>,
+    /// With SET LOCAL.
+    pub effective: Arc<Settings>,
+    /// Entries of the log before it.
+    pub log_len: usize,
+}
+
+/// A transaction block, the client's (BEGIN) or an implicit one (several statements in one message).
+#[derive(Debug)]
+pub struct Block {
+    /// It ends by itself with the message or at Sync.
+    pub implicit: bool,
+    /// Only ROLLBACK and ROLLBACK TO may follow.
+    pub failed: bool,
+    /// The text that begins it on a shard.
+    pub begin: String,
+    /// REPEATABLE READ or SERIALIZABLE: one snapshot, which several shards do not share.
+    pub one_snapshot: bool,
+    /// Who takes part, in order of joining.
+    pub participants: Vec<Participant>,
+    /// Statements that set the scene (SET LOCAL, SAVEPOINT …), replayed on each who joins.
+    pub log: Vec<String>,
+    /// The session's settings when it began.
+    pub before: Arc<Settings>,
+    /// The settings in force: the session's, with SET LOCAL.
+    pub effective: Arc<Settings>,
+    /// Its savepoints, innermost last.
+    pub savepoints: Vec<Savepoint>,
+    /// The session's hints when it began.
+    pub hint_before: SessionHint,
+    /// `SET LOCAL keyway.…`.
+    pub local_hint: Option<SessionHint>,
+    /// Tables whose schema it changed.
+    pub tables: Vec<TableName>,
+}
+
+impl Block {
+    /// A new one that nobody has joined.
+    #[must_use]
+    pub fn new(implicit: bool, begin: String, one_snapshot: bool, settings: &Arc<Settings>) -> Self {
+        Self {
+            implicit,
+            failed: false,
+            begin,
+            one_snapshot,
+            participants: Vec::new(),
+            log: Vec::new(),
+            before: Arc::clone(settings),
+            effective: Arc::clone(settings),
+            savepoints: Vec::new(),
+            hint_before: SessionHint::default(),
+            local_hint: None,
+            tables: Vec::new(),
+        }
+    }
+
+    /// This shard's part.
+    pub fn participant(&mut self, shard: ShardId) -> Option<&mut Participant> {
+        self.participants.iter_mut().find(|p| p.shard == shard)
+    }
+
+    /// A shard other than `shard` that wrote rows, or the schema when `schema` does not excuse it.
+    #[must_use]
+    pub fn other_writer(&self, shard: ShardId, wrote: Wrote) -> Option<ShardId> {
+        self.participants
+            .iter()
+            .find(|p| p.shard != shard && p.wrote > Wrote::Nothing && !(p.wrote == Wrote::Schema && wrote == Wrote::Schema))
+            .map(|p| p.shard)
+    }
+
+    /// The innermost savepoint of this name.
+    #[must_use]
+    pub fn savepoint(&self, name: &str) -> Option<usize> {
+        self.savepoints.iter().rposition(|s| s.name == name)
+    }
+}

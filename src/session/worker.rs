@@ -1,0 +1,197 @@
+//! One worker thread's world: its pools, its plan cache, its sessions. Nothing in it is shared with another thread.
+
+use crate::backend::connect::{Role, ServerAddress};
+use crate::backend::pool::{Pool, Pools};
+use crate::backend::settings::Settings;
+use crate::cache::plans::PlanCache;
+use crate::config::{Config, PoolMode};
+use crate::metrics::{Metrics, WorkerMetrics};
+use crate::route::recipe::Recipe;
+use crate::session::cancel::CancelSlot;
+use crate::session::control::Control;
+use crate::session::listener::Mail;
+use crate::session::login::Directory;
+use crate::session::prepared::StatementTable;
+use crate::topology::{ShardId, Topology};
+use arc_swap::ArcSwap;
+use hashbrown::HashMap;
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use tokio::sync::{Notify, mpsc};
+
+/// What all workers share: snapshots that the control plane replaces, and a way to ask it for work.
+#[derive(Debug)]
+pub struct Shared {
+    /// The current topology.
+    pub topology: ArcSwap<Topology>,
+    /// The current configuration.
+    pub config: ArcSwap<Config>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// The control plane.
+    pub control: Control,
+    /// Who may connect.
+    pub directory: ArcSwap<Directory>,
+    /// The workers' mailboxes.
+    pub mailboxes: Vec<mpsc::Sender<Mail>>,
+}
+
+impl Shared {
+    /// Sends mail to the worker whose session has this process id.
+    pub fn post(&self, pid: u32, mail: Mail) {
+        let worker = pid as usize % self.mailboxes.len().max(1);
+        // A full mailbox loses a cancel request, which PostgreSQL's protocol allows: it promises nothing.
+        if let Some(mailbox) = self.mailboxes.get(worker)
+            && mailbox.try_send(mail).is_err()
+        {
+            tracing::warn!(worker, "a worker's mailbox is full");
+        }
+    }
+}
+
+/// One role's pools, by shard, for one epoch.
+#[derive(Debug, Default)]
+pub struct RolePools {
+    role: Option<Role>,
+    epoch: Cell<u64>,
+    by_shard: RefCell<Vec<Option<(Rc<Pool>, Rc<ServerAddress>)>>>,
+}
+
+/// One worker.
+#[derive(Debug)]
+pub struct Worker {
+    /// Its number.
+    pub index: usize,
+    /// What all workers share.
+    pub shared: Arc<Shared>,
+    /// Its counters.
+    pub metrics: Arc<WorkerMetrics>,
+    /// Its server connections.
+    pub pools: Pools,
+    /// Its recipes.
+    pub plans: RefCell<PlanCache<Recipe>>,
+    /// Statements that its sessions have prepared.
+    pub statements: StatementTable,
+    /// Its sessions, by the process id their clients were told.
+    pub cancels: RefCell<HashMap<u32, Rc<CancelSlot>>>,
+    /// What a server says at login, by database, role and settings: the client's ParameterStatus messages.
+    pub greetings: RefCell<HashMap<GreetingKey, Rc<Greeting>>>,
+    role_pools: RefCell<HashMap<Option<Role>, Rc<RolePools>>>,
+    turn: Cell<usize>,
+    /// Set when sessions should leave as soon as they are idle.
+    pub draining: Cell<bool>,
+    /// Rung when [`draining`](Self::draining) is set.
+    pub drain: Notify,
+}
+
+/// Database, role and settings.
+pub type GreetingKey = (String, Option<Role>, Arc<Settings>);
+
+/// What a client is greeted with.
+#[derive(Debug, Clone, Default)]
+pub struct Greeting {
+    /// ParameterStatus names and values.
+    pub parameters: Vec<(String, String)>,
+    /// The role its statements run as.
+    pub user: Option<String>,
+    /// The search_path of a session that sets none.
+    pub search_path: String,
+}
+
+/// Greetings kept per worker; beyond it all are forgotten and asked again.
+pub const GREETINGS_MAX: usize = 1_000;
+
+impl Worker {
+    /// A worker without sessions.
+    #[must_use]
+    pub fn new(index: usize, shared: Arc<Shared>, pools: Pools, metrics: Arc<WorkerMetrics>) -> Rc<Self> {
+        let plans_max = shared.config.load().limits.plan_cache_max;
+        Rc::new(Self {
+            index,
+            metrics,
+            shared,
+            pools,
+            plans: RefCell::new(PlanCache::new(plans_max)),
+            statements: StatementTable::default(),
+            cancels: RefCell::default(),
+            greetings: RefCell::default(),
+            role_pools: RefCell::default(),
+            turn: Cell::new(0),
+            draining: Cell::new(false),
+            drain: Notify::new(),
+        })
+    }
+
+    /// Enters a session under a process id that no other session of any worker has.
+    pub fn enter(&self, cancel: &Rc<CancelSlot>) -> u32 {
+        let workers = u32::try_from(self.shared.mailboxes.len().max(1)).unwrap_or(1);
+        let own = u32::try_from(self.index).unwrap_or(0);
+        let mut cancels = self.cancels.borrow_mut();
+        loop {
+            let turn = u32::try_from(self.next_turn() % (i32::MAX as usize / 1_024)).unwrap_or(0) + 1;
+            let pid = turn * workers + own;
+            if !cancels.contains_key(&pid) {
+                cancels.insert(pid, Rc::clone(cancel));
+                return pid;
+            }
+        }
+    }
+
+    /// Counts up, to take turns between equals.
+    pub fn next_turn(&self) -> usize {
+        let turn = self.turn.get();
+        self.turn.set(turn.wrapping_add(1));
+        turn
+    }
+
+    /// The pools of `role`; `None` is each shard's own login.
+    #[must_use]
+    pub fn role_pools(&self, role: Option<&Role>) -> Rc<RolePools> {
+        let mut all = self.role_pools.borrow_mut();
+        let pools = all
+            .entry(role.cloned())
+            .or_insert_with(|| Rc::new(RolePools { role: role.cloned(), ..RolePools::default() }));
+        Rc::clone(pools)
+    }
+
+    /// A role's pool on `shard`. `None` when the topology has no such shard.
+    #[must_use]
+    pub fn pool(
+        &self,
+        topology: &Topology,
+        pools: &RolePools,
+        shard: ShardId,
+    ) -> Option<(Rc<Pool>, Rc<ServerAddress>)> {
+        let mut by_shard = pools.by_shard.borrow_mut();
+        if pools.epoch.get() != topology.epoch {
+            by_shard.clear();
+            pools.epoch.set(topology.epoch);
+        }
+        let index = usize::from(shard.0);
+        if let Some(Some(found)) = by_shard.get(index) {
+            return Some(found.clone());
+        }
+        let found = topology.shards.get(index)?;
+        let address = ServerAddress {
+            shard: found.name.clone(),
+            host: found.primary.host.clone(),
+            port: found.primary.port,
+            database: found.primary.database.clone(),
+            tls: found.primary.tls,
+        };
+        let own = Role { user: found.primary.user.clone(), password: found.primary.password.clone() };
+        let pool = self.pools.pool(&address, pools.role.as_ref().unwrap_or(&own));
+        if by_shard.len() <= index {
+            by_shard.resize(index + 1, None);
+        }
+        by_shard[index] = Some((pool, Rc::new(address)));
+        by_shard[index].clone()
+    }
+
+    /// Servers stay with a client until it leaves?
+    #[must_use]
+    pub fn session_pooling(&self) -> bool {
+        self.shared.config.load().pool.mode == PoolMode::Session
+    }
+}

@@ -1,0 +1,172 @@
+//! What one shard's system catalogs say: plain values, read by `catalog`, turned into tables by `build`.
+
+use crate::topology::TableName;
+
+/// One shard's schema.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Schema {
+    /// Tables, views and their like.
+    pub relations: Vec<Relation>,
+    /// User-defined functions.
+    pub routines: Vec<Routine>,
+    /// User-defined types with their OIDs: schema-qualified name, arrays as the element's name and `[]`.
+    pub types: Vec<(String, u32)>,
+    /// Enum types by schema-qualified name, with their labels in order.
+    pub enums: Vec<(String, Vec<String>)>,
+    /// The database's default collation is C or POSIX.
+    pub collation_is_c: bool,
+    /// The database's default collation, as the provider names it.
+    pub collation: String,
+    /// The database's encoding.
+    pub encoding: String,
+    /// The server's version as `server_version_num`.
+    pub version: i32,
+    /// The server follows another (it is a standby).
+    pub in_recovery: bool,
+    /// Changes with every change of the schema.
+    pub fingerprint: String,
+    /// `max_connections` less the reserved ones.
+    pub connections_max: i64,
+}
+
+impl Schema {
+    /// The relation of this name.
+    #[must_use]
+    pub fn relation(&self, name: &TableName) -> Option<&Relation> {
+        self.relations
+            .iter()
+            .find(|relation| &relation.name == name)
+    }
+}
+
+/// A table, view, matview, foreign table or partition.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Relation {
+    /// Its name.
+    pub name: TableName,
+    /// pg_class.relkind.
+    pub kind: char,
+    /// Its columns in order.
+    pub columns: Vec<ColumnFacts>,
+    /// Primary keys, unique and exclusion constraints, foreign keys, and unique indexes that are no constraint.
+    pub constraints: Vec<Constraint>,
+    /// Triggers that are not PostgreSQL's own.
+    pub triggers: Vec<Trigger>,
+    /// Names of rewrite rules other than a view's own.
+    pub rules: Vec<String>,
+    /// A view's definition.
+    pub view: Option<String>,
+    /// Row-level security is on.
+    pub row_security: bool,
+    /// The tables it is a partition of or inherits from.
+    pub parents: Vec<TableName>,
+}
+
+/// A column as one shard has it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ColumnFacts {
+    /// Its name.
+    pub name: String,
+    /// Its type's OID on this shard.
+    pub type_oid: u32,
+    /// The base type's OID on this shard, when it is a domain; else the same.
+    pub base_oid: u32,
+    /// As `format_type` prints it.
+    pub type_name: String,
+    /// NOT NULL.
+    pub not_null: bool,
+    /// Its default as `pg_get_expr` prints it.
+    pub default: Option<String>,
+    /// `a`, `d` (identity) or `s` (generated).
+    pub generated: Option<char>,
+    /// Its collation sorts by bytes, or its type has none.
+    pub collation_is_c: bool,
+    /// Equal means equal bytes under its collation.
+    pub deterministic: bool,
+    /// The sequence it owns.
+    pub sequence: Option<SequenceFacts>,
+}
+
+/// A column's sequence.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SequenceFacts {
+    /// Its name.
+    pub name: TableName,
+    /// Least value.
+    pub min: i64,
+    /// Greatest value.
+    pub max: i64,
+    /// Step.
+    pub increment: i64,
+    /// Starts over at the end.
+    pub cycle: bool,
+}
+
+/// A constraint or unique index.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Constraint {
+    /// Its name.
+    pub name: String,
+    /// What it is.
+    pub kind: ConstraintKind,
+    /// Its columns, in order; expressions are left out.
+    pub columns: Vec<String>,
+    /// It has expressions besides the columns.
+    pub expressions: bool,
+    /// As PostgreSQL prints it.
+    pub definition: String,
+}
+
+/// What a constraint is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ConstraintKind {
+    /// PRIMARY KEY.
+    Primary,
+    /// UNIQUE.
+    Unique,
+    /// A unique index that is no constraint.
+    UniqueIndex,
+    /// EXCLUDE.
+    Exclusion,
+    /// FOREIGN KEY.
+    Foreign {
+        /// The referenced table.
+        table: TableName,
+        /// Its columns, in order.
+        columns: Vec<String>,
+        /// pg_constraint.confupdtype.
+        on_update: char,
+        /// pg_constraint.confdeltype.
+        on_delete: char,
+    },
+    /// CHECK: one shard can always hold it; kept to compare shards.
+    Check,
+}
+
+/// A trigger.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trigger {
+    /// Its name.
+    pub name: String,
+    /// The function it runs.
+    pub function: TableName,
+    /// `BEFORE`, `AFTER` or `INSTEAD OF`.
+    pub timing: &'static str,
+    /// As `pg_get_triggerdef` prints it.
+    pub definition: String,
+}
+
+/// A user-defined function.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Routine {
+    /// Its name.
+    pub name: TableName,
+    /// Its identity arguments.
+    pub arguments: String,
+    /// pg_proc.provolatile.
+    pub volatility: char,
+    /// pg_proc.prokind.
+    pub kind: char,
+    /// The md5 of its definition, to compare shards; `None` for an aggregate.
+    pub definition_md5: Option<String>,
+}

@@ -1,0 +1,457 @@
+use super::build::{
+    Assignments, BuildError, Schemas, build, constraint_beyond_one_shard, even_map, offline,
+    sequence_range,
+};
+use super::schema::{
+    ColumnFacts, Constraint, ConstraintKind, Relation, Routine, Schema, SequenceFacts, Trigger,
+};
+use super::*;
+use crate::config::{Config, Variables, parse};
+
+const TEXT: &str = r#"
+[users.app]
+password = "x"
+[shards.s0]
+primary = "postgres://k@a/app"
+[shards.s1]
+primary = "postgres://k@b/app"
+[shards.v]
+primary = "postgres://k@c/app"
+[databases.app]
+keyspaces = ["main", "whole"]
+default = "whole"
+[keyspaces.main]
+shards = ["s0", "s1"]
+[keyspaces.main.tables]
+users = { key = "id", type = "bigint" }
+countries = { reference = true }
+[keyspaces.whole]
+shards = ["v"]
+[keyspaces.whole.tables]
+settings = {}
+[functions.declared]
+per_shard = true
+"#;
+
+fn config() -> Config {
+    parse(TEXT, &Variables::new()).unwrap()
+}
+
+fn name(text: &str) -> TableName {
+    TableName::parse(text).unwrap()
+}
+
+fn column(name: &str, oid: u32, type_name: &str) -> ColumnFacts {
+    ColumnFacts {
+        name: name.into(),
+        type_oid: oid,
+        base_oid: oid,
+        type_name: type_name.into(),
+        not_null: true,
+        default: None,
+        generated: None,
+        collation_is_c: true,
+        deterministic: true,
+        sequence: None,
+    }
+}
+
+fn relation(table: &str, columns: Vec<ColumnFacts>) -> Relation {
+    Relation {
+        name: name(table),
+        kind: 'r',
+        columns,
+        constraints: Vec::new(),
+        triggers: Vec::new(),
+        rules: Vec::new(),
+        view: None,
+        row_security: false,
+        parents: Vec::new(),
+    }
+}
+
+fn schema(relations: Vec<Relation>) -> Schema {
+    Schema {
+        relations,
+        ..Schema::default()
+    }
+}
+
+fn constraint(kind: ConstraintKind, columns: &[&str]) -> Constraint {
+    Constraint {
+        name: "c".into(),
+        kind,
+        columns: columns.iter().map(|c| (*c).to_owned()).collect(),
+        expressions: false,
+        definition: String::new(),
+    }
+}
+
+/// The database built from these schemas, by stable id (s0 = 0, s1 = 1, v = 2).
+fn built(schemas: Vec<(u16, Schema)>) -> Arc<Database> {
+    let config = config();
+    let topology = build(
+        &config,
+        &Assignments::new(&config),
+        &schemas.into_iter().collect(),
+    )
+    .unwrap();
+    Arc::clone(&topology.databases["app"])
+}
+
+#[test]
+fn offline_plans_by_even_runs_and_written_types() {
+    let topology = offline(&config()).unwrap();
+    let main = &topology.keyspaces[0];
+    let KeyspaceKind::Sharded {
+        hash: KeyHash::Xxh3,
+        map,
+    } = &main.kind
+    else {
+        panic!("not sharded")
+    };
+    assert_eq!(map.len(), BUCKETS);
+    assert_eq!(
+        (map[0], map[8191], map[8192], map[16383]),
+        (ShardId(0), ShardId(0), ShardId(1), ShardId(1))
+    );
+    let app = &topology.databases["app"];
+    assert!(!app.schema_known);
+    assert_eq!(
+        app.home,
+        Some(ShardId(2)),
+        "the default keyspace's first shard"
+    );
+    let Placement::Sharded { key } = &app.tables[&name("users")].placement else {
+        panic!("not sharded")
+    };
+    assert_eq!(
+        key,
+        &[KeyColumn {
+            name: "id".into(),
+            family: Some(KeyFamily::Int)
+        }]
+    );
+    assert_eq!(
+        app.tables[&name("countries")].placement,
+        Placement::Reference
+    );
+    assert_eq!(
+        app.tables[&name("settings")].placement,
+        Placement::Unsharded
+    );
+    assert_eq!(
+        app.functions[&name("declared")][0].declared,
+        Some(FunctionDeclaration::PerShard)
+    );
+}
+
+#[test]
+fn a_postgres_hash_spreads_its_remainders() {
+    let map = even_map(KeyHash::Postgres { modulus: 4 }, &[7, 9]);
+    assert_eq!(&map[..5], [7, 7, 9, 9, 9]);
+    assert_eq!(map.len(), BUCKETS);
+    assert_eq!(
+        even_map(KeyHash::Xxh3, &[1, 2, 3])
+            .iter()
+            .filter(|id| **id == 2)
+            .count(),
+        5461
+    );
+}
+
+#[test]
+fn sequence_ranges_are_disjoint_and_exact_in_javascript() {
+    for oid in [20, 23] {
+        let mut above = 0;
+        for id in 0..512 {
+            let (low, high) = sequence_range(id, oid).unwrap();
+            assert!(low == above + 1 && high > low, "{oid} {id}");
+            above = high;
+        }
+        assert_eq!(
+            above,
+            if oid == 23 {
+                i64::from(i32::MAX)
+            } else {
+                1 << 53
+            }
+        );
+    }
+    assert_eq!(sequence_range(1, 20), Some(((1 << 44) + 1, 2 << 44)));
+    assert_eq!(sequence_range(1, 21), None);
+}
+
+#[test]
+fn a_shard_without_buckets_takes_no_part() {
+    let config = config();
+    let mut assignments = Assignments::new(&config);
+    assignments.maps.insert("main".into(), vec![1; BUCKETS]);
+    let topology = build(&config, &assignments, &Schemas::new()).unwrap();
+    assert_eq!(topology.keyspaces[0].shards, [ShardId(1)]);
+    assert_eq!(topology.shards.len(), 3);
+
+    assignments.maps.insert("main".into(), vec![2; BUCKETS]);
+    let elsewhere = BuildError::Elsewhere {
+        keyspace: "main".into(),
+        bucket: 0,
+        shard: 2,
+    };
+    assert_eq!(
+        build(&config, &assignments, &Schemas::new()).err(),
+        Some(elsewhere)
+    );
+}
+
+#[test]
+fn type_oids_are_those_of_the_home_shard() {
+    let types = |list: &[(&str, u32)]| {
+        list.iter()
+            .map(|(n, o)| ((*n).to_owned(), *o))
+            .collect::<Vec<_>>()
+    };
+    let mut home = schema(vec![]);
+    home.types = types(&[
+        ("public.mood", 16_400),
+        ("public.mood[]", 16_399),
+        ("public.kind", 16_500),
+    ]);
+    let mut s0 = schema(vec![relation(
+        "users",
+        vec![column("id", 20, "bigint"), column("mood", 16_500, "mood")],
+    )]);
+    s0.types = types(&[
+        ("public.mood", 16_500),
+        ("public.mood[]", 16_499),
+        ("public.own", 16_400),
+    ]);
+    let app = built(vec![(0, s0), (2, home)]);
+    assert_eq!(app.oid_map(ShardId(2)), None, "the home shard itself");
+    let map = app.oid_map(ShardId(0)).unwrap();
+    assert_eq!(
+        (map.client(16_500), map.server(16_400)),
+        (16_400, Some(16_500))
+    );
+    assert_eq!(
+        (map.client(16_499), map.server(16_399)),
+        (16_399, Some(16_499))
+    );
+    assert_eq!(
+        map.client(16_400),
+        705,
+        "another type has this number at home"
+    );
+    assert_eq!(
+        map.server(16_500),
+        None,
+        "the home shard's kind is not here"
+    );
+    assert_eq!((map.client(23), map.server(23)), (23, Some(23)));
+    let unread = app.oid_map(ShardId(1)).unwrap();
+    assert_eq!((unread.client(16_400), unread.server(16_400)), (705, None));
+    assert_eq!(app.tables[&name("users")].columns[1].type_oid, 16_400);
+}
+
+#[test]
+fn values_unique_by_construction_are_seen() {
+    let own = |id: u16| {
+        let (min, max) = sequence_range(id, 20).unwrap();
+        let mut serial = column("id", 20, "bigint");
+        serial.sequence = Some(SequenceFacts {
+            name: name("s"),
+            min,
+            max,
+            increment: 1,
+            cycle: false,
+        });
+        serial
+    };
+    let mut uuid = column("token", 2950, "uuid");
+    uuid.default = Some("gen_random_uuid()".into());
+    let mut spoilt = own(1);
+    if let Some(sequence) = &mut spoilt.sequence {
+        sequence.min = 1;
+    }
+    let unique = |second: ColumnFacts| {
+        let first = schema(vec![relation("users", vec![own(0), uuid.clone()])]);
+        let app = built(vec![
+            (0, first),
+            (
+                1,
+                schema(vec![relation("users", vec![second, uuid.clone()])]),
+            ),
+        ]);
+        app.tables[&name("users")]
+            .columns
+            .iter()
+            .map(|c| c.unique_by_construction)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(unique(own(1)), [true, true]);
+    assert_eq!(
+        unique(spoilt),
+        [false, true],
+        "one shard's sequence starts at 1"
+    );
+}
+
+#[test]
+fn hazards_are_named() {
+    let trigger = |function: &str| Trigger {
+        name: "t".into(),
+        function: name(function),
+        timing: "BEFORE",
+        definition: String::new(),
+    };
+    let hazards = |change: &dyn Fn(&mut Relation)| {
+        let mut users = relation("users", vec![column("id", 20, "bigint")]);
+        change(&mut users);
+        built(vec![(
+            0,
+            schema(vec![
+                users,
+                relation("countries", vec![column("code", 25, "text")]),
+            ]),
+        )])
+    };
+    let of =
+        |change: &dyn Fn(&mut Relation)| hazards(change).tables[&name("users")].hazards.clone();
+    assert!(of(&|_| ()).is_empty());
+    assert!(of(&|users| users.triggers.push(trigger("declared"))).is_empty());
+    assert!(of(&|users| users.triggers.push(trigger("other")))[0].contains("function other"));
+    assert!(of(&|users| users.rules.push("r".into()))[0].contains("rule"));
+    assert!(of(&|users| users.columns[0] = column("id", 1700, "numeric"))[0].contains("numeric"));
+    assert!(of(&|users| users.columns[0].deterministic = false)[0].contains("equality"));
+    let cascade = ConstraintKind::Foreign {
+        table: name("countries"),
+        columns: vec!["code".into()],
+        on_update: 'c',
+        on_delete: 'a',
+    };
+    let database = hazards(&|users| users.constraints.push(constraint(cascade.clone(), &["id"])));
+    assert!(database.tables[&name("users")].hazards[0].contains("ON UPDATE"));
+    assert!(
+        database.tables[&name("countries")].hazards[0].contains("of users"),
+        "the other side too"
+    );
+}
+
+#[test]
+fn tables_found_on_shards_join_by_their_keyspaces_rules() {
+    let mut partition = relation("users_1", vec![column("id", 20, "bigint")]);
+    partition.parents = vec![name("users")];
+    let mut view = relation("v", vec![]);
+    (view.kind, view.view) = ('v', Some("SELECT 1".into()));
+    let main = schema(vec![
+        relation("users", vec![column("id", 20, "bigint")]),
+        partition,
+        view,
+        relation("stray", vec![]),
+    ]);
+    let whole = schema(vec![
+        relation("settings", vec![]),
+        relation("unlisted", vec![]),
+    ]);
+    let app = built(vec![(0, main), (2, whole)]);
+    let placement = |table: &str| {
+        app.tables
+            .get(&name(table))
+            .map(|table| table.placement.clone())
+    };
+    let by_id = Placement::Sharded {
+        key: vec![KeyColumn {
+            name: "id".into(),
+            family: Some(KeyFamily::Int),
+        }],
+    };
+    assert_eq!(placement("users_1"), Some(by_id));
+    assert_eq!(placement("v"), Some(Placement::Sharded { key: Vec::new() }));
+    assert_eq!(placement("stray"), None);
+    assert_eq!(placement("unlisted"), Some(Placement::Unsharded));
+    assert!(app.schema_known);
+}
+
+#[test]
+fn functions_keep_every_volatility_seen() {
+    let routine = |volatility| Routine {
+        name: name("f"),
+        arguments: String::new(),
+        volatility,
+        kind: 'f',
+        definition_md5: None,
+    };
+    let mut main = schema(vec![]);
+    main.routines = vec![routine('i')];
+    let mut whole = schema(vec![]);
+    whole.routines = vec![routine('v'), routine('v')];
+    let app = built(vec![(0, main), (2, whole)]);
+    let seen: Vec<char> = app.functions[&name("f")]
+        .iter()
+        .map(|f| f.volatility)
+        .collect();
+    assert_eq!(seen, ['i', 'v']);
+}
+
+#[test]
+fn constraints_beyond_one_shard() {
+    let int = |name: &str| KeyColumn {
+        name: name.into(),
+        family: Some(KeyFamily::Int),
+    };
+    let placement = Placement::Sharded {
+        key: vec![int("user_id")],
+    };
+    let place = |table: &TableName| match table.name.as_str() {
+        "countries" => Some(Placement::Reference),
+        "users" => Some(Placement::Sharded {
+            key: vec![int("id")],
+        }),
+        "texts" => Some(Placement::Sharded {
+            key: vec![KeyColumn {
+                name: "id".into(),
+                family: Some(KeyFamily::Text),
+            }],
+        }),
+        _ => None,
+    };
+    let foreign = |table: &str, column: &str| ConstraintKind::Foreign {
+        table: name(table),
+        columns: vec![column.into()],
+        on_update: 'a',
+        on_delete: 'a',
+    };
+    let check = |kind: ConstraintKind, columns: &[&str], trust: &[&str], fine: bool| {
+        let trust: Vec<String> = trust.iter().map(|t| (*t).to_owned()).collect();
+        let found = constraint_beyond_one_shard(
+            &placement,
+            &constraint(kind.clone(), columns),
+            &trust,
+            |c| c == "serial",
+            place,
+        );
+        assert_eq!(found.is_none(), fine, "{kind:?} {columns:?}: {found:?}");
+    };
+    check(ConstraintKind::Primary, &["id"], &[], false);
+    check(ConstraintKind::Primary, &["serial"], &[], true);
+    check(ConstraintKind::Primary, &["id", "user_id"], &[], true);
+    check(ConstraintKind::Unique, &["email"], &["email"], true);
+    check(ConstraintKind::Unique, &["email"], &["c"], true);
+    check(ConstraintKind::UniqueIndex, &["email"], &["other"], false);
+    check(ConstraintKind::Check, &["email"], &[], true);
+    check(foreign("countries", "code"), &["country"], &[], true);
+    check(foreign("users", "id"), &["user_id"], &[], true);
+    check(foreign("users", "id"), &["author_id"], &[], false);
+    check(foreign("texts", "id"), &["user_id"], &[], false);
+    check(foreign("elsewhere", "id"), &["user_id"], &[], false);
+    let exclusion = |definition: &str| {
+        let mut constraint = constraint(ConstraintKind::Exclusion, &["user_id", "during"]);
+        constraint.definition = definition.into();
+        constraint_beyond_one_shard(&placement, &constraint, &[], |_| false, place).is_none()
+    };
+    assert!(exclusion(
+        "EXCLUDE USING gist (user_id WITH =, during WITH &&)"
+    ));
+    assert!(!exclusion(
+        "EXCLUDE USING gist (user_id WITH <>, during WITH &&)"
+    ));
+}
