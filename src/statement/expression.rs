@@ -804,6 +804,9 @@ impl Reader<'_> {
             } else if self.is_symbol(self.at, b'.') {
                 self.skip();
                 applied = true;
+                if self.operator_text() == Some("*") {
+                    return refuse("(…).* stands for columns that are not known");
+                }
                 self.label()?;
             } else if applied {
                 return Ok(Expr::Other(children));
@@ -875,10 +878,14 @@ impl Reader<'_> {
         };
         let mut parts = vec![first];
         while self.is_symbol(self.at, b'.') {
-            if self.operator_at(self.at + 1) == Some("*") {
-                return refuse("* stands where a value should");
-            }
             self.skip();
+            // `t.*` as a value is t's whole row.
+            if self.is_operator("*") {
+                return Ok(Expr::Column {
+                    qualifier: parts,
+                    name: "*".to_owned(),
+                });
+            }
             parts.push(self.label()?);
         }
         if self.is_symbol(self.at, b'(') {

@@ -616,6 +616,8 @@ fn calls_keep_all_their_parts() {
             "f(<u> (exists <v>))",
         ),
         ("current_schema()", "current_schema()"),
+        ("count(t.*)", "count(t.*)"),
+        ("row(s.t.*, 1)", "(row s.t.* #0)"),
         ("json_build_object('a', b)", "json_build_object(#0 b)"),
     ] {
         let select = select(&format!("select {text} from t"));

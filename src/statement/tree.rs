@@ -636,7 +636,7 @@ pub enum AlterAction {
 /// An expression.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Expr {
-    /// A column: qualifier parts (`t`, `s.t`) and the name.
+    /// A column: qualifier parts (`t`, `s.t`) and the name. The name `*` is the whole row, as in `count(t.*)`.
     Column {
         /// What stands before the last dot.
         qualifier: Vec<String>,
