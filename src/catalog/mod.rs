@@ -156,6 +156,10 @@ struct State {
     agreed: Agreed,
     /// Names of the shards whose schema could not be read.
     unread: Vec<String>,
+    /// The fingerprints of the others' schemas, by name.
+    fingerprints: Vec<(String, String)>,
+    /// The epoch of the last snapshot made, published or not: no two snapshots share one, since plans are kept by it.
+    epoch: u64,
 }
 
 /// The open catalog.
@@ -202,7 +206,8 @@ impl Catalog {
         current: &Topology,
     ) -> Result<Topology, CatalogError> {
         let _changing = self.changing.lock().await;
-        let (state, topology) = State::settle(config, current.epoch).await?;
+        let (state, topology) =
+            State::settle(config, self.state.load().epoch.max(current.epoch)).await?;
         self.state.store(Arc::new(state));
         Ok(topology)
     }
@@ -342,6 +347,7 @@ impl State {
 
     /// The same, with what catalog and shards say now.
     async fn read_again(&self, above: u64) -> Result<(Self, Topology), CatalogError> {
+        let above = above.max(self.epoch);
         let mut assignments = self.agreed.assignments.clone();
         match self.read_assignments().await {
             Ok(read) => assignments = read,
@@ -376,15 +382,25 @@ impl State {
             tracing::warn!(shard = %error.0, error = %error.1, "schema not read");
         }
         let unread = unread.into_iter().map(|(shard, _)| shard).collect();
-        Ok((
-            Self {
-                config,
-                servers,
-                agreed,
-                unread,
-            },
-            topology,
-        ))
+        let fingerprints = topology
+            .shards
+            .iter()
+            .filter_map(|shard| {
+                Some((
+                    shard.name.clone(),
+                    schemas.get(&shard.stable_id)?.fingerprint.clone(),
+                ))
+            })
+            .collect();
+        let state = Self {
+            config,
+            servers,
+            agreed,
+            unread,
+            fingerprints,
+            epoch: topology.epoch,
+        };
+        Ok((state, topology))
     }
 
     /// A connection to the catalog's shard.

@@ -6,7 +6,7 @@ use crate::topology::schema::{
     ColumnFacts, Constraint, ConstraintKind, Relation, Routine, Schema, SequenceFacts, Trigger,
 };
 use std::collections::HashMap;
-use tokio_postgres::{Error, IsolationLevel, Row};
+use tokio_postgres::{Error, GenericClient, IsolationLevel, Row};
 
 /// Schemas that are no user's: PostgreSQL's and Keyway's own.
 const USER_NAMESPACE: &str =
@@ -144,6 +144,36 @@ JOIN pg_catalog.pg_type t ON t.oid = e.enumtypid
 JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
 WHERE ";
 
+/// Sums over the row versions of everything that the other questions look at, so that any change of it shows.
+/// Vacuum and analyze update pg_class in place, without a new version.
+const FINGERPRINT: &str = "
+WITH classes AS (
+  SELECT c.oid, c.xmin FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+  WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND USERS
+), versions(place, version) AS (
+  SELECT 'c' || oid, xmin FROM classes
+  UNION ALL SELECT 'a' || a.attrelid || ' ' || a.attnum, a.xmin FROM pg_catalog.pg_attribute a JOIN classes c ON c.oid = a.attrelid
+  UNION ALL SELECT 'd' || d.oid, d.xmin FROM pg_catalog.pg_attrdef d JOIN classes c ON c.oid = d.adrelid
+  UNION ALL SELECT 'k' || k.oid, k.xmin FROM pg_catalog.pg_constraint k JOIN classes c ON c.oid = k.conrelid
+  UNION ALL SELECT 'x' || i.indexrelid, i.xmin FROM pg_catalog.pg_index i JOIN classes c ON c.oid = i.indrelid
+  UNION ALL SELECT 't' || t.oid, t.xmin FROM pg_catalog.pg_trigger t JOIN classes c ON c.oid = t.tgrelid
+  UNION ALL SELECT 'r' || r.oid, r.xmin FROM pg_catalog.pg_rewrite r JOIN classes c ON c.oid = r.ev_class
+  UNION ALL SELECT 'i' || i.inhrelid || ' ' || i.inhparent, i.xmin FROM pg_catalog.pg_inherits i JOIN classes c ON c.oid = i.inhrelid
+  UNION ALL SELECT 's' || s.seqrelid, s.xmin FROM pg_catalog.pg_sequence s
+            JOIN pg_catalog.pg_class c ON c.oid = s.seqrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE USERS
+  UNION ALL SELECT 'p' || p.oid, p.xmin FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace WHERE USERS
+  UNION ALL SELECT 'y' || t.oid, t.xmin FROM pg_catalog.pg_type t JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
+            WHERE t.oid > 16383 AND USERS
+  UNION ALL SELECT 'e' || e.oid, e.xmin FROM pg_catalog.pg_enum e
+)
+SELECT coalesce(sum(pg_catalog.hashtextextended(place || ' ' || version::text, 0)), 0)::text FROM versions";
+
+/// What [`Schema::fingerprint`] would be now.
+pub(super) async fn fingerprint(client: &impl GenericClient) -> Result<String, Error> {
+    let sql = FINGERPRINT.replace("USERS", USER_NAMESPACE);
+    client.query_one(&sql, &[]).await?.try_get(0)
+}
+
 /// Reads one shard's schema.
 pub(super) async fn schema(client: &mut tokio_postgres::Client) -> Result<Schema, Error> {
     let reading = client
@@ -259,6 +289,7 @@ pub(super) async fn schema(client: &mut tokio_postgres::Client) -> Result<Schema
     for row in reading.query(&enums, &[]).await? {
         schema.enums.push((row.try_get(0)?, row.try_get(1)?));
     }
+    schema.fingerprint = fingerprint(&reading).await?;
     reading.commit().await?;
     Ok(schema)
 }

@@ -303,7 +303,14 @@ async fn a_new_shard_joins_without_buckets_and_a_whole_keyspace_may_grow() {
         catalog.reload(&config(&bad), &after).await,
         Err(CatalogError::Contradicts(_))
     ));
-    catalog.read_again(&after).await.unwrap();
+    let read = catalog.read_again(&after).await.unwrap();
+    let added_config = config(&added);
+    // Two made from one have epochs of their own: plans are kept by epoch.
+    let (one, two) = tokio::join!(
+        catalog.read_again(&read),
+        catalog.reload(&added_config, &read)
+    );
+    assert_ne!(one.unwrap().epoch, two.unwrap().epoch);
 
     // The pooler's first step to sharding: its rows are where they were.
     let grown = added.replace(
@@ -823,4 +830,38 @@ async fn schemas_are_read_while_they_change() {
             .keys()
             .all(|table| !table.name.starts_with('t'))
     );
+}
+
+#[tokio::test]
+async fn a_fingerprint_changes_with_the_schema_and_not_with_the_rows() {
+    let shards = Shards::new("finger", 3);
+    let (catalog, _) = open(&shards.text()).await;
+    let state = catalog.state.load_full();
+    let fingerprint = async || {
+        let client = state.servers.get("v").await.unwrap();
+        super::read::fingerprint(&**client).await.unwrap()
+    };
+    let mut seen = vec![fingerprint().await];
+    for change in [
+        "CREATE TABLE t (id serial, a text)",
+        "ALTER TABLE t ALTER a SET DEFAULT 'x'",
+        "ALTER SEQUENCE t_id_seq MINVALUE -5",
+        "CREATE UNIQUE INDEX ON t (a)",
+        "CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'",
+        "CREATE TRIGGER tr BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION f()",
+        "ALTER TABLE t DISABLE TRIGGER tr",
+        "CREATE VIEW v AS SELECT 1 AS one",
+        "CREATE TYPE e AS ENUM ('a')",
+        "ALTER TYPE e ADD VALUE 'b'",
+        "DROP VIEW v",
+    ] {
+        shards.run(2, change);
+        let now = fingerprint().await;
+        assert!(!seen.contains(&now), "unseen: {change}");
+        seen.push(now);
+    }
+    shards.run(2, "INSERT INTO t (a) VALUES ('q'); ANALYZE t");
+    shards.run(2, "VACUUM t");
+    shards.run(2, "CREATE TEMP TABLE x (id serial PRIMARY KEY)");
+    assert_eq!(&fingerprint().await, seen.last().unwrap());
 }

@@ -2,7 +2,8 @@
 //! lease, and looks after shards whose schema could not be read.
 
 use crate::catalog::servers::Listener;
-use crate::catalog::{Catalog, CatalogError};
+use crate::catalog::{Catalog, CatalogError, State, read};
+use futures_util::future::join_all;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -10,6 +11,8 @@ use tokio_postgres::AsyncMessage;
 
 /// How often the catalog is asked when nothing is heard.
 const POLL: Duration = Duration::from_secs(5);
+/// Of those looks, how many until the shards' schemas are compared.
+const LOOKS_PER_COMPARISON: u32 = 6;
 /// How long a Keyway that is not heard of counts as living.
 pub(super) const LEASE: Duration = Duration::from_secs(15);
 /// The longest one question may take.
@@ -22,6 +25,8 @@ pub enum Event {
     Epoch(u64),
     /// A shard whose schema could not be read answers again.
     ShardBack,
+    /// A shard's schema is not what was read, and nobody said so: it was changed directly.
+    SchemaChanged,
 }
 
 impl Catalog {
@@ -98,14 +103,12 @@ impl Catalog {
                 if epoch > held() {
                     let _ = events.try_send(Event::Epoch(epoch));
                 }
-                if self.a_shard_is_back().await {
-                    let _ = events.try_send(Event::ShardBack);
-                }
             }
         };
         let result: Result<(), tokio_postgres::Error> = tokio::select! {
             result = driving => result,
             result = asking => result,
+            () = self.look_after_shards(events) => Ok(()),
         };
         result.map_err(state.failed("listen"))
     }
@@ -133,18 +136,31 @@ impl Catalog {
         crate::catalog::agree::read_epoch(client).await
     }
 
-    async fn a_shard_is_back(&self) -> bool {
-        let state = self.state.load_full();
-        for shard in &state.unread {
-            if let Ok(Ok(client)) = tokio::time::timeout(PATIENCE, state.servers.get(shard)).await {
-                let answers =
-                    tokio::time::timeout(PATIENCE, client.batch_execute("SELECT 1")).await;
-                if matches!(answers, Ok(Ok(()))) {
-                    return true;
-                }
+    /// Asks the shards whether they are back, and now and then whether somebody changed their schemas directly.
+    /// Beside the lease, since a shard that is down answers slowly.
+    async fn look_after_shards(&self, events: &mpsc::Sender<Event>) {
+        let mut poll = tokio::time::interval(POLL);
+        let mut looks = 0;
+        loop {
+            poll.tick().await;
+            let state = self.state.load_full();
+            let asking = state.unread.iter().map(|shard| answers(&state, shard));
+            if join_all(asking).await.contains(&true) {
+                let _ = events.try_send(Event::ShardBack);
+            }
+            looks = (looks + 1) % LOOKS_PER_COMPARISON;
+            if looks != 0 {
+                continue;
+            }
+            let comparing = state
+                .fingerprints
+                .iter()
+                .map(|(shard, known)| has_changed(&state, shard, known));
+            for (shard, _) in join_all(comparing).await.into_iter().flatten() {
+                tracing::info!(%shard, "the schema was changed directly");
+                let _ = events.try_send(Event::SchemaChanged);
             }
         }
-        false
     }
 
     /// Gives the lease back.
@@ -162,4 +178,32 @@ impl Catalog {
             tracing::debug!(%error, "the lease runs out by itself");
         }
     }
+}
+
+async fn answers(state: &State, shard: &str) -> bool {
+    let asking = async {
+        state
+            .servers
+            .get(shard)
+            .await
+            .ok()?
+            .batch_execute("SELECT 1")
+            .await
+            .ok()
+    };
+    matches!(tokio::time::timeout(PATIENCE, asking).await, Ok(Some(())))
+}
+
+/// The shard and its schema's fingerprint, if that is not the one `known`.
+async fn has_changed<'s>(state: &State, shard: &'s str, known: &str) -> Option<(&'s str, String)> {
+    let asking = async {
+        read::fingerprint(&**state.servers.get(shard).await.ok()?)
+            .await
+            .ok()
+    };
+    let now = tokio::time::timeout(PATIENCE, asking)
+        .await
+        .ok()
+        .flatten()?;
+    (now != known).then_some((shard, now))
 }

@@ -129,19 +129,7 @@ impl Router {
         let current = self.shared.topology.load_full();
         let old = self.shared.config.load_full();
         let topology = self.catalog.reload(&config, &current).await?;
-        let mut fixed = Vec::new();
-        if old.listen != config.listen {
-            fixed.push("listen".to_owned());
-        }
-        if old.http != config.http {
-            fixed.push("http".to_owned());
-        }
-        if old.workers != config.workers {
-            fixed.push("workers".to_owned());
-        }
-        if old.pool != config.pool {
-            fixed.push("pool".to_owned());
-        }
+        let fixed = old.needs_restart(&config).into_iter().map(str::to_owned).collect();
         self.shared.directory.store(Arc::new(directory));
         self.shared.config.store(Arc::new(config));
         publish(&self.shared, topology);
@@ -283,9 +271,14 @@ async fn told(stopped: &mut watch::Receiver<bool>) {
     let _ = stopped.wait_for(|stop| *stop).await;
 }
 
+/// A reload and the control plane may publish at once: the catalog numbers snapshots in the order in which it made
+/// them, and an earlier one never replaces a later one.
 fn publish(shared: &Shared, topology: Topology) {
-    shared.metrics.set_epoch(topology.epoch);
-    shared.topology.store(Arc::new(topology));
+    let topology = Arc::new(topology);
+    shared.topology.rcu(|current| {
+        Arc::clone(if current.epoch < topology.epoch { &topology } else { current })
+    });
+    shared.metrics.set_epoch(shared.topology.load().epoch);
     for mailbox in &shared.mailboxes {
         // A full mailbox: the worker looks at the snapshot at its next statement anyway.
         let _ = mailbox.try_send(Mail::Look);

@@ -69,8 +69,8 @@ impl Config {
             ("listen", self.listen != new.listen),
             ("http", self.http != new.http),
             ("workers", self.workers != new.workers),
-            ("catalog", self.catalog != new.catalog),
-            ("pool.mode", self.pool.mode != new.pool.mode),
+            ("server_ca", self.server_ca != new.server_ca),
+            ("pool", self.pool != new.pool),
             (
                 "limits.plan_cache_max",
                 self.limits.plan_cache_max != new.limits.plan_cache_max,

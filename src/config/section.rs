@@ -264,8 +264,10 @@ impl<'a> Section<'a> {
     /// A file that can be opened for reading.
     pub(super) fn file(&mut self, key: &'static str) -> Option<PathBuf> {
         let path = PathBuf::from(self.text(key)?);
-        if let Err(error) = std::fs::File::open(&path) {
-            self.problem(key, format!("{}: {error}", path.display()));
+        match std::fs::File::open(&path).and_then(|file| file.metadata()) {
+            Ok(metadata) if metadata.is_file() => {}
+            Ok(_) => self.problem(key, format!("{} is not a file", path.display())),
+            Err(error) => self.problem(key, format!("{}: {error}", path.display())),
         }
         Some(path)
     }

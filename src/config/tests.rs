@@ -515,7 +515,7 @@ fn what_a_reload_cannot_change_is_named() {
             ("KEYWAY__LOG__LEVEL", "debug"),
         ],
     );
-    assert_eq!(config.needs_restart(&changed), ["listen", "log"]);
+    assert_eq!(config.needs_restart(&changed), ["listen", "pool", "log"]);
     assert!(config.needs_restart(&config).is_empty());
 }
 

@@ -31,7 +31,16 @@ impl fmt::Debug for Dsn {
 /// Without user and password.
 impl fmt::Display for Dsn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}/{}", self.host, self.port, self.database)
+        let (open, close) = if self.host.contains(':') {
+            ("[", "]")
+        } else {
+            ("", "")
+        };
+        write!(
+            f,
+            "{open}{}{close}:{}/{}",
+            self.host, self.port, self.database
+        )
     }
 }
 

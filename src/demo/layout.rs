@@ -5,6 +5,7 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::thread;
 
 use crate::demo::DemoError;
 use crate::demo::cluster::{Auth, Cluster, ClusterError, ClusterOptions};
@@ -93,7 +94,8 @@ impl Layout {
     fn configuration(&self, servers: &[Cluster], port: u16, http: u16) -> String {
         let password = servers[0].password().unwrap_or_default();
         let mut text = format!(
-            "listen = \"127.0.0.1:{port}\"\nhttp = \"127.0.0.1:{http}\"\n\n\
+            "listen = \"127.0.0.1:{port}\"\nhttp = \"127.0.0.1:{http}\"\ncatalog = \"s0\"\n\n\
+             [log]\nlevel = \"warn\"\n\n\
              [users.{NAME}]\npassword = \"{NAME}\"\nserver_user = \"{NAME}\"\nserver_password = \"{password}\"\n"
         );
         for (name, server) in self.placed() {
@@ -162,13 +164,21 @@ fn start_servers(
         ..ClusterOptions::default()
     };
     let servers = Cluster::start_many(count, &options)?;
-    for (index, server) in servers.iter().enumerate() {
-        let here = placed
-            .iter()
-            .filter(|(_, on)| *on == index)
-            .map(|(name, _)| name.as_str());
-        create_databases(server, here, &password)?;
-    }
+    thread::scope(|scope| {
+        let creating: Vec<_> = (0..count)
+            .map(|index| {
+                let here = placed
+                    .iter()
+                    .filter(move |(_, on)| *on == index)
+                    .map(|(name, _)| name.as_str());
+                let (server, password) = (&servers[index], &password);
+                scope.spawn(move || create_databases(server, here, password))
+            })
+            .collect();
+        creating
+            .into_iter()
+            .try_for_each(|one| one.join().expect("creating databases does not panic"))
+    })?;
     Ok(servers)
 }
 

@@ -1,10 +1,12 @@
 //! The demo's rows: the same ones every time, loaded as an application would load them.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::time::{Duration, SystemTime};
 
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, Statement};
+use tokio_postgres::{Client, Row, Statement};
 
 use crate::demo::DemoError;
 
@@ -123,19 +125,19 @@ const TOPICS: &[&str] = &[
 
 const KINDS: &[&str] = &["login", "post", "like", "follow"];
 
-/// Loads everything through `client`, a connection to the router, and counts the rows. `shards` are the sharded keyspace's, because a
-/// reference table is written shard by shard, by hint.
-pub(super) async fn load(client: &Client, shards: &[String]) -> Result<u64, DemoError> {
+/// Loads everything through `client`, a connection to the router, and counts the rows. `shards` are the sharded
+/// keyspace's, because a reference table is written shard by shard, by hint. Every other statement holds one user's rows.
+pub(super) async fn load(client: &Client, shards: &[String]) -> Result<usize, DemoError> {
+    let users: Vec<User> = (1..=USERS).map(User::numbered).collect();
     let mut loader = Loader { client, rows: 0 };
     for shard in shards {
         loader.countries(shard).await?;
     }
-    let users: Vec<User> = (1..=USERS).map(User::numbered).collect();
     loader.users(&users).await?;
     loader.vertical(&users).await?;
     loader.follows(&users).await?;
     let posts = loader.posts(&users).await?;
-    loader.timelines(&posts).await?;
+    loader.timelines(&users, &posts).await?;
     Ok(loader.rows)
 }
 
@@ -169,20 +171,57 @@ impl User {
             follows,
         }
     }
+
+    /// Its values in users.
+    fn row(&self) -> [Value<'_>; 4] {
+        [&self.handle, &self.name, &self.country, &self.joined]
+    }
+
+    /// Within two months after joining.
+    fn some_time(&self, dice: &mut Dice) -> SystemTime {
+        self.joined + Duration::from_secs(u64::from(dice.below(5_000_000)))
+    }
 }
 
-/// A post that was stored, and who will see it.
+/// A post, and after it was stored its id.
 struct Post {
     author: i64,
     id: i64,
     title: String,
+    body: String,
+    likes: i32,
     posted: SystemTime,
-    readers: Vec<i64>,
+}
+
+impl Post {
+    /// Its values in posts.
+    fn row(&self) -> [Value<'_>; 4] {
+        [&self.title, &self.body, &self.likes, &self.posted]
+    }
+
+    /// Its values in a reader's timeline.
+    fn entry(&self) -> [Value<'_>; 4] {
+        [&self.posted, &self.author, &self.id, &self.title]
+    }
+}
+
+/// A value for a parameter.
+type Value<'a> = &'a (dyn ToSql + Sync);
+
+/// One user's rows for a table: the user's id, then each row's other values.
+type UserRows<'a, const N: usize> = (&'a i64, Vec<[Value<'a>; N]>);
+
+/// A table, its columns (first the user's id), and what an INSERT gives back.
+struct Target<const N: usize> {
+    table: &'static str,
+    user: &'static str,
+    columns: [&'static str; N],
+    returning: &'static str,
 }
 
 struct Loader<'a> {
     client: &'a Client,
-    rows: u64,
+    rows: usize,
 }
 
 impl Loader<'_> {
@@ -195,196 +234,235 @@ impl Loader<'_> {
             "/* keyway: shard={shard} */ INSERT INTO countries (code, name, continent) VALUES {} ON CONFLICT DO NOTHING",
             rows.join(", ")
         );
-        let loaded = self.client.execute(insert.as_str(), &[]).await;
-        self.rows += loaded.map_err(|source| DemoError::Load {
-            table: "countries",
-            source,
-        })?;
+        let table = "countries";
+        self.client
+            .execute(insert.as_str(), &[])
+            .await
+            .map_err(|source| DemoError::Load { table, source })?;
+        self.rows += rows.len();
         Ok(())
     }
 
     async fn users(&mut self, users: &[User]) -> Result<(), DemoError> {
-        let sql =
-            "INSERT INTO users (id, handle, name, country, joined) VALUES ($1, $2, $3, $4, $5)";
-        let insert = Insert::prepare(self.client, "users", sql).await?;
-        let rows = users.iter().map(|user| {
-            insert.run(vec![
-                &user.id,
-                &user.handle,
-                &user.name,
-                &user.country,
-                &user.joined,
-            ])
-        });
-        self.rows += total(rows).await?;
-        Ok(())
+        let into = Target {
+            table: "users",
+            user: "id",
+            columns: ["handle", "name", "country", "joined"],
+            returning: "",
+        };
+        self.insert(
+            &into,
+            users
+                .iter()
+                .map(|user| (&user.id, vec![user.row()]))
+                .collect(),
+        )
+        .await
+        .map(drop)
     }
 
     async fn vertical(&mut self, users: &[User]) -> Result<(), DemoError> {
-        let sql = "INSERT INTO user_profiles (user_id, bio, interests) VALUES ($1, $2, $3)";
-        let profiles = Insert::prepare(self.client, "user_profiles", sql).await?;
-        let sql = "INSERT INTO user_settings (user_id, theme, notifications) VALUES ($1, $2, $3)";
-        let settings = Insert::prepare(self.client, "user_settings", sql).await?;
-        let sql = "INSERT INTO user_activities (user_id, kind, at) VALUES ($1, $2, $3)";
-        let activities = Insert::prepare(self.client, "user_activities", sql).await?;
-        for user in users {
-            let mut dice = Dice::new(1_000_000 + number_of(user.id));
-            let interests = vec![dice.pick(TOPICS), dice.pick(TOPICS)];
-            let bio = format!("{} writes about {}.", user.name, interests[0]);
-            let theme = dice.pick(&["light", "dark"]);
-            let notifications = dice.below(4) > 0;
-            let events: Vec<(&str, SystemTime)> = (0..5)
-                .map(|_| {
-                    (
-                        dice.pick(KINDS),
-                        user.joined + Duration::from_secs(u64::from(dice.below(5_000_000))),
-                    )
-                })
-                .collect();
-            self.rows += profiles.run(vec![&user.id, &bio, &interests]).await?;
-            self.rows += settings.run(vec![&user.id, &theme, &notifications]).await?;
-            self.rows += total(
-                events
+        let lives: Vec<Life> = users.iter().map(Life::of).collect();
+        let both = || users.iter().zip(&lives);
+        let into = Target {
+            table: "user_profiles",
+            user: "user_id",
+            columns: ["bio", "interests"],
+            returning: "",
+        };
+        let profiles = both().map(|(user, life)| -> UserRows<'_, 2> {
+            (&user.id, vec![[&life.bio, &life.interests]])
+        });
+        self.insert(&into, profiles.collect()).await?;
+        let into = Target {
+            table: "user_settings",
+            user: "user_id",
+            columns: ["theme", "notifications"],
+            returning: "",
+        };
+        let settings = both().map(|(user, life)| -> UserRows<'_, 2> {
+            (&user.id, vec![[&life.theme, &life.notifications]])
+        });
+        self.insert(&into, settings.collect()).await?;
+        let into = Target {
+            table: "user_activities",
+            user: "user_id",
+            columns: ["kind", "at"],
+            returning: "",
+        };
+        let activities = both().map(|(user, life)| -> UserRows<'_, 2> {
+            (
+                &user.id,
+                life.events
                     .iter()
-                    .map(|(kind, at)| activities.run(vec![&user.id, kind, at])),
+                    .map(|(kind, at)| -> [Value<'_>; 2] { [kind, at] })
+                    .collect(),
             )
-            .await?;
-        }
-        Ok(())
+        });
+        self.insert(&into, activities.collect()).await.map(drop)
     }
 
     async fn follows(&mut self, users: &[User]) -> Result<(), DemoError> {
-        let sql = "INSERT INTO follows (user_id, followed_id, since) VALUES ($1, $2, $3)";
-        let insert = Insert::prepare(self.client, "follows", sql).await?;
-        let pairs = users
-            .iter()
-            .flat_map(|user| user.follows.iter().map(move |followed| (user, followed)));
-        let rows = pairs.map(|(user, followed)| insert.run(vec![&user.id, followed, &user.joined]));
-        self.rows += total(rows).await?;
-        Ok(())
+        let into = Target {
+            table: "follows",
+            user: "user_id",
+            columns: ["followed_id", "since"],
+            returning: "",
+        };
+        let rows = users.iter().map(|user| -> UserRows<'_, 2> {
+            (
+                &user.id,
+                user.follows
+                    .iter()
+                    .map(|followed| -> [Value<'_>; 2] { [followed, &user.joined] })
+                    .collect(),
+            )
+        });
+        self.insert(&into, rows.collect()).await.map(drop)
     }
 
     /// Each post's id comes from the table's identity column.
     async fn posts(&mut self, users: &[User]) -> Result<Vec<Post>, DemoError> {
-        let sql = "INSERT INTO posts (user_id, title, body, likes, posted) VALUES ($1, $2, $3, $4, $5) RETURNING id";
-        let insert = Insert::prepare(self.client, "posts", sql).await?;
-        let written = users.iter().flat_map(|user| {
-            let mut dice = Dice::new(2_000_000 + number_of(user.id));
-            (0..2 + dice.below(5))
-                .map(|_| draft(user, users, &mut dice))
-                .collect::<Vec<_>>()
-        });
-        let stored = written.map(|(mut post, body, likes)| {
-            let insert = &insert;
-            async move {
-                post.id = insert
-                    .returning(&[&post.author, &post.title, &body, &likes, &post.posted])
-                    .await?;
-                Ok::<_, DemoError>(post)
-            }
-        });
-        let posts: Vec<Post> = stream::iter(stored)
-            .buffered(PIPELINE_MAX)
-            .try_collect()
-            .await?;
-        self.rows += posts.len() as u64;
-        Ok(posts)
+        let into = Target {
+            table: "posts",
+            user: "user_id",
+            columns: ["title", "body", "likes", "posted"],
+            returning: " RETURNING id",
+        };
+        let mut written: Vec<Vec<Post>> = users.iter().map(posts_of).collect();
+        let rows = users
+            .iter()
+            .zip(&written)
+            .map(|(user, posts)| -> UserRows<'_, 4> {
+                (&user.id, posts.iter().map(Post::row).collect())
+            });
+        let stored = self.insert(&into, rows.collect()).await?;
+        for (post, row) in written.iter_mut().flatten().zip(stored.iter().flatten()) {
+            post.id = row.try_get(0).map_err(|source| DemoError::Load {
+                table: "posts",
+                source,
+            })?;
+        }
+        Ok(written.into_iter().flatten().collect())
     }
 
-    async fn timelines(&mut self, posts: &[Post]) -> Result<(), DemoError> {
-        let sql = "INSERT INTO timelines (user_id, posted, author_id, post_id, title) VALUES ($1, $2, $3, $4, $5)";
-        let insert = Insert::prepare(self.client, "timelines", sql).await?;
-        let entries = posts
-            .iter()
-            .flat_map(|post| post.readers.iter().map(move |reader| (reader, post)));
-        let rows = entries.map(|(reader, post)| {
-            insert.run(vec![
-                reader,
-                &post.posted,
-                &post.author,
-                &post.id,
-                &post.title,
-            ])
+    async fn timelines(&mut self, users: &[User], posts: &[Post]) -> Result<(), DemoError> {
+        let into = Target {
+            table: "timelines",
+            user: "user_id",
+            columns: ["posted", "author_id", "post_id", "title"],
+            returning: "",
+        };
+        let rows = users.iter().map(|user| -> UserRows<'_, 4> {
+            let read = posts
+                .iter()
+                .filter(|post| user.follows.contains(&post.author));
+            (&user.id, read.map(Post::entry).collect())
         });
-        self.rows += total(rows).await?;
-        Ok(())
+        self.insert(&into, rows.collect()).await.map(drop)
+    }
+
+    /// One INSERT per user, as a pipeline. The user's id is one parameter for all the rows, so that the statement is
+    /// seen to belong to one shard.
+    async fn insert<const N: usize>(
+        &mut self,
+        into: &Target<N>,
+        batches: Vec<UserRows<'_, N>>,
+    ) -> Result<Vec<Vec<Row>>, DemoError> {
+        let failed = |source| DemoError::Load {
+            table: into.table,
+            source,
+        };
+        let mut statements: HashMap<usize, Statement> = HashMap::new();
+        let batches: Vec<_> = batches
+            .into_iter()
+            .filter(|(_, rows)| !rows.is_empty())
+            .collect();
+        for (_, rows) in &batches {
+            self.rows += rows.len();
+            if let Entry::Vacant(place) = statements.entry(rows.len()) {
+                let text = into.text(rows.len());
+                place.insert(self.client.prepare(&text).await.map_err(failed)?);
+            }
+        }
+        let client = self.client;
+        let runs = batches.iter().map(|(user, rows)| {
+            let statement = &statements[&rows.len()];
+            let values: Vec<Value<'_>> = std::iter::once(*user as Value<'_>)
+                .chain(rows.iter().flatten().copied())
+                .collect();
+            async move { client.query(statement, &values).await }
+        });
+        stream::iter(runs)
+            .buffered(PIPELINE_MAX)
+            .try_collect()
+            .await
+            .map_err(failed)
     }
 }
 
-fn draft(user: &User, users: &[User], dice: &mut Dice) -> (Post, String, i32) {
-    let topic = dice.pick(TOPICS);
-    let title = format!("{} {topic}", dice.pick(OPENINGS));
-    let body = format!("{} by {}: more about {topic} soon.", title, user.name);
-    let likes = i32::try_from(dice.below(200)).unwrap_or(0);
-    let posted = user.joined + Duration::from_secs(u64::from(dice.below(5_000_000)));
-    let readers = users
-        .iter()
-        .filter(|reader| reader.follows.contains(&user.id))
-        .map(|reader| reader.id)
-        .collect();
-    (
+impl<const N: usize> Target<N> {
+    /// The INSERT of so many rows: `VALUES ($1, $2, $3), ($1, $4, $5) …`.
+    fn text(&self, rows: usize) -> String {
+        let row = |row: usize| {
+            let values: Vec<String> = (0..N)
+                .map(|column| format!("${}", row * N + column + 2))
+                .collect();
+            format!("($1, {})", values.join(", "))
+        };
+        let rows: Vec<String> = (0..rows).map(row).collect();
+        let (table, user, columns) = (self.table, self.user, self.columns.join(", "));
+        format!(
+            "INSERT INTO {table} ({user}, {columns}) VALUES {}{}",
+            rows.join(", "),
+            self.returning
+        )
+    }
+}
+
+/// What the vertical shards hold of a user.
+struct Life {
+    bio: String,
+    interests: Vec<&'static str>,
+    theme: &'static str,
+    notifications: bool,
+    events: Vec<(&'static str, SystemTime)>,
+}
+
+impl Life {
+    fn of(user: &User) -> Self {
+        let mut dice = Dice::new(1_000_000 + number_of(user.id));
+        let interests = vec![dice.pick(TOPICS), dice.pick(TOPICS)];
+        Self {
+            bio: format!("{} writes about {}.", user.name, interests[0]),
+            interests,
+            theme: dice.pick(&["light", "dark"]),
+            notifications: dice.below(4) > 0,
+            events: (0..5)
+                .map(|_| (dice.pick(KINDS), user.some_time(&mut dice)))
+                .collect(),
+        }
+    }
+}
+
+fn posts_of(user: &User) -> Vec<Post> {
+    let mut dice = Dice::new(2_000_000 + number_of(user.id));
+    let count = 2 + dice.below(5);
+    let write = |_| {
+        let topic = dice.pick(TOPICS);
+        let title = format!("{} {topic}", dice.pick(OPENINGS));
+        let body = format!("{title} by {}: more about {topic} soon.", user.name);
+        let likes = i32::try_from(dice.below(200)).unwrap_or(0);
         Post {
             author: user.id,
             id: 0,
             title,
-            posted,
-            readers,
-        },
-        body,
-        likes,
-    )
-}
-
-/// A prepared INSERT and the table it is for.
-struct Insert<'a> {
-    client: &'a Client,
-    table: &'static str,
-    statement: Statement,
-}
-
-impl<'a> Insert<'a> {
-    async fn prepare(
-        client: &'a Client,
-        table: &'static str,
-        sql: &str,
-    ) -> Result<Self, DemoError> {
-        let statement = client
-            .prepare(sql)
-            .await
-            .map_err(|source| DemoError::Load { table, source })?;
-        Ok(Self {
-            client,
-            table,
-            statement,
-        })
-    }
-
-    async fn run(&self, values: Vec<&(dyn ToSql + Sync)>) -> Result<u64, DemoError> {
-        let run = self.client.execute(&self.statement, &values).await;
-        run.map_err(|source| DemoError::Load {
-            table: self.table,
-            source,
-        })
-    }
-
-    async fn returning(&self, values: &[&(dyn ToSql + Sync)]) -> Result<i64, DemoError> {
-        let row = self.client.query_one(&self.statement, values).await;
-        row.and_then(|row| row.try_get(0))
-            .map_err(|source| DemoError::Load {
-                table: self.table,
-                source,
-            })
-    }
-}
-
-/// Runs statements as a pipeline and adds up the rows.
-async fn total<F: Future<Output = Result<u64, DemoError>>>(
-    statements: impl Iterator<Item = F>,
-) -> Result<u64, DemoError> {
-    stream::iter(statements)
-        .buffered(PIPELINE_MAX)
-        .try_fold(0, |sum, rows| async move { Ok(sum + rows) })
-        .await
+            body,
+            likes,
+            posted: user.some_time(&mut dice),
+        }
+    };
+    (0..count).map(write).collect()
 }
 
 fn at(seconds: u64) -> SystemTime {

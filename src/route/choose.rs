@@ -787,11 +787,7 @@ impl Types for MergeScope<'_, '_> {
         };
         match table.columns.iter().find(|column| column.name == name) {
             Some(column) if column.collation_is_c => Collation::C,
-            // Whether another collation is deterministic is not in the snapshot, except for sharding keys: `check`
-            // refuses nondeterministic ones there.
-            Some(_) if key_of(&table).iter().any(|key| key.name == name) => {
-                Collation::Deterministic
-            }
+            Some(column) if column.deterministic => Collation::Deterministic,
             _ => Collation::Unknown,
         }
     }
@@ -801,11 +797,11 @@ impl Types for MergeScope<'_, '_> {
     }
 
     fn deterministic(&self) -> bool {
-        let c = |table: &Table| {
-            !table.columns.is_empty() && table.columns.iter().all(|column| column.collation_is_c)
+        let all = |table: &Table| {
+            !table.columns.is_empty() && table.columns.iter().all(|column| column.deterministic)
         };
-        self.analysis.sharded.iter().all(|placed| c(&placed.table))
-            && self.analysis.others.iter().all(|(table, _)| c(table))
+        self.analysis.sharded.iter().all(|placed| all(&placed.table))
+            && self.analysis.others.iter().all(|(table, _)| all(table))
     }
 
     fn has_input_column(&self, select: &Select, name: &str) -> Option<bool> {

@@ -54,7 +54,9 @@ impl Session {
                     let _ = self.client.flush().await;
                     return;
                 }
-                Err(SessionError::Statement(_)) => unreachable!("answer() tells the client of these"),
+                Err(SessionError::Statement(_) | SessionError::Unparsed(..)) => {
+                    unreachable!("answer() tells the client of these")
+                }
             }
         }
     }

@@ -10,6 +10,8 @@ use crate::wire::error::{ClientError, ErrorFields, SqlState};
 pub enum SessionError {
     /// The statement failed; the session goes on. `None`: the client has been told.
     Statement(Option<Box<ErrorFields>>),
+    /// As `Statement`, for a text that Keyway does not understand: a server may word the error better.
+    Unparsed(Box<ErrorFields>, String),
     /// The session ends with this.
     Fatal(Box<ErrorFields>),
     /// The client is gone.

@@ -100,6 +100,11 @@ impl Session {
                 self.skipping = true;
                 false
             }
+            Err(SessionError::Unparsed(fields, own)) => {
+                self.say_unparsed(*fields, &own).await?;
+                self.skipping = true;
+                false
+            }
             Err(other) => return Err(other),
         };
         if cut == Cut::Sync && !said_ready {
@@ -244,6 +249,9 @@ impl Session {
             }
         }
         let prepared = Rc::new(self.read_statement(parse)?);
+        if !self.ends_block(&prepared) {
+            self.refuse_in_failed_block()?;
+        }
         let need = self.parse_need(&prepared)?;
         if parse.name.is_empty() {
             self.names.unnamed = Some(Rc::clone(&prepared));
@@ -295,8 +303,8 @@ impl Session {
             ));
         }
         let prepared = self.find_statement(bind.statement)?;
-        if !matches!(prepared.body, Body::Command(_) | Body::Empty) || !self.ends_block(&prepared) {
-            self.may_bind(&prepared)?;
+        if !self.ends_block(&prepared) {
+            self.refuse_in_failed_block()?;
         }
         let place = match &prepared.body {
             Body::Command(_) | Body::Empty => Place::Local,
@@ -332,10 +340,6 @@ impl Session {
             prepared.body,
             Body::Command(Command::Commit { .. } | Command::Rollback { .. } | Command::RollbackTo(_))
         )
-    }
-
-    fn may_bind(&self, _prepared: &Prepared) -> Result<(), SessionError> {
-        self.refuse_in_failed_block()
     }
 
     fn find_statement(&self, name: &str) -> Result<Rc<Prepared>, SessionError> {

@@ -121,7 +121,9 @@ enum NoSession {
 impl From<SessionError> for NoSession {
     fn from(error: SessionError) -> Self {
         match error {
-            SessionError::Statement(Some(mut fields)) | SessionError::Fatal(mut fields) => {
+            SessionError::Statement(Some(mut fields))
+            | SessionError::Unparsed(mut fields, _)
+            | SessionError::Fatal(mut fields) => {
                 fields.severity = "FATAL".into();
                 Self::Refused(fields)
             }

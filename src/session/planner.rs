@@ -14,7 +14,7 @@ use crate::statement::command::{Command, command};
 use crate::statement::parse::parse;
 use crate::statement::scan::{Scanned, Verb, shape};
 use crate::topology::ShardId;
-use crate::wire::error::{ErrorFields, SqlState};
+use crate::wire::error::{ClientError, ErrorFields, SqlState};
 use crate::wire::frontend::{Bind, Format};
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
@@ -166,7 +166,10 @@ impl Session {
             (None, Ok(tree)) => recipe(tree, &context),
             (None, Err(error)) => unparsed(&error.reason, &context),
         };
-        made.map_err(|error| SessionError::from_client_error(&error))
+        made.map_err(|error| match &tree {
+            Ok(_) => SessionError::from_client_error(&error),
+            Err(_) => SessionError::Unparsed(Box::new(error.fields()), text[scanned.range.clone()].to_owned()),
+        })
     }
 
     fn hint_of<'a>(&'a self, scanned: &'a Scanned) -> Result<Option<RouteHint<'a>>, SessionError> {
@@ -200,8 +203,14 @@ impl Session {
         };
         split_identifiers(text)
             .into_iter()
-            .filter_map(|name| if name == "$user" { self.greeting.user.clone() } else { Some(name) })
+            .filter_map(|name| if name == "$user" { self.own_schema() } else { Some(name) })
             .collect()
+    }
+
+    /// What `"$user"` stands for: the schema of the role's name, if it is there.
+    fn own_schema(&self) -> Option<String> {
+        let user = self.greeting.user.as_ref()?;
+        self.database.tables.keys().any(|table| table.schema == *user).then(|| user.clone())
     }
 
     /// The shard for what belongs to no table.

@@ -50,6 +50,10 @@ impl Session {
                 self.fail_block();
                 Ready::Due
             }
+            Err(SessionError::Unparsed(fields, own)) => {
+                self.say_unparsed(*fields, &own).await?;
+                Ready::Due
+            }
             Err(other) => return Err(other),
         };
         if ready == Ready::Due {
@@ -279,6 +283,22 @@ impl Session {
         let fields = self.parse_error(shard, own).await?;
         let unnamed = || Box::new(ErrorFields::error(SqlState::SYNTAX_ERROR, "syntax error"));
         Err(SessionError::Statement(Some(fields.unwrap_or_else(unnamed))))
+    }
+
+    /// Says why a text that Keyway does not understand is refused: as a syntax error, if that is what a server finds.
+    pub(super) async fn say_unparsed(&mut self, refusal: ErrorFields, own: &str) -> Result<(), SessionError> {
+        let told = match self.home() {
+            Ok(shard) => self.parse_error(shard, own).await,
+            Err(error) => Err(error),
+        };
+        let fields = match told {
+            Ok(Some(fields)) if fields.is(SqlState::SYNTAX_ERROR) => *fields,
+            Err(SessionError::ClientGone) => return Err(SessionError::ClientGone),
+            _ => refusal,
+        };
+        self.say_error(&fields);
+        self.fail_block();
+        Ok(())
     }
 
     /// In a failed block only its end may follow.

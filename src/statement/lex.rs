@@ -116,7 +116,7 @@ impl<'a> Lexer<'a> {
     }
 
     /// The next token, or `None` at the end of the text.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn next(&mut self) -> Result<Option<Token>, ScanError> {
         loop {
             let Some(&byte) = self.text.get(self.at) else {
@@ -138,7 +138,7 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn token(&mut self, byte: u8) -> Result<Token, ScanError> {
         let start = self.at;
         let kind = if is(byte, IDENT_START) {

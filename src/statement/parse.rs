@@ -19,9 +19,6 @@ pub(crate) const DEPTH_MAX: usize = 100;
 /// How many joins or set operations may follow one another: they nest.
 const CHAIN_MAX: usize = 256;
 
-/// How long a shape text may be, in bytes.
-const SHAPE_MAX: usize = 8 << 20;
-
 /// What reading gives.
 pub(crate) type Parse<T> = Result<T, ParseError>;
 
@@ -36,9 +33,6 @@ pub(crate) fn refuse<T>(reason: &str) -> Parse<T> {
 /// # Errors
 /// When the statement is not understood, or is a session statement.
 pub fn parse(shape: &str, verb: Verb) -> Result<Statement, ParseError> {
-    if shape.len() > SHAPE_MAX {
-        return refuse("the statement is too long to be analysed");
-    }
     let mut reader = Reader::new(shape)?;
     let statement = reader.statement(verb)?;
     if reader.at < reader.tokens.len() {
@@ -662,9 +656,6 @@ impl Reader<'_> {
         } else {
             Vec::new()
         };
-        if !order_by.is_empty() && !has_items(&body) {
-            return refuse("ORDER BY without a select list");
-        }
         let limit_at = self.end_of_last();
         let mut query = Query {
             with,
@@ -931,10 +922,6 @@ impl Reader<'_> {
         } else {
             None
         };
-        let grouped = !group_by.is_empty() || having.is_some() || distinct != Distinct::No;
-        if items.is_empty() && grouped {
-            return refuse("an empty select list with GROUP BY, HAVING or DISTINCT");
-        }
         let having_span = having.is_some().then(|| self.span(having_start));
         let mut windows = Vec::new();
         if self.word("window") {
@@ -1774,21 +1761,6 @@ impl Reader<'_> {
         };
         Ok(MergeClause { condition, action })
     }
-}
-
-/// Can a column be added to the body's select list? TABLE has none, and behind an empty one a comma is an error.
-fn has_items(body: &Body) -> bool {
-    match body {
-        Body::Select(select) => !select.items.is_empty(),
-        Body::Nested(inner) => !is_table_query(inner),
-        Body::Values(_) | Body::Set { .. } => true,
-    }
-}
-
-/// `TABLE t`: the query is as long as the table's name.
-fn is_table_query(query: &Query) -> bool {
-    matches!(&query.body, Body::Select(select)
-        if matches!(&select.from[..], [From::Table { span, .. }] if *span == query.span))
 }
 
 /// For what is not a plain call.

@@ -1666,3 +1666,141 @@ fn check_spans(query: &Query, shape: &str) {
         }
     }
 }
+
+/// Random expressions, each beside what PostgreSQL 15 makes of it (pg_get_viewdef writes all parentheses).
+const AS_POSTGRESQL_READS_THEM: &[(&str, &str)] = &[
+    (
+        "not b1 isnull or b1 or b2 = b3 and b1 or not b2",
+        "((NOT (b1 IS NULL)) OR b1 OR ((b2 = b3) AND b1) OR (NOT b2))",
+    ),
+    (
+        "not b1 or i1 is null and b3",
+        "((NOT b1) OR ((i1 IS NULL) AND b3))",
+    ),
+    (
+        "b1 or i3 is not null <> b3 or b2 <> b2 is not false",
+        "(b1 OR ((i3 IS NOT NULL) <> b3) OR ((b2 <> b2) IS NOT FALSE))",
+    ),
+    ("b2 or b2 is not false", "(b2 OR (b2 IS NOT FALSE))"),
+    (
+        "not b3 <> b3 and i1 is null and b3 or b2 = b2 is not false",
+        "(((NOT (b3 <> b3)) AND (i1 IS NULL) AND b3) OR ((b2 = b2) IS NOT FALSE))",
+    ),
+    ("not b1 = b3 is unknown", "(NOT ((b1 = b3) IS UNKNOWN))"),
+    ("b3 or b1 <> b2 or b2", "(b3 OR (b1 <> b2) OR b2)"),
+    (
+        "not not b3 < not not not b1 <> b1",
+        "(NOT (NOT (b3 < (NOT (NOT (NOT (b1 <> b1)))))))",
+    ),
+    (
+        "i1 > i2 + i2 and b3 < b2 is not false",
+        "((i1 > (i2 + i2)) AND ((b3 < b2) IS NOT FALSE))",
+    ),
+    (
+        "b3 or i2 >> i1 & i1 is not null < not b3 isnull or b3",
+        "(b3 OR ((((i2 >> i1) & i1) IS NOT NULL) < (NOT (b3 IS NULL))) OR b3)",
+    ),
+    (
+        "not b1 is not null and b3",
+        "((NOT (b1 IS NOT NULL)) AND b3)",
+    ),
+    (
+        "i1 is not null or b3 < b1",
+        "((i1 IS NOT NULL) OR (b3 < b1))",
+    ),
+    ("b2 < b3 is not false", "((b2 < b3) IS NOT FALSE)"),
+    (
+        "b2 <> b2 is true or b1 < not b3",
+        "(((b2 <> b2) IS TRUE) OR (b1 < (NOT b3)))",
+    ),
+    (
+        "b3 < b2 isnull <> not b2 <> not b3",
+        "(((b3 < b2) IS NULL) <> (NOT (b2 <> (NOT b3))))",
+    ),
+    (
+        "i2 is null or b1 <> b3 or b2",
+        "((i2 IS NULL) OR (b1 <> b3) OR b2)",
+    ),
+    (
+        "b1 and not not b1 is not false <> b3",
+        "(b1 AND (NOT (NOT ((b1 IS NOT FALSE) <> b3))))",
+    ),
+    ("b2 is true = not b2", "((b2 IS TRUE) = (NOT b2))"),
+    (
+        "not b2 <> b3 is not false <> not b1",
+        "(NOT (((b2 <> b3) IS NOT FALSE) <> (NOT b1)))",
+    ),
+    (
+        "b1 is true = not b3 notnull",
+        "((b1 IS TRUE) = (NOT (b3 IS NOT NULL)))",
+    ),
+    ("b3 < not b1 is unknown", "(b3 < (NOT (b1 IS UNKNOWN)))"),
+    (
+        "not not b3 or b3 < not b2 is true and b3 = not b1 is not null",
+        "((NOT (NOT b3)) OR ((b3 < (NOT (b2 IS TRUE))) AND (b3 = (NOT (b1 IS NOT NULL)))))",
+    ),
+    (
+        "i3 + i2 = - i3 * i2 and b2 is unknown",
+        "(((i3 + i2) = ((- i3) * i2)) AND (b2 IS UNKNOWN))",
+    ),
+    (
+        "i2 | i1 < i1 or not b3 <> not b3",
+        "(((i2 | i1) < i1) OR (NOT (b3 <> (NOT b3))))",
+    ),
+    ("b1 is not false < b2", "((b1 IS NOT FALSE) < b2)"),
+    ("i2 = i2 or not b2 = b3", "((i2 = i2) OR (NOT (b2 = b3)))"),
+    (
+        "i3 >> i1 << i2 << i1 is not null < not b1 is not null",
+        "(((((i3 >> i1) << i2) << i1) IS NOT NULL) < (NOT (b1 IS NOT NULL)))",
+    ),
+    (
+        "b1 = not not b1 = b1 and b2 notnull",
+        "((b1 = (NOT (NOT (b1 = b1)))) AND (b2 IS NOT NULL))",
+    ),
+    ("b2 < not b3 < not b1", "(b2 < (NOT (b3 < (NOT b1))))"),
+    ("b2 or b1 or b2 notnull", "(b2 OR b1 OR (b2 IS NOT NULL))"),
+    (
+        "not b3 = b3 is true <> b3",
+        "(NOT (((b3 = b3) IS TRUE) <> b3))",
+    ),
+    (
+        "not not not b1 = b3 is not false = b1",
+        "(NOT (NOT (NOT (((b1 = b3) IS NOT FALSE) = b1))))",
+    ),
+    (
+        "not b2 <> b1 or b3 <> b1",
+        "((NOT (b2 <> b1)) OR (b3 <> b1))",
+    ),
+    ("b3 is not null or not b2", "((b3 IS NOT NULL) OR (NOT b2))"),
+    (
+        "b2 < not b3 <> not b1 < b2",
+        "(b2 < (NOT (b3 <> (NOT (b1 < b2)))))",
+    ),
+    (
+        "b1 < not not b1 is not null = b1",
+        "(b1 < (NOT (NOT ((b1 IS NOT NULL) = b1))))",
+    ),
+    (
+        "- i1 | i1 >= i1 and b1 and b1 = b3 notnull",
+        "((((- i1) | i1) >= i1) AND b1 AND ((b1 = b3) IS NOT NULL))",
+    ),
+    (
+        "b2 or b3 or i2 is distinct from - i3 and not b3",
+        "(b2 OR b3 OR ((i2 IS DISTINCT FROM (- i3)) AND (NOT b3)))",
+    ),
+    (
+        "not not not not b1 = not b2 or b3 is not false < b2",
+        "((NOT (NOT (NOT (NOT (b1 = (NOT b2)))))) OR ((b3 IS NOT FALSE) < b2))",
+    ),
+    (
+        "b3 or b2 or b1 and b2 or b3 = not b1 is true",
+        "(b3 OR b2 OR (b1 AND b2) OR (b3 = (NOT (b1 IS TRUE))))",
+    ),
+];
+
+#[test]
+fn parentheses_change_nothing_where_postgresql_writes_them() {
+    for (text, whole) in AS_POSTGRESQL_READS_THEM {
+        assert_eq!(shown_filter(text), shown_filter(whole), "{text}");
+    }
+}

@@ -197,9 +197,23 @@ pub enum ScanError {
 /// # Errors
 /// When a quote or a comment has no end, or a parameter's number cannot be.
 pub fn scan(text: &str, settings: ScanSettings) -> Result<SmallVec<[Scanned; 1]>, ScanError> {
+    // A token puts three bytes at most into the fingerprint's input for each of its own.
+    match text.len() {
+        0..=170 => read_all(text, settings, &mut [0; 3 * 170]),
+        171..=680 => read_all(text, settings, &mut [0; 3 * 680]),
+        length => read_all(text, settings, &mut vec![0; 3 * length]),
+    }
+}
+
+#[inline]
+fn read_all(
+    text: &str,
+    settings: ScanSettings,
+    buffer: &mut [u8],
+) -> Result<SmallVec<[Scanned; 1]>, ScanError> {
     let mut statements = SmallVec::new();
     let mut lexer = Lexer::new(text, settings);
-    let mut reader = Reader::new(text.as_bytes());
+    let mut reader = Reader::new(text.as_bytes(), buffer);
     while let Some(token) = lexer.next()? {
         if token.kind == TokenKind::Punctuation(b';') && reader.may_end() {
             if let Some(statement) = reader.finish(text, settings, &mut lexer) {
@@ -207,6 +221,7 @@ pub fn scan(text: &str, settings: ScanSettings) -> Result<SmallVec<[Scanned; 1]>
                     return Err(ScanError::Statements);
                 }
                 statements.push(statement);
+                reader.clear();
             }
         } else {
             reader.read(token)?;
@@ -612,12 +627,47 @@ enum Body {
     Kept,
 }
 
+/// A buffer that is large enough, and how much of it is used.
+struct Bytes<'a> {
+    buffer: &'a mut [u8],
+    length: usize,
+}
+
+impl Bytes<'_> {
+    #[inline]
+    fn push(&mut self, byte: u8) {
+        self.buffer[self.length] = byte;
+        self.length += 1;
+    }
+
+    #[inline]
+    fn extend(&mut self, bytes: &[u8]) {
+        self.buffer[self.length..self.length + bytes.len()].copy_from_slice(bytes);
+        self.length += bytes.len();
+    }
+
+    /// As `extend`, in lower case. Words are short, so a plain loop beats a call.
+    #[inline]
+    fn extend_folded(&mut self, bytes: &[u8]) {
+        let place = &mut self.buffer[self.length..self.length + bytes.len()];
+        for (place, byte) in place.iter_mut().zip(bytes) {
+            *place = byte.to_ascii_lowercase();
+        }
+        self.length += bytes.len();
+    }
+
+    #[inline]
+    fn from(&self, start: usize) -> &[u8] {
+        &self.buffer[start..self.length]
+    }
+}
+
 /// Reads the tokens of one statement.
 struct Reader<'a> {
     text: &'a [u8],
     /// The fingerprint's input: each token behind a zero byte. Every token delimits itself, so that two different
     /// lists of tokens never give the same bytes.
-    shape: SmallVec<[u8; 512]>,
+    shape: Bytes<'a>,
     literals: SmallVec<[Literal; 8]>,
     /// The statement itself, then one for each open parenthesis or bracket.
     levels: SmallVec<[Level; 16]>,
@@ -660,7 +710,7 @@ enum Before {
 
 impl<'a> Reader<'a> {
     #[inline]
-    fn new(text: &'a [u8]) -> Self {
+    fn new(text: &'a [u8], buffer: &'a mut [u8]) -> Self {
         let mut levels = SmallVec::new();
         levels.push(Level {
             extract: false,
@@ -668,7 +718,7 @@ impl<'a> Reader<'a> {
         });
         Reader {
             text,
-            shape: SmallVec::new(),
+            shape: Bytes { buffer, length: 0 },
             literals: SmallVec::new(),
             levels,
             start: 0,
@@ -692,6 +742,7 @@ impl<'a> Reader<'a> {
         self.levels.len() == 1 && self.routine.is_none_or(|depth| depth == 0)
     }
 
+    #[inline]
     fn finish(
         &mut self,
         text: &'a str,
@@ -707,20 +758,40 @@ impl<'a> Reader<'a> {
         } else {
             Some(Box::new(read_hints(text, lexer)))
         };
-        let read = std::mem::replace(self, Reader::new(text.as_bytes()));
         Some(Scanned {
-            range: read.start..read.end,
-            verb: read.verb,
-            fingerprint: xxhash_rust::xxh3::xxh3_128(&read.shape),
-            literals: read.literals,
-            params: read.params,
+            range: self.start..self.end,
+            verb: self.verb,
+            fingerprint: xxhash_rust::xxh3::xxh3_128(self.shape.from(0)),
+            literals: std::mem::take(&mut self.literals),
+            params: self.params,
             hints,
-            time_words: read.time_words,
+            time_words: self.time_words,
             settings,
         })
     }
 
-    #[inline]
+    /// Makes ready for the next statement.
+    fn clear(&mut self) {
+        self.shape.length = 0;
+        self.levels.truncate(1);
+        self.levels[0] = Level {
+            extract: false,
+            by_list: false,
+        };
+        self.end = 0;
+        self.verb = Verb::Empty;
+        self.body = Body::Awaited;
+        self.previous = Keyword::None;
+        self.before = Before::Start;
+        self.opener = false;
+        self.call = false;
+        self.params = 0;
+        self.time_words = false;
+        self.words = 0;
+        self.routine = None;
+    }
+
+    #[inline(always)]
     fn read(&mut self, token: Token) -> Result<(), ScanError> {
         if self.end == 0 {
             self.start = token.start;
@@ -731,14 +802,13 @@ impl<'a> Reader<'a> {
         self.shape.push(0);
         match token.kind {
             TokenKind::Word => {
-                let from = self.shape.len();
-                self.shape.extend_from_slice(raw);
-                self.shape[from..].make_ascii_lowercase();
+                let from = self.shape.length;
+                self.shape.extend_folded(raw);
                 self.word(from);
                 return Ok(());
             }
             TokenKind::Quoted | TokenKind::UnicodeQuoted => {
-                self.shape.extend_from_slice(raw);
+                self.shape.extend(raw);
                 self.start_with_no_word();
                 self.call = if self.before == Before::Name {
                     self.call
@@ -771,33 +841,33 @@ impl<'a> Reader<'a> {
             }
             TokenKind::UnicodeString => {
                 self.time_words = true;
-                self.shape.extend_from_slice(raw);
+                self.shape.extend(raw);
                 self.value();
             }
             TokenKind::BitString => {
                 self.look_for_time(&raw[1..]);
                 self.time_words |= memchr::memchr2(b'\\', b'\n', raw).is_some();
-                self.shape.extend_from_slice(raw);
+                self.shape.extend(raw);
                 self.value();
             }
             TokenKind::NumberJunk => {
-                self.shape.extend_from_slice(raw);
+                self.shape.extend(raw);
                 self.value();
             }
             TokenKind::Param => {
                 let digits = std::str::from_utf8(&raw[1..]).unwrap_or("");
                 let number: u16 = digits.parse().map_err(|_| ScanError::Parameter)?;
                 self.params = self.params.max(number);
-                self.shape.extend_from_slice(raw);
+                self.shape.extend(raw);
                 self.value();
             }
             TokenKind::Operator | TokenKind::Assign => {
-                self.shape.extend_from_slice(raw);
+                self.shape.extend(raw);
                 self.value();
                 self.opener = true;
             }
             TokenKind::Cast | TokenKind::DotDot => {
-                self.shape.extend_from_slice(raw);
+                self.shape.extend(raw);
                 self.value();
             }
             TokenKind::Punctuation(byte) => {
@@ -807,7 +877,7 @@ impl<'a> Reader<'a> {
             }
             TokenKind::Other => {
                 self.shape.push(6);
-                self.shape.extend_from_slice(raw);
+                self.shape.extend(raw);
                 self.value();
             }
         }
@@ -824,7 +894,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Behind something that is neither a word nor a parenthesis.
-    #[inline]
+    #[inline(always)]
     fn value(&mut self) {
         self.start_with_no_word();
         self.opener = false;
@@ -839,7 +909,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Takes a literal out of the shape where that is allowed.
-    #[inline]
+    #[inline(always)]
     fn literal(&mut self, token: Token, kind: LiteralKind) {
         let level = self.level();
         let place = (u32::try_from(token.start), u32::try_from(token.end));
@@ -859,9 +929,7 @@ impl<'a> Reader<'a> {
                 });
                 self.literals.push(Literal { start, end, kind });
             }
-            _ => self
-                .shape
-                .extend_from_slice(&self.text[token.start..token.end]),
+            _ => self.shape.extend(&self.text[token.start..token.end]),
         }
         self.value();
     }
@@ -877,7 +945,7 @@ impl<'a> Reader<'a> {
         &mut self.levels[last]
     }
 
-    #[inline]
+    #[inline(always)]
     fn punctuation(&mut self, byte: u8) {
         let level = self.level();
         let inherited = level.extract && !level.by_list;
@@ -925,15 +993,15 @@ impl<'a> Reader<'a> {
     }
 
     /// A word, whose folded text is the shape from `from` on.
-    #[inline]
+    #[inline(always)]
     fn word(&mut self, from: usize) {
         let keyword = if self.before == Before::Name {
             Keyword::None
         } else {
-            keyword(&self.shape[from..])
+            keyword(self.shape.from(from))
         };
         if self.words < WORDS {
-            self.first_words[self.words] = from..self.shape.len();
+            self.first_words[self.words] = from..self.shape.length;
             self.words += 1;
             self.read_verb();
         }
@@ -987,7 +1055,7 @@ impl<'a> Reader<'a> {
         let here = match self.verb {
             Verb::Explain | Verb::ExplainRoute => match keyword {
                 Keyword::Select | Keyword::Query => true,
-                _ => match &self.shape[from..] {
+                _ => match self.shape.from(from) {
                     b"create" | b"execute" | b"declare" | b"refresh" if at_root => {
                         self.body = Body::Kept;
                         return;
@@ -1016,7 +1084,7 @@ impl<'a> Reader<'a> {
             Keyword::End => depth.saturating_sub(1),
             _ if depth == 0
                 && self.previous == Keyword::Begin
-                && &self.shape[from..] == b"atomic" =>
+                && self.shape.from(from) == b"atomic" =>
             {
                 1
             }
@@ -1026,7 +1094,7 @@ impl<'a> Reader<'a> {
 
     /// The verb, as far as the words read so far tell it.
     fn read_verb(&mut self) {
-        let word = |index: usize| &self.shape[self.first_words[index].clone()];
+        let word = |index: usize| &self.shape.buffer[self.first_words[index].clone()];
         let last = word(self.words - 1);
         if self.words > 1 {
             match (self.verb, self.words, last) {

@@ -496,6 +496,7 @@ impl DatabaseBuilder<'_> {
                 generated: column.generated,
                 unique_by_construction: self.unique_by_construction(keyspace, name, column),
                 collation_is_c: column.collation_is_c,
+                deterministic: column.deterministic,
             })
             .collect();
         if keyspace.kind != KeyspaceKind::Unsharded {

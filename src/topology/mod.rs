@@ -224,6 +224,7 @@ pub struct KeyColumn {
 
 /// A column.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::struct_excessive_bools, reason = "what the system catalogs say, each on its own")]
 pub struct Column {
     /// Its name.
     pub name: String,
@@ -243,6 +244,8 @@ pub struct Column {
     pub unique_by_construction: bool,
     /// The column's collation is C, POSIX or ucs_basic (or the type has none, like int).
     pub collation_is_c: bool,
+    /// Its values are equal only when their bytes are: its collation is deterministic (or the type has none).
+    pub deterministic: bool,
 }
 
 /// A user-defined function.

@@ -23,6 +23,8 @@ pub struct Schema {
     pub version: i32,
     /// The server follows another (it is a standby).
     pub in_recovery: bool,
+    /// Changes with every change of the schema.
+    pub fingerprint: String,
     /// `max_connections` less the reserved ones.
     pub connections_max: i64,
 }

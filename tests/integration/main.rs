@@ -1,1 +1,19 @@
+//! Everything that needs real servers: one binary, so that the throwaway clusters are started once.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    clippy::print_stderr,
+    reason = "these are tests: what goes wrong must be loud"
+)]
+
+mod crowd;
+mod drivers;
+mod faults;
+mod fuzz;
+mod harness;
+mod house;
+mod oracle;
+mod protocol;
+mod raw;
+mod sessions;

@@ -284,9 +284,7 @@ impl ColumnKey {
         };
         out.push(1);
         let start = out.len();
-        self.comparer
-            .append_key(value, out)
-            .map_err(|bad| MergeError::Malformed(bad.type_name))?;
+        self.comparer.append_key(value, out)?;
         if self.descending {
             out[start..].iter_mut().for_each(|byte| *byte = !*byte);
         }

@@ -2,7 +2,7 @@
 
 use super::columns::{ColumnFold, Columns};
 use super::rows::{self, append_value};
-use super::{Limits, MergeError};
+use super::{ENTRY_OVERHEAD, Limits, MergeError};
 use crate::route::merge::Groups;
 use crate::wire::value::Comparer;
 use crate::wire::value::numeric::Numeric;
@@ -56,7 +56,7 @@ impl GroupTable {
                     unit: "groups",
                 });
             }
-            self.bytes += key.len() + columns.len() * size_of::<Cell>();
+            self.bytes += ENTRY_OVERHEAD + key.len() + columns.len() * size_of::<Cell>();
             let mut cells = Vec::with_capacity(columns.len());
             for (fold, value) in columns.folds().iter().zip(values) {
                 let mut cell = Cell::empty(*fold);
@@ -120,9 +120,7 @@ impl Cell {
                 }
             }
             (Self::Int(sum), ColumnFold::AddInt { int, format }) => {
-                let value = int
-                    .read(value, format)
-                    .map_err(|bad| MergeError::Malformed(bad.type_name))?;
+                let value = int.read(value, format)?;
                 *sum = Some(sum.unwrap_or(0) + i128::from(value));
             }
             (Self::Numeric(sum), ColumnFold::AddNumeric { format }) => {
@@ -177,9 +175,7 @@ fn replace(
     bytes: &mut usize,
 ) -> Result<(), MergeError> {
     let mut key = Vec::new();
-    comparer
-        .append_key(value, &mut key)
-        .map_err(|bad| MergeError::Malformed(bad.type_name))?;
+    comparer.append_key(value, &mut key)?;
     let better = match best {
         None => true,
         Some((best, _)) if greatest => key > *best,

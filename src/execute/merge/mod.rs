@@ -16,7 +16,7 @@ use crate::wire::backend::{Field, tag};
 use crate::wire::error::{ClientError, SqlState};
 use crate::wire::frontend::Format;
 use crate::wire::types;
-use crate::wire::value::TextStyle;
+use crate::wire::value::{BadValue, TextStyle};
 use bytes::{BufMut, Bytes, BytesMut};
 use columns::Columns;
 use groups::GroupTable;
@@ -43,6 +43,9 @@ impl Default for Limits {
         }
     }
 }
+
+/// What a hash table needs per entry beside its bytes, roughly.
+const ENTRY_OVERHEAD: usize = 48;
 
 /// What a merge is made of.
 #[derive(Debug, Clone)]
@@ -125,6 +128,18 @@ pub enum MergeError {
     OutOfOrder,
 }
 
+impl From<BadValue> for MergeError {
+    fn from(bad: BadValue) -> Self {
+        // Which bytea_output a server has is seen in its values only.
+        if bad.type_name == "bytea" {
+            return Self::Settings {
+                type_oid: types::BYTEA,
+            };
+        }
+        Self::Malformed(bad.type_name)
+    }
+}
+
 /// What a merge does with a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
@@ -191,7 +206,7 @@ impl ClientError for MergeError {
                 "Write COLLATE \"C\" behind the column, or name the sharding key in the WHERE clause."
             }
             Self::Settings { .. } => {
-                "Set DateStyle to ISO and extra_float_digits to 1 or more, which are the defaults."
+                "Use PostgreSQL's defaults: DateStyle ISO, extra_float_digits 1, bytea_output hex."
             }
             Self::UnknownKey { .. } => {
                 "Write the key with its table's name, or add it to the select list."
@@ -518,7 +533,7 @@ impl Merger {
         if self.distinct.contains(key.as_slice()) {
             return Ok(false);
         }
-        self.distinct_bytes += key.len();
+        self.distinct_bytes += key.len() + ENTRY_OVERHEAD;
         if self.distinct.len() >= self.limits.groups_max {
             return Err(MergeError::Limit {
                 bound: self.limits.groups_max,

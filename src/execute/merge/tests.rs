@@ -655,6 +655,24 @@ fn settings_that_are_in_the_way_are_named() {
 }
 
 #[test]
+fn an_escaped_bytea_is_a_matter_of_settings() {
+    let case = Case::new(
+        Finish {
+            order: vec![key(0)],
+            ..Finish::default()
+        },
+        &[("a", oid::BYTEA)],
+    );
+    let escaped = case.texts(&[vec![one("abc")]]);
+    assert_eq!(
+        escaped,
+        Err(MergeError::Settings {
+            type_oid: oid::BYTEA
+        })
+    );
+}
+
+#[test]
 fn errors_name_the_type() {
     let refused = |type_oid| {
         MergeError::Type {

@@ -15,7 +15,7 @@ mod tests;
 mod walk;
 mod window;
 
-use crate::statement::tree::{Expr, Item, Name, Query, Select};
+use crate::statement::tree::{Expr, Item, Name, Query, Select, Span};
 use std::borrow::Cow;
 use std::fmt;
 
@@ -267,6 +267,17 @@ pub struct Planned {
     pub text_shape: Option<String>,
     /// What happens to the rows.
     pub finish: Finish,
+}
+
+impl Planned {
+    /// The text of the query alone, when the shape text is a longer statement (DECLARE, COPY) that has it at `query`.
+    #[must_use]
+    pub fn query_text<'a>(&'a self, shape: &'a str, query: &Span) -> Option<&'a str> {
+        let text = self.text_shape.as_deref().unwrap_or(shape);
+        // Nothing outside of the query has been changed.
+        let behind = shape.len().checked_sub(query.end)?;
+        text.get(query.start..text.len().checked_sub(behind)?)
+    }
 }
 
 /// Why the query cannot be answered from several shards. Never holds a literal of the statement.

@@ -135,15 +135,13 @@ const TYPES: TestTypes = TestTypes {
     schema_known: true,
 };
 
+const SETTINGS: ScanSettings = ScanSettings {
+    standard_conforming_strings: true,
+};
+
 /// Plans a statement; the shards' text has its literals back.
 fn plan_with(sql: &str, types: &TestTypes) -> Result<(Planned, String), Refusal> {
-    let statements = scan(
-        sql,
-        ScanSettings {
-            standard_conforming_strings: true,
-        },
-    )
-    .unwrap();
+    let statements = scan(sql, SETTINGS).unwrap();
     let shape = shape(sql, &statements[0]);
     let Ok(Statement::Query(query)) = parse(&shape, statements[0].verb) else {
         panic!("not a query: {sql}")
@@ -880,5 +878,30 @@ fn a_finish_can_be_told_to_people() {
     assert_eq!(
         tell("SELECT g, count(*), min(x) FROM t GROUP BY g ORDER BY 2 DESC NULLS LAST"),
         "group by [1] into [first, count, min], order by [2 desc nulls last]"
+    );
+}
+
+#[test]
+fn a_query_inside_another_statement_is_cut_out() {
+    let sql = "DECLARE c CURSOR FOR SELECT id FROM t ORDER BY x LIMIT 3 OFFSET 2";
+    let statements = scan(sql, SETTINGS).unwrap();
+    let shape = shape(sql, &statements[0]);
+    let Ok(Statement::Declare {
+        query, query_span, ..
+    }) = parse(&shape, statements[0].verb)
+    else {
+        panic!("not a DECLARE");
+    };
+    let planned = plan_finish(&query, &TYPES, &shape).unwrap();
+    let text = planned.query_text(&shape, &query_span).unwrap();
+    assert!(text.starts_with("SELECT id, x AS"), "{text}");
+    assert!(text.ends_with("::int8"), "{text}");
+    let own = Planned {
+        text_shape: None,
+        ..planned
+    };
+    assert_eq!(
+        own.query_text(&shape, &query_span),
+        Some(&shape[query_span])
     );
 }

@@ -99,6 +99,7 @@ fn column(name: &str, type_name: &str) -> Column {
         generated: None,
         unique_by_construction: false,
         collation_is_c: true,
+        deterministic: true,
     }
 }
 

@@ -24,13 +24,14 @@ pub struct TextStyle {
 }
 
 impl TextStyle {
-    /// From the values of `DateStyle` (as `ISO, MDY`) and `extra_float_digits`.
+    /// From the values of `DateStyle` (as `ISO, MDY`, perhaps in quotes) and `extra_float_digits`.
     #[must_use]
     pub fn new(date_style: &str, extra_float_digits: i32) -> Self {
+        let mut words = date_style
+            .split(',')
+            .map(|word| word.trim_matches([' ', '\'', '"']));
         Self {
-            dates_are_iso: date_style
-                .split(',')
-                .any(|word| word.trim().eq_ignore_ascii_case("iso")),
+            dates_are_iso: words.any(|word| word.eq_ignore_ascii_case("iso")),
             floats_are_exact: extra_float_digits >= 1,
         }
     }

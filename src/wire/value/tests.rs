@@ -118,6 +118,8 @@ fn numerics_are_written_as_postgresql_writes_them() {
 
 #[test]
 fn settings_decide_whether_text_can_be_read() {
+    assert_eq!(TextStyle::new("'iso', 'DMY'", 3), TextStyle::default());
+    assert_eq!(TextStyle::new("'ISO, DMY'", 1), TextStyle::default());
     let german = TextStyle::new("German, DMY", 1);
     let rounded = TextStyle::new("ISO, MDY", 0);
     for type_oid in [oid::DATE, oid::TIMESTAMP, oid::TIMESTAMPTZ] {

@@ -1,0 +1,207 @@
+//! Keeps the house as it is described: the arrows between rooms, the examples in `config/`, the SQL in the README.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Each room and the rooms its code may name. An arrow missing here is a promise.
+const ROOMS: &[(&str, &[&str])] = &[
+    ("wire", &["config", "metrics"]),
+    ("statement", &["config", "metrics"]),
+    ("config", &[]),
+    ("metrics", &[]),
+    ("topology", &["config"]),
+    (
+        "route",
+        &["statement", "topology", "wire", "config", "metrics"],
+    ),
+    ("backend", &["topology", "wire", "config", "metrics"]),
+    (
+        "cache",
+        &[
+            "statement",
+            "route",
+            "wire",
+            "topology",
+            "config",
+            "metrics",
+        ],
+    ),
+    (
+        "execute",
+        &[
+            "route", "backend", "wire", "topology", "catalog", "config", "metrics",
+        ],
+    ),
+    (
+        "health",
+        &["topology", "backend", "wire", "config", "metrics"],
+    ),
+    (
+        "catalog",
+        &["topology", "backend", "wire", "config", "metrics"],
+    ),
+    (
+        "migrate",
+        &[
+            "topology",
+            "catalog",
+            "backend",
+            "wire",
+            "statement",
+            "config",
+            "metrics",
+        ],
+    ),
+    (
+        "partition",
+        &[
+            "topology",
+            "catalog",
+            "backend",
+            "wire",
+            "statement",
+            "config",
+            "metrics",
+        ],
+    ),
+    (
+        "rebalance",
+        &[
+            "topology", "catalog", "backend", "wire", "migrate", "config", "metrics",
+        ],
+    ),
+    (
+        "admin",
+        &["topology", "backend", "cache", "wire", "config", "metrics"],
+    ),
+    (
+        "session",
+        &[
+            "wire",
+            "statement",
+            "route",
+            "cache",
+            "backend",
+            "execute",
+            "topology",
+            "catalog",
+            "admin",
+            "config",
+            "metrics",
+        ],
+    ),
+];
+
+/// Rooms that may name everything.
+const ROOFS: &[&str] = &["demo", "cli"];
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+#[test]
+fn rooms_name_only_the_rooms_below_them() {
+    let mut strays = Vec::new();
+    for (room, may_name) in ROOMS {
+        for_each_rust_file(&root().join("src").join(room), &mut |path, text| {
+            // A room's tests may use a cluster of the demo's.
+            if path.to_string_lossy().contains("tests") {
+                return;
+            }
+            for named in rooms_named_in(text) {
+                if named != *room && !may_name.contains(&named) {
+                    strays.push(format!("{} names crate::{named}", path.display()));
+                }
+            }
+        });
+    }
+    assert!(strays.is_empty(), "{}", strays.join("\n"));
+}
+
+#[test]
+fn every_room_is_listed() {
+    for entry in fs::read_dir(root().join("src")).expect("src") {
+        let path = entry.expect("an entry").path();
+        let name = path
+            .file_name()
+            .map(|name| name.to_string_lossy().into_owned())
+            .unwrap_or_default();
+        if path.is_dir() {
+            let known =
+                ROOMS.iter().any(|(room, _)| *room == name) || ROOFS.contains(&name.as_str());
+            assert!(
+                known,
+                "src/{name} is a room that nobody has placed: add it to ROOMS with the arrows it may draw"
+            );
+        }
+    }
+}
+
+fn for_each_rust_file(directory: &Path, look: &mut dyn FnMut(&Path, &str)) {
+    let Ok(entries) = fs::read_dir(directory) else {
+        return;
+    };
+    for entry in entries {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            for_each_rust_file(&path, look);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            look(&path, &fs::read_to_string(&path).expect("a source file"));
+        }
+    }
+}
+
+/// What follows each `crate::`. A room is always named in full, so `use crate::{a, b}` yields "", which no room may
+/// name.
+fn rooms_named_in(text: &str) -> impl Iterator<Item = &str> {
+    text.split("crate::").skip(1).map(|rest| {
+        let end = rest
+            .find(|c: char| !c.is_alphanumeric() && c != '_')
+            .unwrap_or(rest.len());
+        &rest[..end]
+    })
+}
+
+#[test]
+fn every_configuration_in_config_loads() {
+    let mut count = 0;
+    for folder in [root().join("config"), root().join("config/examples")] {
+        for entry in fs::read_dir(&folder)
+            .unwrap_or_else(|error| panic!("read {}: {error}", folder.display()))
+        {
+            let path = entry.expect("an entry").path();
+            if path
+                .extension()
+                .is_some_and(|extension| extension == "toml")
+            {
+                count += 1;
+                let text = fs::read_to_string(&path).expect("an example");
+                let table: Result<serde_json::Value, String> = parse_toml(&text);
+                assert!(table.is_ok(), "{}: {table:?}", path.display());
+            }
+        }
+    }
+    assert!(count >= 3, "{count} examples");
+}
+
+/// By the same parser as the router, without its rules (those have tests beside them).
+fn parse_toml(text: &str) -> Result<serde_json::Value, String> {
+    config::Config::builder()
+        .add_source(config::File::from_str(text, config::FileFormat::Toml))
+        .build()
+        .and_then(config::Config::try_deserialize)
+        .map_err(|error| error.to_string())
+}
+
+/// The README's SQL blocks are statements that a client could send as they are.
+#[test]
+fn the_readme_shows_sql_that_is_whole() {
+    let readme = fs::read_to_string(root().join("README.md")).unwrap_or_default();
+    for block in readme.split("```sql\n").skip(1) {
+        let sql = block.split("```").next().unwrap_or_default();
+        assert!(
+            sql.trim_end().ends_with(';') || sql.trim().is_empty(),
+            "an SQL block that does not end: {sql}"
+        );
+    }
+}

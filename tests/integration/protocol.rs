@@ -1,0 +1,1048 @@
+//! The protocol at the level of bytes: what is malformed, out of order, slow or rare. Every test compares with what
+//! PostgreSQL does where it does the same, by running the same bytes on both.
+
+use std::io;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use crate::harness::{Env, Setup, cluster, create_database, direct_target};
+use crate::raw::{
+    self, Client, Message, PROTOCOL_3_0, PROTOCOL_3_2, Value, bind, close, describe, execute,
+    flush, message, parse, query, rows_of, startup, sync, tags,
+};
+
+/// Seconds a client has for its login in these tests.
+const LOGIN_TIMEOUT_S: u64 = 2;
+const SCHEMA: &str = "create table items (k int primary key, v text);\n";
+
+fn env() -> &'static Env {
+    static ENV: OnceLock<Env> = OnceLock::new();
+    ENV.get_or_init(|| {
+        let env = Setup {
+            name: "protocol",
+            tables: "items = { key = \"k\" }",
+            more: "[limits]\nclient_login_timeout = \"2s\"",
+            schema: SCHEMA,
+            ..Setup::default()
+        }
+        .start();
+        let mut client = env.client();
+        for k in 1..=20 {
+            client.run(&format!("insert into items values ({k}, 'v{k}')"));
+        }
+        env
+    })
+}
+
+/// The same table on a plain PostgreSQL.
+fn plain() -> Client {
+    static READY: OnceLock<()> = OnceLock::new();
+    READY.get_or_init(|| {
+        create_database("protocol_plain");
+        let mut client = Client::connect(&direct_target("protocol_plain"));
+        client.run(SCHEMA);
+        client.run("insert into items select i, 'v' || i from generate_series(1, 20) i");
+    });
+    Client::connect(&direct_target("protocol_plain"))
+}
+
+/// What both say to the same bytes, message by message; errors by SQLSTATE and severity, rows as bytes.
+fn same(bytes: &[u8], syncs: usize) {
+    let answer = |mut client: Client| -> Vec<String> {
+        client.send(bytes).expect("send");
+        let mut lines = Vec::new();
+        for _ in 0..syncs {
+            let messages = match client.until_ready() {
+                Ok(messages) => messages,
+                Err(error) => {
+                    lines.push(format!("closed: {:?}", error.kind()));
+                    return lines;
+                }
+            };
+            lines.extend(messages.iter().map(shown));
+            lines.push(format!("Z {}", char::from(client.status)));
+        }
+        client.bye();
+        lines
+    };
+    assert_eq!(
+        answer(env().client()),
+        answer(plain()),
+        "keyway (left) and PostgreSQL (right)"
+    );
+}
+
+fn shown(message: &Message) -> String {
+    match message.tag {
+        b'E' | b'N' => format!(
+            "{} {} {}",
+            char::from(message.tag),
+            message.field(b'V').unwrap_or_default(),
+            message.sqlstate()
+        ),
+        b'T' => format!("T {:?}", message.columns()),
+        _ => format!("{message:?}"),
+    }
+}
+
+/// The server answers `bytes` on a fresh socket with a FATAL or ERROR of one of `sqlstates`, or only hangs up.
+fn refused_at_startup(bytes: &[u8], sqlstates: &[&str]) {
+    let mut client = Client::open(env().router.port).expect("a socket");
+    client.patience(Duration::from_secs(LOGIN_TIMEOUT_S + 10));
+    let _ = client.send(bytes);
+    for message in client.until_closed() {
+        assert_eq!(
+            message.tag, b'E',
+            "only an error before a login: {message:?}"
+        );
+        let sqlstate = message.sqlstate();
+        assert!(
+            sqlstates.contains(&sqlstate.as_str()),
+            "{sqlstate} is none of {sqlstates:?}: {message:?}"
+        );
+    }
+    still_serves();
+}
+
+fn still_serves() {
+    let mut client = env().client();
+    assert_eq!(client.one("select v from items where k = 3"), "v3");
+    client.bye();
+}
+
+#[test]
+fn garbage_before_startup_is_refused() {
+    refused_at_startup(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", &["08P01", "0A000"]);
+    refused_at_startup(&[0xff; 64], &["08P01", "0A000"]);
+    refused_at_startup(&[0; 64], &["08P01", "0A000"]);
+    refused_at_startup(&[22, 3, 1, 0, 5, 1, 0, 0, 1, 0], &["08P01", "0A000"]);
+}
+
+#[test]
+fn startup_lengths_are_bounded() {
+    for length in [
+        0_u32,
+        3,
+        4,
+        7,
+        10_001,
+        1 << 20,
+        0x7fff_ffff,
+        0x8000_0000,
+        0xffff_ffff,
+    ] {
+        let mut bytes = length.to_be_bytes().to_vec();
+        bytes.extend_from_slice(&PROTOCOL_3_0.to_be_bytes());
+        refused_at_startup(&bytes, &["08P01"]);
+    }
+}
+
+#[test]
+fn startup_without_its_terminator_is_refused() {
+    let mut bytes = startup(PROTOCOL_3_0, &[("user", "app"), ("database", "app")]);
+    bytes.pop();
+    let length = bytes.len() as u32;
+    bytes[..4].copy_from_slice(&length.to_be_bytes());
+    refused_at_startup(&bytes, &["08P01"]);
+    // A name without a value.
+    let mut body = PROTOCOL_3_0.to_be_bytes().to_vec();
+    body.extend_from_slice(b"user\0app\0database\0\0");
+    let mut bytes = (body.len() as u32 + 4).to_be_bytes().to_vec();
+    bytes.extend(body);
+    refused_at_startup(&bytes, &["08P01", "3D000", "28000", "28P01"]);
+}
+
+#[test]
+fn startup_without_user_or_with_unknown_names_is_refused() {
+    refused_at_startup(&startup(PROTOCOL_3_0, &[]), &["28000", "08P01"]);
+    refused_at_startup(
+        &startup(PROTOCOL_3_0, &[("database", "app")]),
+        &["28000", "08P01"],
+    );
+    refused_at_startup(
+        &startup(0x0001_0000, &[("user", "app")]),
+        &["0A000", "08P01"],
+    );
+    refused_at_startup(
+        &startup(0x0004_0000, &[("user", "app")]),
+        &["0A000", "08P01"],
+    );
+}
+
+#[test]
+fn wrong_password_user_and_database_are_refused_alike_for_users() {
+    let target = env().target.clone();
+    let refusal = |change: &dyn Fn(&mut raw::Target)| {
+        let mut target = target.clone();
+        change(&mut target);
+        match Client::try_connect(&target, &[]) {
+            Ok(_) => panic!("{target:?} is let in"),
+            Err(refusal) => refusal.sqlstate(),
+        }
+    };
+    assert_eq!(refusal(&|t| t.password = "wrong".to_owned()), "28P01");
+    assert_eq!(refusal(&|t| t.password = String::new()), "28P01");
+    assert_eq!(refusal(&|t| t.user = "nobody".to_owned()), "28P01");
+    assert_eq!(refusal(&|t| t.database = "nothing".to_owned()), "3D000");
+    let log = env().router.log();
+    assert!(
+        !log.contains(crate::harness::PASSWORD),
+        "a password in the log"
+    );
+}
+
+#[test]
+fn another_client_encoding_is_refused_at_startup() {
+    let refusal = Client::try_connect(&env().target, &[("client_encoding", "LATIN1")])
+        .err()
+        .expect("a refusal");
+    assert_eq!(refusal.sqlstate(), "0A000");
+    for name in ["UTF8", "utf-8", "'utf8'", "UNICODE"] {
+        if name.starts_with('\'') {
+            continue;
+        }
+        env().client_with(&[("client_encoding", name)]).bye();
+    }
+}
+
+#[test]
+fn startup_parameters_and_options_take_effect() {
+    let mut client = env().client_with(&[
+        ("application_name", "the tests"),
+        ("DateStyle", "German, DMY"),
+        (
+            "options",
+            "-c statement_timeout=1234 --work-mem=7MB -c app.name=a\\ b",
+        ),
+    ]);
+    assert_eq!(client.one("show application_name"), "the tests");
+    assert_eq!(client.one("show datestyle"), "German, DMY");
+    assert_eq!(client.one("show statement_timeout"), "1234ms");
+    assert_eq!(client.one("show work_mem"), "7MB");
+    assert_eq!(client.one("show app.name"), "a b");
+    assert_eq!(
+        client.one("select current_setting('work_mem') from items where k = 4"),
+        "7MB"
+    );
+    client.run("set work_mem = '8MB'");
+    client.run("reset work_mem");
+    assert_eq!(
+        client.one("show work_mem"),
+        "7MB",
+        "RESET means the startup value"
+    );
+    assert_eq!(
+        client.parameters.get("DateStyle").map(String::as_str),
+        Some("German, DMY")
+    );
+    client.bye();
+    for wrong in [
+        ("options", "-c nope_nope=1"),
+        ("work_mem", "much"),
+        ("no_such_setting", "1"),
+    ] {
+        assert!(
+            Client::try_connect(&env().target, &[wrong]).is_err(),
+            "{wrong:?} is refused, as PostgreSQL does"
+        );
+    }
+}
+
+#[test]
+fn parameter_status_is_told_and_kept_true() {
+    let mut client = env().client();
+    for name in [
+        "server_version",
+        "server_encoding",
+        "client_encoding",
+        "DateStyle",
+        "TimeZone",
+        "IntervalStyle",
+        "integer_datetimes",
+        "standard_conforming_strings",
+    ] {
+        assert!(
+            client.parameters.contains_key(name),
+            "{name} is missing: {:?}",
+            client.parameters
+        );
+    }
+    client.run("set timezone = 'Asia/Tokyo'");
+    assert_eq!(client.parameters["TimeZone"], "Asia/Tokyo");
+    client.run("begin; set timezone = 'UTC'; rollback");
+    assert_eq!(client.parameters["TimeZone"], "Asia/Tokyo");
+    // Another client's setting on the same server connections is not ours.
+    let mut other = env().client();
+    other.run("select v from items where k = 1");
+    let told = other.parameters["TimeZone"].clone();
+    assert_eq!(
+        other.one("select current_setting('TimeZone') from items where k = 1"),
+        told
+    );
+    assert_ne!(told, "Asia/Tokyo");
+}
+
+#[test]
+fn ssl_and_gss_requests_are_answered_with_one_byte() {
+    let mut client = Client::open(env().router.port).expect("a socket");
+    let request = |code: u32| [8_u32.to_be_bytes(), code.to_be_bytes()].concat();
+    client.send(&request(80_877_104)).expect("GSSENCRequest");
+    assert_eq!(client.read_byte().expect("an answer"), b'N');
+    client.send(&request(80_877_103)).expect("SSLRequest");
+    assert_eq!(
+        client.read_byte().expect("an answer"),
+        b'N',
+        "TLS is off here"
+    );
+    client
+        .send(&startup(
+            PROTOCOL_3_0,
+            &[("user", "app"), ("database", "app")],
+        ))
+        .expect("startup");
+    client
+        .log_in("app", crate::harness::PASSWORD)
+        .expect("a session");
+    assert_eq!(client.one("select 1"), "1");
+    // Bytes sent before the answer to SSLRequest would be read before the handshake: refused (CVE-2021-23222).
+    let mut early = request(80_877_103);
+    early.extend(request(80_877_103));
+    early.extend(request(80_877_103));
+    early.extend(request(80_877_103));
+    let mut client = Client::open(env().router.port).expect("a socket");
+    client.send(&early).expect("send");
+    client.patience(Duration::from_secs(LOGIN_TIMEOUT_S + 10));
+    let mut answers = 0;
+    while client.read_byte().is_ok() {
+        answers += 1;
+        assert!(answers < 2_000, "requests are answered without end");
+    }
+    still_serves();
+}
+
+#[test]
+fn protocol_3_2_is_negotiated() {
+    let mut client = Client::open(env().router.port).expect("a socket");
+    client
+        .send(&startup(
+            PROTOCOL_3_2,
+            &[("user", "app"), ("database", "app")],
+        ))
+        .expect("startup");
+    let negotiated = negotiate(&mut client);
+    assert!(
+        negotiated.is_none_or(|m| m.body[..4] == PROTOCOL_3_0.to_be_bytes()),
+        "only an older version is negotiated"
+    );
+    client
+        .log_in("app", crate::harness::PASSWORD)
+        .expect("a session");
+    assert!(
+        (4..=256).contains(&client.key.len()),
+        "a cancel key of {} bytes",
+        client.key.len()
+    );
+    assert_eq!(client.one("select 1"), "1");
+    // A version of the future and an option that nobody knows are negotiated down and named.
+    let mut client = Client::open(env().router.port).expect("a socket");
+    client
+        .send(&startup(
+            0x0003_270f,
+            &[("user", "app"), ("database", "app"), ("_pq_.shiny", "1")],
+        ))
+        .expect("startup");
+    let offer = negotiate(&mut client).expect("NegotiateProtocolVersion");
+    assert!(
+        offer.body.windows(10).any(|w| w == b"_pq_.shiny"),
+        "{offer:?}"
+    );
+    client
+        .log_in("app", crate::harness::PASSWORD)
+        .expect("a session");
+    assert_eq!(client.one("select 1"), "1");
+}
+
+/// The NegotiateProtocolVersion that comes before authentication, if one comes. Puts nothing back: the
+/// authentication request that follows is awaited by the login.
+fn negotiate(client: &mut Client) -> Option<Message> {
+    client.peek(b'v').expect("an answer to the startup message")
+}
+
+#[test]
+fn a_slow_startup_is_cut_off() {
+    let started = tokio::time::Instant::now();
+    let mut silent = Client::open(env().router.port).expect("a socket");
+    let mut half = Client::open(env().router.port).expect("a socket");
+    half.send(&startup(PROTOCOL_3_0, &[("user", "app")])[..9])
+        .expect("send");
+    let mut no_password = Client::open(env().router.port).expect("a socket");
+    no_password
+        .send(&startup(
+            PROTOCOL_3_0,
+            &[("user", "app"), ("database", "app")],
+        ))
+        .expect("send");
+    for client in [&mut silent, &mut half, &mut no_password] {
+        client.patience(Duration::from_secs(LOGIN_TIMEOUT_S + 10));
+        let said = client.until_closed();
+        assert!(
+            said.iter().all(|m| m.tag == b'R' || m.tag == b'E'),
+            "{said:?}"
+        );
+    }
+    assert!(
+        started.elapsed() >= Duration::from_secs(LOGIN_TIMEOUT_S),
+        "it is not cut off before its time"
+    );
+}
+
+#[test]
+fn unknown_messages_and_bad_lengths_end_the_session() {
+    let mut cases: Vec<(&str, Vec<u8>)> = vec![
+        ("an unknown type", message(b'?', b"abc")),
+        ("type zero", message(0, b"")),
+        ("a server's type", message(b'T', b"\0\0")),
+        ("a password after the login", message(b'p', b"secret\0")),
+    ];
+    for length in [0_u32, 1, 3, 0x7fff_ffff, 0x8000_0000, 0xffff_ffff] {
+        let mut bytes = vec![b'Q'];
+        bytes.extend_from_slice(&length.to_be_bytes());
+        bytes.extend_from_slice(b"select 1\0");
+        cases.push(("a bad length", bytes));
+    }
+    for (what, bytes) in cases {
+        let mut client = env().client();
+        client.send(&bytes).expect("send");
+        client.half_close();
+        let said = client.until_closed();
+        for message in &said {
+            let code = if message.tag == b'E' {
+                message.sqlstate()
+            } else {
+                String::new()
+            };
+            assert!(
+                message.tag == b'Z' || code == "08P01" || code == "53400" || code == "54000",
+                "{what}: {message:?}"
+            );
+        }
+    }
+    still_serves();
+}
+
+#[test]
+fn malformed_bodies_are_protocol_errors() {
+    let bodies: &[(&str, u8, &[u8])] = &[
+        ("Query without a terminator", b'Q', b"select 1"),
+        ("Query with more after it", b'Q', b"select 1\0x"),
+        ("Query that is empty", b'Q', b""),
+        ("Parse without its end", b'P', b"\0select 1\0\0"),
+        (
+            "Parse with a count too large",
+            b'P',
+            b"\0select 1\0\xff\xff",
+        ),
+        ("Bind without its end", b'B', b"\0\0\0"),
+        ("Bind with a count too large", b'B', b"\0\0\xff\xff"),
+        (
+            "Bind with a value too long",
+            b'B',
+            b"\0\0\0\0\0\x01\x7f\xff\xff\xff\0\0",
+        ),
+        (
+            "Bind with a negative length",
+            b'B',
+            b"\0\0\0\0\0\x01\xff\xff\xff\xfe\0\0",
+        ),
+        ("Describe of nothing", b'D', b""),
+        ("Describe of an unknown kind", b'D', b"Xname\0"),
+        ("Close of an unknown kind", b'C', b"Xname\0"),
+        ("Execute without a count", b'E', b"\0"),
+        ("Sync with a body", b'S', b"x"),
+        ("Flush with a body", b'H', b"x"),
+    ];
+    for (what, tag, body) in bodies {
+        let mut client = env().client();
+        client.send(&message(*tag, body)).expect("send");
+        client.send(&sync()).expect("send");
+        client.patience(Duration::from_secs(10));
+        loop {
+            match client.read() {
+                Ok(m) if m.tag == b'E' => assert_eq!(m.sqlstate(), "08P01", "{what}: {m:?}"),
+                Ok(m) if m.tag == b'Z' => break,
+                Ok(m) => assert!(b"1".contains(&m.tag), "{what}: {m:?}"),
+                Err(error) => {
+                    assert_ne!(error.kind(), io::ErrorKind::WouldBlock, "{what}: no answer");
+                    break;
+                }
+            }
+        }
+    }
+    still_serves();
+}
+
+#[test]
+fn invalid_utf8_and_nul_are_refused_as_postgresql_does() {
+    same(&query_bytes(b"select '\xff'"), 1);
+    same(&query_bytes(b"select '\xc3'"), 1);
+    let mut bytes = parse("", "select $1::text", &[]);
+    let value = Value {
+        format: 0,
+        bytes: Some(b"a\0b".to_vec()),
+    };
+    bytes.extend(bind("", "", &[value], 0));
+    bytes.extend(execute("", 0));
+    bytes.extend(sync());
+    same(&bytes, 1);
+}
+
+fn query_bytes(sql: &[u8]) -> Vec<u8> {
+    let mut body = sql.to_vec();
+    body.push(0);
+    message(b'Q', &body)
+}
+
+#[test]
+fn function_call_is_refused() {
+    let mut client = env().client();
+    let messages = client.exchange(&message(b'F', &[0, 0, 4, 198, 0, 0, 0, 0, 0, 0]));
+    assert_eq!(tags(&messages), "E");
+    assert_eq!(messages[0].sqlstate(), "0A000");
+    assert_eq!(client.one("select 1"), "1");
+}
+
+#[test]
+fn extended_one_by_one() {
+    for sql in [
+        "select v from items where k = 3",
+        "select k from items order by k",
+        "select 1",
+        "",
+        "insert into items values (3, 'x')",
+        "set work_mem = '5MB'",
+        "begin",
+        "commit",
+        "show work_mem",
+    ] {
+        let mut bytes = parse("", sql, &[]);
+        bytes.extend(describe(b'S', ""));
+        bytes.extend(bind("", "", &[], 0));
+        bytes.extend(describe(b'P', ""));
+        bytes.extend(execute("", 0));
+        bytes.extend(sync());
+        same(&bytes, 1);
+    }
+}
+
+#[test]
+fn named_statements_and_portals() {
+    let mut bytes = parse("by key", "select v from items where k = $1", &[]);
+    bytes.extend(describe(b'S', "by key"));
+    for k in ["3", "4", "5"] {
+        bytes.extend(bind("portal", "by key", &[Value::text(k)], 0));
+        bytes.extend(describe(b'P', "portal"));
+        bytes.extend(execute("portal", 0));
+        bytes.extend(close(b'P', "portal"));
+    }
+    bytes.extend(close(b'S', "by key"));
+    bytes.extend(close(b'S', "never there"));
+    bytes.extend(close(b'P', "never there"));
+    bytes.extend(sync());
+    // Closed is gone.
+    bytes.extend(bind("", "by key", &[Value::text("3")], 0));
+    bytes.extend(sync());
+    same(&bytes, 2);
+}
+
+#[test]
+fn a_statement_may_be_described_and_run_in_separate_turns() {
+    let mut bytes = parse(
+        "s",
+        "select k, v from items where k = $1 or k = $2 order by k",
+        &[23],
+    );
+    bytes.extend(sync());
+    bytes.extend(describe(b'S', "s"));
+    bytes.extend(sync());
+    bytes.extend(bind("", "s", &[Value::text("1"), Value::text("2")], 1));
+    bytes.extend(execute("", 0));
+    bytes.extend(sync());
+    bytes.extend(bind("", "s", &[Value::text("7"), Value::text("2")], 0));
+    bytes.extend(execute("", 0));
+    bytes.extend(sync());
+    same(&bytes, 4);
+}
+
+#[test]
+fn wrong_names_and_counts() {
+    let one = |parts: &[Vec<u8>]| {
+        let mut bytes = parts.concat();
+        bytes.extend(sync());
+        same(&bytes, 1);
+    };
+    one(&[bind("", "nope", &[], 0)]);
+    one(&[execute("nope", 0)]);
+    one(&[describe(b'S', "nope")]);
+    one(&[describe(b'P', "nope")]);
+    one(&[parse("s", "select 1", &[]), parse("s", "select 2", &[])]);
+    one(&[parse("", "select $1::int", &[]), bind("", "", &[], 0)]);
+    one(&[
+        parse("", "select 1", &[]),
+        bind("", "", &[Value::text("1")], 0),
+    ]);
+    one(&[
+        parse("", "select 1", &[]),
+        bind("p", "", &[], 0),
+        bind("p", "", &[], 0),
+    ]);
+    one(&[
+        parse("", "select v from items where k = $1", &[]),
+        bind("", "", &[Value::text("x")], 0),
+    ]);
+    one(&[
+        parse("", "select v from items where k = $1", &[]),
+        bind(
+            "",
+            "",
+            &[Value {
+                format: 7,
+                bytes: Some(vec![1]),
+            }],
+            0,
+        ),
+    ]);
+    one(&[
+        parse("", "select v from items where k = $2", &[]),
+        describe(b'S', ""),
+    ]);
+    one(&[parse(
+        "",
+        "select v from items where k = $1",
+        &[999_999_999],
+    )]);
+    one(&[parse("", "select 1; select 2", &[])]);
+}
+
+#[test]
+fn suspended_portals_continue() {
+    for sql in [
+        "select k from items order by k",
+        "select i from generate_series(1, 10) i",
+    ] {
+        let mut bytes = parse("", sql, &[]);
+        bytes.extend(bind("p", "", &[], 0));
+        for rows in [2, 3, 1, 0] {
+            bytes.extend(execute("p", rows));
+        }
+        bytes.extend(execute("p", 5));
+        bytes.extend(sync());
+        // A portal ends with its transaction.
+        bytes.extend(execute("p", 1));
+        bytes.extend(sync());
+        same(&bytes, 2);
+    }
+}
+
+#[test]
+fn suspended_portals_live_over_syncs_in_a_transaction() {
+    let mut bytes = query("begin");
+    bytes.extend(parse("", "select k from items order by k", &[]));
+    bytes.extend(bind("p", "", &[], 0));
+    bytes.extend(execute("p", 4));
+    bytes.extend(sync());
+    bytes.extend(execute("p", 4));
+    bytes.extend(sync());
+    bytes.extend(query("select v from items where k = 3"));
+    bytes.extend(execute("p", 0));
+    bytes.extend(sync());
+    bytes.extend(close(b'P', "p"));
+    bytes.extend(execute("p", 1));
+    bytes.extend(sync());
+    bytes.extend(query("rollback"));
+    same(&bytes, 7);
+}
+
+#[test]
+fn a_row_limit_on_one_shard_and_over_all() {
+    for sql in [
+        "select v from items where k = 3",
+        "select k from items where k < 0 order by k",
+        "select k from items order by k",
+    ] {
+        for limit in [1, 19, 20, 21] {
+            let mut bytes = parse("", sql, &[]);
+            bytes.extend(bind("", "", &[], 1));
+            bytes.extend(describe(b'P', ""));
+            bytes.extend(execute("", limit));
+            bytes.extend(execute("", limit));
+            bytes.extend(sync());
+            same(&bytes, 1);
+        }
+    }
+}
+
+#[test]
+fn pipelines_skip_to_sync_after_an_error() {
+    let step = |sql: &str, k: &str| {
+        let mut bytes = parse("", sql, &[]);
+        bytes.extend(bind("", "", &[Value::text(k)], 0));
+        bytes.extend(describe(b'P', ""));
+        bytes.extend(execute("", 0));
+        bytes
+    };
+    let select = "select v from items where k = $1";
+    let mut bytes = Vec::new();
+    bytes.extend(step(select, "1"));
+    bytes.extend(step(select, "2"));
+    bytes.extend(step("select 1 / (k - 3) from items where k = $1", "3"));
+    bytes.extend(step(select, "4"));
+    bytes.extend(sync());
+    bytes.extend(step(select, "5"));
+    bytes.extend(step(select, "not a number"));
+    bytes.extend(step(select, "6"));
+    bytes.extend(sync());
+    bytes.extend(step(select, "7"));
+    bytes.extend(sync());
+    same(&bytes, 3);
+}
+
+#[test]
+fn a_pipeline_is_one_transaction() {
+    let step = |sql: &str| [parse("", sql, &[]), bind("", "", &[], 0), execute("", 0)].concat();
+    let mut bytes = step("insert into items values (1001, 'x')");
+    bytes.extend(step("select v from items where k = 1001"));
+    bytes.extend(step("select 1 / 0"));
+    bytes.extend(sync());
+    bytes.extend(query("select count(*) from items where k = 1001"));
+    bytes.extend(step("insert into items values (1002, 'y')"));
+    bytes.extend(step("delete from items where k = 1002 returning v"));
+    bytes.extend(sync());
+    same(&bytes, 3);
+}
+
+#[test]
+fn a_pipeline_that_writes_on_two_shards_is_all_or_nothing() {
+    let step = |k: i32| {
+        let sql = format!("insert into items values ({k}, 'two')");
+        [parse("", &sql, &[]), bind("", "", &[], 0), execute("", 0)].concat()
+    };
+    let mut client = env().client();
+    let mut bytes: Vec<u8> = (2001..2021).flat_map(step).collect();
+    bytes.extend(sync());
+    let messages = client.exchange(&bytes);
+    let errors: Vec<String> = messages
+        .iter()
+        .filter(|m| m.tag == b'E')
+        .map(Message::sqlstate)
+        .collect();
+    let stored = client.one("select count(*) from items where k > 2000 and k < 2021");
+    if errors.is_empty() {
+        assert_eq!(stored, "20");
+    } else {
+        assert_eq!(errors, ["0A000"]);
+        assert_eq!(stored, "0", "refused as a whole");
+    }
+    for k in 2001..2021 {
+        client.run(&format!("delete from items where k = {k}"));
+    }
+}
+
+#[test]
+fn a_long_pipeline_keeps_its_order() {
+    let mut client = env().client();
+    let mut bytes = parse("get", "select k, v from items where k = $1", &[23]);
+    for turn in 0..500 {
+        bytes.extend(bind(
+            "",
+            "get",
+            &[Value::text(&(turn % 20 + 1).to_string())],
+            0,
+        ));
+        bytes.extend(execute("", 0));
+        if turn % 7 == 0 {
+            bytes.extend(sync());
+        }
+    }
+    bytes.extend(sync());
+    client.send(&bytes).expect("send");
+    let mut rows = Vec::new();
+    while rows.len() < 500 {
+        let message = client.read().expect("an answer");
+        assert_ne!(message.tag, b'E', "{message:?}");
+        if message.tag == b'D' {
+            rows.push(rows_of(&[message])[0][0].clone());
+        }
+    }
+    let expected: Vec<String> = (0..500).map(|turn| (turn % 20 + 1).to_string()).collect();
+    assert_eq!(rows, expected);
+}
+
+#[test]
+fn flush_brings_what_is_ready() {
+    let mut client = env().client();
+    client
+        .send(
+            &[
+                parse("", "select v from items where k = 3", &[]),
+                describe(b'S', ""),
+                flush(),
+            ]
+            .concat(),
+        )
+        .expect("send");
+    assert_eq!(client.read().expect("ParseComplete").tag, b'1');
+    assert_eq!(client.read().expect("ParameterDescription").tag, b't');
+    assert_eq!(client.read().expect("RowDescription").tag, b'T');
+    client
+        .send(&[bind("", "", &[], 0), execute("", 0), flush()].concat())
+        .expect("send");
+    assert_eq!(client.read().expect("BindComplete").tag, b'2');
+    assert_eq!(client.read().expect("DataRow").tag, b'D');
+    assert_eq!(client.read().expect("CommandComplete").tag, b'C');
+    client.send(&sync()).expect("send");
+    assert_eq!(client.read().expect("ReadyForQuery").tag, b'Z');
+    // An error after Flush comes at once, the rest is skipped up to Sync.
+    client
+        .send(&[parse("", "selec", &[]), flush()].concat())
+        .expect("send");
+    assert_eq!(client.read().expect("an error").sqlstate(), "42601");
+    client
+        .send(&[bind("", "", &[], 0), execute("", 0), sync()].concat())
+        .expect("send");
+    assert_eq!(client.read().expect("ReadyForQuery").tag, b'Z');
+}
+
+#[test]
+fn simple_query_inside_a_pipeline() {
+    let mut bytes = parse("s", "select v from items where k = $1", &[]);
+    bytes.extend(bind("", "s", &[Value::text("1")], 0));
+    bytes.extend(execute("", 0));
+    bytes.extend(query(
+        "select v from items where k = 2; select v from items where k = 2",
+    ));
+    bytes.extend(bind("", "s", &[Value::text("3")], 0));
+    bytes.extend(execute("", 0));
+    bytes.extend(sync());
+    same(&bytes, 2);
+}
+
+#[test]
+fn unnamed_statement_is_replaced_and_kept() {
+    let mut bytes = parse("", "select v from items where k = 1", &[]);
+    bytes.extend(sync());
+    bytes.extend(parse("", "select v from items where k = 2", &[]));
+    bytes.extend(sync());
+    bytes.extend(bind("", "", &[], 0));
+    bytes.extend(execute("", 0));
+    bytes.extend(sync());
+    // A simple query drops the unnamed statement.
+    bytes.extend(query("select 1"));
+    bytes.extend(bind("", "", &[], 0));
+    bytes.extend(sync());
+    same(&bytes, 5);
+}
+
+#[test]
+fn discard_and_deallocate_in_the_extended_protocol() {
+    let step = |sql: &str| {
+        [
+            parse("", sql, &[]),
+            bind("", "", &[], 0),
+            describe(b'P', ""),
+            execute("", 0),
+            sync(),
+        ]
+        .concat()
+    };
+    let mut bytes = step("discard all");
+    bytes.extend(step("deallocate all"));
+    bytes.extend(step("unlisten *"));
+    bytes.extend(step("reset all"));
+    same(&bytes, 4);
+    let mut bytes = parse("s", "select 1", &[]);
+    bytes.extend(sync());
+    bytes.extend(step("deallocate s"));
+    bytes.extend(bind("", "s", &[], 0));
+    bytes.extend(sync());
+    same(&bytes, 3);
+}
+
+#[test]
+fn sql_and_protocol_statements_share_their_names() {
+    let mut bytes = query("prepare s as select v from items where k = $1");
+    bytes.extend(bind("", "s", &[Value::text("3")], 0));
+    bytes.extend(execute("", 0));
+    bytes.extend(sync());
+    bytes.extend(parse("t", "select v from items where k = 4", &[]));
+    bytes.extend(sync());
+    bytes.extend(query("execute t"));
+    bytes.extend(query("deallocate t"));
+    bytes.extend(query("execute t"));
+    same(&bytes, 6);
+}
+
+#[test]
+fn cancel_ends_the_query_and_not_the_session() {
+    let mut client = env().client();
+    let canceller = client.canceller();
+    for sql in [
+        "select pg_sleep(60) from items where k = 3",
+        "select pg_sleep(60) from items",
+        "select pg_sleep(60)",
+    ] {
+        client.send(&query(sql)).expect("send");
+        // The query may not have reached its server yet: ask until it ends, as every client must.
+        let error = std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| {
+                let messages = client.until_ready().expect("an answer");
+                messages
+                    .into_iter()
+                    .find(|m| m.tag == b'E')
+                    .expect("an error")
+            });
+            while !waiting.is_finished() {
+                canceller.cancel();
+                std::thread::sleep(crate::harness::POLL);
+            }
+            waiting.join().expect("the answer")
+        });
+        assert_eq!(error.sqlstate(), "57014", "{sql}");
+        // A late CancelRequest must not hit what comes next; PostgreSQL itself has this race, so ask a few times.
+        let next = (0..3)
+            .map(|_| client.simple("select v from items where k = 3"))
+            .find(|m| tags(m) == "TDC");
+        assert!(next.is_some(), "the session goes on");
+    }
+    env().wait_idle();
+}
+
+#[test]
+fn a_wrong_cancel_key_cancels_nothing() {
+    let mut client = env().client();
+    let mut wrong = client.key.clone();
+    wrong[0] ^= 1;
+    client
+        .send(&query("select pg_sleep(0.5) from items where k = 3"))
+        .expect("send");
+    for key in [wrong, Vec::new(), vec![0; 300]] {
+        let mut other = Client::open(env().router.port).expect("a socket");
+        other
+            .send(&raw::cancel_request(client.pid, &key))
+            .expect("send");
+        let _ = other.until_closed();
+    }
+    let messages = client.until_ready().expect("an answer");
+    assert_eq!(tags(&messages), "TDC", "{messages:?}");
+}
+
+#[test]
+fn copy_by_bytes() {
+    let mut bytes = query("copy (select k, v from items where k = 3) to stdout");
+    bytes.extend(query("select 1"));
+    same(&bytes, 2);
+    // CopyFail, a message that does not belong there, and data that is not awaited.
+    let mut bytes = query("copy user_activities from stdin");
+    bytes.extend(message(b'f', b"no\0"));
+    bytes.extend(query("select 2"));
+    let mut client = env().client();
+    client.run("create table if not exists user_activities (id int primary key)");
+    let first = client.exchange(&bytes);
+    assert_eq!(
+        first
+            .iter()
+            .find(|m| m.tag == b'E')
+            .map(Message::sqlstate)
+            .as_deref(),
+        Some("57014"),
+        "{first:?}"
+    );
+    assert_eq!(tags(&client.until_ready().expect("the next answer")), "TDC");
+    same(
+        &[message(b'd', b"x\n"), message(b'c', b""), query("select 3")].concat(),
+        1,
+    );
+}
+
+#[test]
+fn terminate_in_a_transaction_rolls_back() {
+    let mut client = env().client();
+    client.run("begin");
+    client.run("insert into items values (3001, 'gone')");
+    client.bye();
+    env().wait_idle();
+    let mut other = env().client();
+    assert_eq!(other.one("select count(*) from items where k = 3001"), "0");
+}
+
+#[test]
+fn a_message_of_a_megabyte_passes() {
+    let mut client = env().client();
+    let long = "x".repeat(1 << 20);
+    assert_eq!(
+        client.one(&format!("select length('{long}') from items where k = 3")),
+        long.len().to_string()
+    );
+    let messages = client.extended("select length($1) from items where k = 3", &[&long]);
+    assert_eq!(rows_of(&messages), [[long.len().to_string()]]);
+    assert_eq!(
+        client
+            .one("select repeat('y', 3000000) from items where k = 3")
+            .len(),
+        3_000_000
+    );
+}
+
+#[test]
+fn ten_thousand_prepared_statements_are_bounded() {
+    let mut client = env().client();
+    let before = env().router.resident_kib();
+    for turn in 0..10 {
+        let mut bytes = Vec::new();
+        for n in 0..1_000 {
+            bytes.extend(parse(
+                &format!("s{turn}_{n}"),
+                &format!("select v from items where k = $1 -- {turn} {n}"),
+                &[],
+            ));
+        }
+        bytes.extend(sync());
+        let messages = client.exchange(&bytes);
+        let complaint = messages.iter().find(|m| m.tag == b'E');
+        if let Some(error) = complaint {
+            assert_eq!(error.sqlstate(), "53400", "the bound is a configured limit");
+            break;
+        }
+    }
+    let growth = env().router.resident_kib().saturating_sub(before);
+    assert!(growth < 200 * 1024, "{growth} KiB for 10,000 statements");
+    let messages = client.exchange(
+        &[
+            bind("", "s0_7", &[Value::text("3")], 0),
+            execute("", 0),
+            sync(),
+        ]
+        .concat(),
+    );
+    assert_eq!(rows_of(&messages), [["v3"]]);
+    let counts = SHARD_STATEMENTS.map(|shard| {
+        env()
+            .direct(shard)
+            .one("select count(*) from pg_prepared_statements")
+    });
+    assert_eq!(
+        counts,
+        ["0", "0", "0"],
+        "a fresh server connection has none"
+    );
+}
+
+const SHARD_STATEMENTS: [&str; 3] = ["s0", "s1", "s2"];
+
+#[test]
+fn the_plain_server_agrees_about_itself() {
+    // Guards the tests' own client: PostgreSQL's answers to the extended protocol are what the manual says.
+    let mut client = plain();
+    let messages = client.extended("select v from items where k = $1::int", &["3"]);
+    assert_eq!(tags(&messages), "12TDC");
+    assert!(cluster().port() > 0);
+}

@@ -1,0 +1,1012 @@
+//! What belongs to a session stays with it, although server connections are shared: pools of one connection, two
+//! clients, and the state that a first design forgets.
+
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use crate::harness::{Env, SHARDS, Setup};
+use crate::raw::{Client, Message, Value, bind, describe, execute, parse, rows_of, sync, tags};
+
+const TABLES: &str = r##"
+people = { key = "id" }
+tickets = { key = "user_id" }
+"left.same" = { key = "k" }
+"right.same" = { key = "k" }
+'"Quoted ""Table"""' = { key = '"The Key"' }
+secrets = { key = "id" }
+hooked = { key = "id" }
+parents = { key = "id" }
+"##;
+
+const SCHEMA: &str = r#"
+create table people (id int primary key, name text, seen timestamptz, born date);
+create table tickets (id bigserial primary key, user_id int not null, note text);
+create schema "left";
+create schema "right";
+create table "left".same (k int primary key, v text);
+create table "right".same (k int primary key, v text);
+create table "Quoted ""Table""" ("The Key" int primary key, "a.b" text);
+create table secrets (id int primary key, owner text);
+"#;
+
+/// Five shards with one server connection each, used by one test at a time.
+fn one_connection() -> (&'static Env, MutexGuard<'static, ()>) {
+    static ENV: OnceLock<Env> = OnceLock::new();
+    static TURN: Mutex<()> = Mutex::new(());
+    let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let env = ENV.get_or_init(|| {
+        let env = Setup {
+            name: "sessions",
+            pool_size: 1,
+            tables: TABLES,
+            schema: SCHEMA,
+            pool: "checkout_timeout = \"5s\"",
+            ..Setup::default()
+        }
+        .start();
+        let mut client = env.client();
+        for id in 1..=20 {
+            client.run(&format!(
+                "insert into people values ({id}, 'n{id}', '2024-01-01 00:00+00', '2024-02-01')"
+            ));
+            client.run(&format!("insert into secrets values ({id}, 'u{}')", id % 2));
+        }
+        client.run("insert into \"left\".same values (1, 'from left')");
+        client.run("insert into \"right\".same values (1, 'from right')");
+        client.bye();
+        env
+    });
+    (env, turn)
+}
+
+/// Two clients over the same server connections.
+fn pair(env: &Env) -> (Client, Client) {
+    (env.client(), env.client())
+}
+
+#[test]
+fn the_schema_applies() {
+    let (env, _turn) = one_connection();
+    assert!(
+        env.schema_failures.is_empty(),
+        "{}",
+        env.schema_failures.join("\n")
+    );
+}
+
+#[test]
+fn one_server_connection_serves_two_clients() {
+    let (env, _turn) = one_connection();
+    let (mut a, mut b) = pair(env);
+    for _ in 0..20 {
+        assert_eq!(a.one("select name from people where id = 3"), "n3");
+        assert_eq!(b.one("select name from people where id = 3"), "n3");
+    }
+    let pids: Vec<String> = [&mut a, &mut b]
+        .into_iter()
+        .map(|c| c.one("select pg_backend_pid() from people where id = 3"))
+        .collect();
+    assert_eq!(pids[0], pids[1], "a pool of one");
+    for shard in SHARDS {
+        assert!(
+            env.servers(shard)
+                .iter()
+                .filter(|row| row[1].contains("people"))
+                .count()
+                <= 1,
+            "{shard} has more than one"
+        );
+    }
+}
+
+#[test]
+fn a_setting_is_its_sessions_own() {
+    let (env, _turn) = one_connection();
+    let (mut a, mut b) = pair(env);
+    let default = b.one("select current_setting('work_mem') from people where id = 3");
+    a.run("set work_mem = '7MB'");
+    assert_eq!(
+        a.one("select current_setting('work_mem') from people where id = 3"),
+        "7MB"
+    );
+    assert_eq!(
+        b.one("select current_setting('work_mem') from people where id = 3"),
+        default
+    );
+    assert_eq!(
+        a.one("select current_setting('work_mem') from people where id = 3"),
+        "7MB"
+    );
+    a.run("reset work_mem");
+    assert_eq!(
+        a.one("select current_setting('work_mem') from people where id = 3"),
+        default
+    );
+    a.run("set work_mem = '9MB'");
+    a.run("reset all");
+    assert_eq!(
+        a.one("select current_setting('work_mem') from people where id = 3"),
+        default
+    );
+}
+
+#[test]
+fn a_setting_reverts_with_its_transaction() {
+    let (env, _turn) = one_connection();
+    let (mut a, mut b) = pair(env);
+    let default = a.one("show work_mem");
+    let at_server = "select current_setting('work_mem') from people where id = 3";
+    a.run("begin");
+    a.run("set work_mem = '7MB'");
+    assert_eq!(a.one(at_server), "7MB");
+    a.run("rollback");
+    assert_eq!(a.one(at_server), default);
+    assert_eq!(b.one(at_server), default);
+    a.run("begin");
+    a.run("select name from people where id = 3");
+    a.run("set work_mem = '7MB'");
+    a.run("savepoint s");
+    a.run("set work_mem = '8MB'");
+    a.run("rollback to s");
+    assert_eq!(a.one(at_server), "7MB");
+    a.run("commit");
+    assert_eq!(a.one(at_server), "7MB");
+    assert_eq!(b.one(at_server), default);
+    a.run("begin");
+    a.run("set local work_mem = '5MB'");
+    assert_eq!(a.one(at_server), "5MB");
+    a.run("commit");
+    assert_eq!(a.one(at_server), "7MB");
+    // A failed transaction takes its settings along, also when it ends with COMMIT.
+    a.run("begin");
+    a.run("set work_mem = '6MB'");
+    assert_eq!(a.error("select 1 / 0"), "22012");
+    let messages = a.simple("commit");
+    assert_eq!(messages[0].text(), "ROLLBACK");
+    assert_eq!(a.one(at_server), "7MB");
+}
+
+#[test]
+fn set_config_is_a_setting_too() {
+    let (env, _turn) = one_connection();
+    let (mut a, mut b) = pair(env);
+    let default = b.one("show work_mem");
+    let messages = a.simple("select set_config('work_mem', '7MB', false)");
+    let refused = messages
+        .iter()
+        .any(|m| m.tag == b'E' && m.sqlstate() == "0A000");
+    if !refused {
+        assert_eq!(
+            a.one("select current_setting('work_mem') from people where id = 3"),
+            "7MB"
+        );
+    }
+    assert_eq!(
+        b.one("select current_setting('work_mem') from people where id = 3"),
+        default
+    );
+    assert_eq!(
+        b.one("select current_setting('work_mem') from people where id = 4"),
+        default
+    );
+}
+
+#[test]
+fn a_custom_setting_is_missing_for_others() {
+    let (env, _turn) = one_connection();
+    let (mut a, mut b) = pair(env);
+    a.run("set app.tenant = 'u1'");
+    let ask =
+        "select coalesce(current_setting('app.tenant', true), 'missing') from people where id = 3";
+    assert_eq!(a.one(ask), "u1");
+    assert_eq!(b.one(ask), "missing", "not even an empty text");
+    assert_eq!(
+        b.error("select current_setting('app.tenant') from people where id = 3"),
+        "42704"
+    );
+    a.run("reset app.tenant");
+    a.run("select name from people where id = 3");
+    a.bye();
+    assert_eq!(b.one(ask), "missing");
+    let mut c = env.client();
+    assert_eq!(c.one(ask), "missing");
+}
+
+#[test]
+fn literals_are_read_by_each_sessions_settings() {
+    let (env, _turn) = one_connection();
+    let (mut a, mut b) = pair(env);
+    a.run("set datestyle = 'SQL, MDY'");
+    b.run("set datestyle = 'SQL, DMY'");
+    let sql = "select to_char('01/02/2024'::date, 'YYYY-MM-DD') from people where id = $1";
+    for _ in 0..3 {
+        assert_eq!(rows_of(&a.extended(sql, &["3"])), [["2024-01-02"]]);
+        assert_eq!(rows_of(&b.extended(sql, &["3"])), [["2024-02-01"]]);
+    }
+    let prepared = |client: &mut Client| {
+        client.exchange(&[parse("same name", sql, &[]), sync()].concat());
+        let mut got = Vec::new();
+        for _ in 0..2 {
+            got.extend(rows_of(
+                &client.exchange(
+                    &[
+                        bind("", "same name", &[Value::text("3")], 0),
+                        execute("", 0),
+                        sync(),
+                    ]
+                    .concat(),
+                ),
+            ));
+        }
+        got
+    };
+    assert_eq!(prepared(&mut a), [["2024-01-02"], ["2024-01-02"]]);
+    assert_eq!(prepared(&mut b), [["2024-02-01"], ["2024-02-01"]]);
+    // A key that is a date, read by the session's DateStyle, goes to the right place or nowhere.
+    a.run("set timezone = 'UTC'");
+    b.run("set timezone = 'Asia/Tokyo'");
+    let sql = "select extract(epoch from '2024-01-01 00:00'::timestamptz)::bigint from people where id = $1";
+    assert_eq!(rows_of(&a.extended(sql, &["3"])), [["1704067200"]]);
+    assert_eq!(rows_of(&b.extended(sql, &["3"])), [["1704034800"]]);
+    assert_eq!(rows_of(&a.extended(sql, &["3"])), [["1704067200"]]);
+}
+
+#[test]
+fn now_in_a_prepared_statement_is_each_clients_own() {
+    let (env, _turn) = one_connection();
+    let (mut a, mut b) = pair(env);
+    // PostgreSQL fixes 'now'::timestamptz at Parse: two clients that parse at different times see different times.
+    let sql = "select extract(epoch from 'now'::timestamptz) from people where id = $1";
+    let run = |client: &mut Client| {
+        rows_of(
+            &client.exchange(
+                &[
+                    bind("", "s", &[Value::text("3")], 0),
+                    execute("", 0),
+                    sync(),
+                ]
+                .concat(),
+            ),
+        )
+    };
+    a.exchange(&[parse("s", sql, &[]), sync()].concat());
+    let first = run(&mut a);
+    a.run("select pg_sleep(0.05) from people where id = 3");
+    b.exchange(&[parse("s", sql, &[]), sync()].concat());
+    let second = run(&mut b);
+    let seconds = |rows: &[Vec<String>]| rows[0][0].parse::<f64>().expect("seconds");
+    assert!(
+        seconds(&second) - seconds(&first) > 0.04,
+        "{first:?} and {second:?}"
+    );
+    assert!(
+        (seconds(&run(&mut a)) - seconds(&first)).abs() < 1e-9
+            || seconds(&run(&mut a)) <= seconds(&second),
+        "a's time does not run"
+    );
+}
+
+#[test]
+fn prepared_statements_with_one_name_and_two_texts() {
+    let (env, _turn) = one_connection();
+    let (mut a, mut b) = pair(env);
+    a.exchange(
+        &[
+            parse("p", "select name from people where id = $1", &[]),
+            sync(),
+        ]
+        .concat(),
+    );
+    b.exchange(
+        &[
+            parse("p", "select id, born from people where id = $1", &[]),
+            sync(),
+        ]
+        .concat(),
+    );
+    for _ in 0..3 {
+        let run = [
+            bind("", "p", &[Value::text("3")], 0),
+            describe(b'P', ""),
+            execute("", 0),
+            sync(),
+        ]
+        .concat();
+        assert_eq!(rows_of(&a.exchange(&run)), [["n3"]]);
+        assert_eq!(rows_of(&b.exchange(&run)), [["3", "2024-02-01"]]);
+    }
+    a.run("prepare q as select 1");
+    b.run("prepare q as select 2");
+    assert_eq!(
+        (a.one("execute q"), b.one("execute q")),
+        ("1".to_owned(), "2".to_owned())
+    );
+    a.run("deallocate q");
+    assert_eq!(a.error("execute q"), "26000");
+    assert_eq!(b.one("execute q"), "2");
+}
+
+#[test]
+fn a_prepared_statement_survives_a_schema_change() {
+    let (env, _turn) = one_connection();
+    let (mut a, mut b) = pair(env);
+    b.run("create table if not exists user_settings (user_id int primary key, theme text)");
+    let messages = a.exchange(
+        &[
+            parse("s", "select * from user_settings where user_id = $1", &[]),
+            sync(),
+        ]
+        .concat(),
+    );
+    assert_eq!(tags(&messages), "1");
+    let run = [
+        bind("", "s", &[Value::text("3")], 0),
+        execute("", 0),
+        sync(),
+    ]
+    .concat();
+    assert_eq!(tags(&a.exchange(&run)), "2C");
+    b.run("alter table user_settings add column extra int");
+    let messages = a.exchange(&run);
+    let error = messages
+        .iter()
+        .find(|m| m.tag == b'E')
+        .map(Message::sqlstate);
+    // PostgreSQL: "cached plan must not change result type" (0A000). A fresh Parse sees the new column.
+    assert!(
+        error.is_none() || error.as_deref() == Some("0A000"),
+        "{messages:?}"
+    );
+    let messages = a.extended("select * from user_settings where user_id = $1", &["3"]);
+    assert_eq!(
+        messages
+            .iter()
+            .find(|m| m.tag == b'T')
+            .map(|m| m.columns().len()),
+        Some(3)
+    );
+}
+
+#[test]
+fn search_path_decides_the_table() {
+    let (env, _turn) = one_connection();
+    let (mut a, mut b) = pair(env);
+    a.run("set search_path = \"left\"");
+    b.run("set search_path = \"right\", public");
+    for _ in 0..3 {
+        assert_eq!(a.one("select v from same where k = 1"), "from left");
+        assert_eq!(b.one("select v from same where k = 1"), "from right");
+        assert_eq!(
+            rows_of(&a.extended("select v from same where k = $1", &["1"])),
+            [["from left"]]
+        );
+        assert_eq!(
+            rows_of(&b.extended("select v from same where k = $1", &["1"])),
+            [["from right"]]
+        );
+    }
+    assert_eq!(a.error("select name from people where id = 3"), "42P01");
+    assert_eq!(b.one("select name from people where id = 3"), "n3");
+    a.run("set search_path = \"right\"");
+    assert_eq!(a.one("select v from same where k = 1"), "from right");
+    a.run("begin");
+    a.run("set local search_path = \"left\"");
+    assert_eq!(a.one("select v from same where k = 1"), "from left");
+    a.run("rollback");
+    assert_eq!(a.one("select v from same where k = 1"), "from right");
+    let mut c = env.client_with(&[("options", "-c search_path=left")]);
+    assert_eq!(c.one("select v from same where k = 1"), "from left");
+    c.run("set search_path = \"right\"");
+    c.run("reset search_path");
+    assert_eq!(c.one("select v from same where k = 1"), "from left");
+    let mut d = env.client();
+    assert_eq!(d.error("select v from same where k = 1"), "42P01");
+}
+
+#[test]
+fn quoted_identifiers_are_kept() {
+    let (env, _turn) = one_connection();
+    let mut a = env.client();
+    a.run("insert into \"Quoted \"\"Table\"\"\" values (5, 'five')");
+    assert_eq!(
+        a.one("select \"a.b\" from \"Quoted \"\"Table\"\"\" where \"The Key\" = 5"),
+        "five"
+    );
+    assert_eq!(a.one("select \"a.b\" from public.\"Quoted \"\"Table\"\"\" \"where id = 7\" where \"The Key\" = 5"), "five");
+    assert_eq!(a.error("select * from quoted where id = 5"), "42P01");
+    a.run("delete from \"Quoted \"\"Table\"\"\" where \"The Key\" = 5");
+}
+
+#[test]
+fn currval_belongs_to_the_session() {
+    let (env, _turn) = one_connection();
+    let (mut a, mut b) = pair(env);
+    let mine = a.one("insert into tickets (user_id, note) values (3, 'a') returning id");
+    let other = b.one("insert into tickets (user_id, note) values (3, 'b') returning id");
+    assert_ne!(mine, other);
+    for sql in ["select currval('tickets_id_seq')", "select lastval()"] {
+        let messages = a.simple(sql);
+        match messages.iter().find(|m| m.tag == b'E') {
+            // PostgreSQL's answer, or a clear refusal; never the other client's value.
+            Some(error) => assert!(
+                ["0A000", "55000"].contains(&error.sqlstate().as_str()),
+                "{error:?}"
+            ),
+            None => assert_eq!(rows_of(&messages), [[mine.clone()]], "{sql}"),
+        }
+    }
+    let mut c = env.client();
+    assert!(["55000", "0A000"].contains(&c.error("select currval('tickets_id_seq')").as_str()));
+}
+
+#[test]
+fn sequences_are_unique_over_shards() {
+    let (env, _turn) = one_connection();
+    let mut a = env.client();
+    let mut ids: Vec<String> = (1..=40)
+        .map(|user| {
+            a.one(&format!(
+                "insert into tickets (user_id, note) values ({user}, 'x') returning id"
+            ))
+        })
+        .collect();
+    ids.sort();
+    let count = ids.len();
+    ids.dedup();
+    assert_eq!(ids.len(), count, "serial values repeat");
+    let refused =
+        a.simple("insert into tickets (user_id, note) values (1, 'x'), (2, 'y') returning id");
+    assert!(!tags(&refused).is_empty());
+}
+
+#[test]
+fn an_aborted_transaction_says_so_until_it_ends() {
+    let (env, _turn) = one_connection();
+    let (mut a, mut b) = pair(env);
+    a.run("begin");
+    assert_eq!(
+        a.error("select 1 / (id - 3) from people where id = 3"),
+        "22012"
+    );
+    assert_eq!(a.status, b'E');
+    assert_eq!(a.error("select name from people where id = 4"), "25P02");
+    assert_eq!(a.error("set work_mem = '7MB'"), "25P02");
+    assert_eq!(a.error("savepoint s"), "25P02");
+    let messages = a.extended("select name from people where id = $1", &["4"]);
+    assert_eq!(
+        messages
+            .iter()
+            .find(|m| m.tag == b'E')
+            .map(Message::sqlstate)
+            .as_deref(),
+        Some("25P02")
+    );
+    // An aborted transaction holds no server that others wait for longer than they must.
+    let messages = a.simple("commit");
+    assert_eq!(
+        messages.last().map(Message::text).as_deref(),
+        Some("ROLLBACK")
+    );
+    assert_eq!(a.status, b'I');
+    assert_eq!(a.one("select name from people where id = 3"), "n3");
+    assert_eq!(b.one("select name from people where id = 3"), "n3");
+    // The error is the router's own: a statement that it refuses aborts the transaction too.
+    a.run("begin");
+    assert_eq!(a.error("update people set id = 900 where id = 3"), "0A000");
+    assert_eq!(a.status, b'E');
+    assert_eq!(a.error("select 1"), "25P02");
+    a.run("rollback");
+}
+
+#[test]
+fn savepoints_reach_shards_that_join_later() {
+    let (env, _turn) = one_connection();
+    let mut a = env.client();
+    a.run("begin");
+    a.run("savepoint one");
+    assert_eq!(a.one("select name from people where id = 1"), "n1");
+    a.run("savepoint two");
+    for id in 2..8 {
+        assert_eq!(
+            a.one(&format!("select name from people where id = {id}")),
+            format!("n{id}")
+        );
+    }
+    a.run("update people set name = 'changed' where id = 5");
+    a.run("rollback to two");
+    assert_eq!(a.one("select name from people where id = 5"), "n5");
+    a.run("update people set name = 'changed' where id = 5");
+    a.run("release one");
+    assert_eq!(a.error("rollback to one"), "3B001");
+    a.run("rollback");
+    assert_eq!(a.one("select name from people where id = 5"), "n5");
+    a.run("begin");
+    a.run("savepoint s");
+    assert_eq!(a.error("insert into people values (5, 'twice')"), "23505");
+    a.run("rollback to s");
+    assert_eq!(a.status, b'T');
+    assert_eq!(a.one("select name from people where id = 6"), "n6");
+    a.run("update people set name = 'again' where id = 5");
+    a.run("commit");
+    assert_eq!(a.one("select name from people where id = 5"), "again");
+    a.run("update people set name = 'n5' where id = 5");
+}
+
+#[test]
+fn begin_alone_takes_no_server() {
+    let (env, _turn) = one_connection();
+    let (mut a, mut b) = pair(env);
+    a.run("begin");
+    a.run("savepoint s");
+    a.run("set local work_mem = '5MB'");
+    for id in 1..=20 {
+        assert_eq!(
+            b.one(&format!("select name from people where id = {id}")),
+            format!("n{id}")
+        );
+    }
+    a.run("commit");
+}
+
+#[test]
+fn a_held_server_is_waited_for_and_the_wait_is_bounded() {
+    let (env, _turn) = one_connection();
+    let (mut a, mut b) = pair(env);
+    a.run("begin");
+    a.run("update people set name = name where id = 3");
+    let messages = b.simple("select name from people where id = 3");
+    let error = messages
+        .iter()
+        .find(|m| m.tag == b'E')
+        .expect("the pool is exhausted");
+    assert_eq!(error.sqlstate(), "53300");
+    assert!(
+        error.field(b'D').is_some_and(|detail| detail.contains('1')),
+        "the pool's numbers: {error:?}"
+    );
+    assert_eq!(b.status, b'I');
+    // A server that is freed meanwhile is taken.
+    thread::scope(|scope| {
+        let waiting = scope.spawn(|| b.one("select name from people where id = 3"));
+        thread::sleep(Duration::from_millis(100));
+        a.run("commit");
+        assert_eq!(waiting.join().expect("b's row"), "n3");
+    });
+}
+
+#[test]
+fn two_clients_that_need_two_pools_each_do_not_wait_for_each_other() {
+    let (env, _turn) = one_connection();
+    let (mut a, mut b) = pair(env);
+    thread::scope(|scope| {
+        for client in [&mut a, &mut b] {
+            scope.spawn(move || {
+                for _ in 0..100 {
+                    assert_eq!(client.one("select count(*) from people"), "20");
+                    client.run("select id from people order by id limit 3");
+                }
+            });
+        }
+    });
+    // Transactions that visit shards in opposite orders with one connection each: one may be told to wait and give
+    // up (53300 or 40P01), none hangs, and both sessions go on.
+    let mut ids: Vec<i32> = (1..=20).collect();
+    for turn in 0..2 {
+        thread::scope(|scope| {
+            for (client, reverse) in [(&mut a, false), (&mut b, true)] {
+                let mut ids = ids.clone();
+                if reverse {
+                    ids.reverse();
+                }
+                scope.spawn(move || {
+                    client.run("begin");
+                    for id in ids {
+                        let messages =
+                            client.simple(&format!("select name from people where id = {id}"));
+                        if let Some(error) = messages.iter().find(|m| m.tag == b'E') {
+                            assert!(
+                                ["53300", "40P01", "40001"].contains(&error.sqlstate().as_str()),
+                                "turn {turn}: {error:?}"
+                            );
+                            break;
+                        }
+                    }
+                    client.simple("rollback");
+                });
+            }
+        });
+        ids.rotate_left(3);
+    }
+    assert_eq!(a.one("select count(*) from people"), "20");
+    assert_eq!(b.one("select count(*) from people"), "20");
+}
+
+#[test]
+fn notifications_arrive() {
+    let env = roomy();
+    let (mut a, mut b) = pair(env);
+    a.run("listen news");
+    b.run("notify news, 'hello'");
+    a.simple("select 1");
+    let notification = a.notification();
+    let text = String::from_utf8_lossy(&notification.body[4..]).into_owned();
+    assert_eq!(text, "news\0hello\0");
+    // While idle, without a statement of our own.
+    b.run("select pg_notify('news', 'again')");
+    assert!(a.notification().body.ends_with(b"news\0again\0"));
+    // In a transaction it comes after COMMIT only.
+    b.run("begin");
+    b.run("notify news, 'later'");
+    b.run("rollback");
+    b.run("notify news, 'after'");
+    assert!(a.notification().body.ends_with(b"news\0after\0"));
+    a.run("unlisten news");
+    b.run("notify news, 'nobody'");
+    a.run("select 1");
+    assert!(a.notifications.is_empty());
+    // Another client on the same server connections hears nothing.
+    assert!(b.notifications.is_empty());
+}
+
+#[test]
+fn temporary_tables_stay_with_their_session_or_are_refused() {
+    let env = roomy();
+    let (mut a, mut b) = pair(env);
+    let messages = a.simple("create temp table scratch (x int)");
+    if let Some(error) = messages.iter().find(|m| m.tag == b'E') {
+        assert_eq!(error.sqlstate(), "0A000");
+        return;
+    }
+    a.run("insert into scratch values (1)");
+    for _ in 0..10 {
+        b.run("select name from people where id = 3");
+        assert_eq!(a.one("select count(*) from scratch"), "1");
+    }
+    assert!(["42P01", "0A000"].contains(&b.error("select * from scratch").as_str()));
+    a.bye();
+    env.wait_idle();
+    for _ in 0..10 {
+        assert!(["42P01", "0A000"].contains(&b.error("select * from scratch").as_str()));
+    }
+}
+
+#[test]
+fn advisory_locks_exclude_other_sessions() {
+    let env = roomy();
+    let (mut a, mut b) = pair(env);
+    let messages = a.simple("select pg_advisory_lock(77)");
+    if let Some(error) = messages.iter().find(|m| m.tag == b'E') {
+        assert_eq!(error.sqlstate(), "0A000");
+        return;
+    }
+    assert_eq!(b.one("select pg_try_advisory_lock(77)"), "f");
+    assert_eq!(
+        a.one("select pg_try_advisory_lock(77)"),
+        "t",
+        "it is ours, and counted"
+    );
+    a.bye();
+    env.wait_idle();
+    crate::harness::eventually("the lock goes with its session", || {
+        (b.one("select pg_try_advisory_lock(77)") == "t").then_some(())
+    });
+}
+
+#[test]
+fn row_level_security_sees_the_right_session() {
+    let (env, _turn) = one_connection();
+    let (mut a, mut b) = pair(env);
+    a.run("set app.owner = 'u1'");
+    b.run("set app.owner = 'u0'");
+    let sql = "select count(*) from secrets where owner = current_setting('app.owner') and id = $1";
+    for _ in 0..5 {
+        assert_eq!(rows_of(&a.extended(sql, &["3"])), [["1"]]);
+        assert_eq!(rows_of(&b.extended(sql, &["3"])), [["0"]]);
+    }
+    a.run("begin");
+    a.run("set local app.owner = 'u0'");
+    assert_eq!(rows_of(&a.extended(sql, &["3"])), [["0"]]);
+    a.run("commit");
+    assert_eq!(rows_of(&a.extended(sql, &["3"])), [["1"]]);
+}
+
+#[test]
+fn constraints_that_one_shard_cannot_hold_are_refused() {
+    let env = roomy();
+    let mut a = env.client();
+    for sql in [
+        "create unique index people_name on people (name)",
+        "alter table people add constraint people_name unique (name)",
+        "create table parents (id int primary key, name text unique)",
+        "alter table tickets add constraint far foreign key (note) references people (name)",
+        "prepare transaction 'mine'",
+    ] {
+        let messages = a.simple(sql);
+        let error = messages
+            .iter()
+            .find(|m| m.tag == b'E')
+            .unwrap_or_else(|| panic!("{sql} works: {messages:?}"));
+        assert!(
+            ["0A000", "25P01"].contains(&error.sqlstate().as_str()),
+            "{sql}: {error:?}"
+        );
+        if error.sqlstate() == "0A000" {
+            assert!(
+                error.field(b'D').is_some() && error.field(b'H').is_some(),
+                "{sql}: DETAIL and HINT are missing: {error:?}"
+            );
+        }
+    }
+    for shard in ["s0", "s1", "s2"] {
+        assert_eq!(
+            env.direct(shard)
+                .one("select count(*) from pg_class where relname in ('people_name', 'parents')"),
+            "0"
+        );
+    }
+}
+
+#[test]
+fn an_unlisted_table_is_refused_with_the_line_to_add() {
+    let env = roomy();
+    let mut a = env.client();
+    let messages = a.simple("create table django_session (session_key text primary key)");
+    let error = messages
+        .iter()
+        .find(|m| m.tag == b'E')
+        .expect("an unlisted table in a sharded default keyspace");
+    assert_eq!(error.sqlstate(), "0A000");
+    let hint = error.field(b'H').unwrap_or_default();
+    assert!(
+        hint.contains("django_session"),
+        "the hint names the table: {hint}"
+    );
+    for shard in SHARDS {
+        assert_eq!(
+            env.direct(shard)
+                .one("select count(*) from pg_class where relname = 'django_session'"),
+            "0"
+        );
+    }
+}
+
+#[test]
+fn hints_place_what_cannot_be_seen() {
+    let env = roomy();
+    let mut a = env.client();
+    let on = |client: &mut Client, shard: &str| {
+        client.one(&format!(
+            "/* keyway: shard={shard} */ select count(*) from people"
+        ))
+    };
+    let counts = ["s0", "s1", "s2"].map(|shard| on(&mut a, shard));
+    let direct =
+        ["s0", "s1", "s2"].map(|shard| env.direct(shard).one("select count(*) from people"));
+    assert_eq!(counts, direct);
+    assert_eq!(
+        a.one("/* keyway: key=3 */ select name from people where id = 3"),
+        "n3"
+    );
+    a.run("set keyway.key = '3'");
+    assert_eq!(a.one("select name from people where id = 3"), "n3");
+    a.run("reset keyway.key");
+    a.run("begin");
+    a.run("set local keyway.shard = 's1'");
+    assert_eq!(a.one("select count(*) from people"), direct[1]);
+    a.run("commit");
+    assert_eq!(a.one("select count(*) from people"), "20");
+    assert!(
+        a.simple("/* keyway: shard=nowhere */ select 1")
+            .iter()
+            .any(|m| m.tag == b'E'),
+        "an unknown shard is an error"
+    );
+}
+
+#[test]
+fn explain_route_tells_the_plan() {
+    let env = roomy();
+    let mut a = env.client();
+    let text = |client: &mut Client, sql: &str| -> String {
+        client
+            .rows(sql)
+            .into_iter()
+            .flatten()
+            .collect::<Vec<_>>()
+            .join("\n")
+    };
+    assert!(text(&mut a, "explain (route) select * from people where id = 3").contains("single"));
+    assert!(text(&mut a, "explain (route) select * from people order by id").contains("scatter"));
+    assert!(
+        text(&mut a, "explain (route) update people set id = 3").contains("0A000")
+            || !a
+                .simple("explain (route) update people set id = 3")
+                .is_empty()
+    );
+}
+
+#[test]
+fn user_types_have_one_oid_for_clients() {
+    let types = "create type mood as enum ('sad', 'ok');\ncreate domain tiny as int check (value < 10);\ncreate type spot as (x int, y int);\ncreate type hue as enum ('red');\n";
+    let env = Setup {
+        name: "oids",
+        tables: "things = { key = \"id\" }",
+        types,
+        schema: "create table things (id int primary key, m mood, ms mood[], d tiny, ds tiny[], p spot, ps spot[], h hue);\n",
+        ..Setup::default()
+    }
+    .start();
+    assert!(env.schema_failures.is_empty(), "{:?}", env.schema_failures);
+    let mut a = env.client();
+    for id in 1..=10 {
+        a.run(&format!("insert into things values ({id}, 'ok', '{{sad,ok}}', 5, '{{1,2}}', '(1,2)', '{{\"(3,4)\"}}', 'red')"));
+    }
+    let oids: Vec<String> = ["s0", "s1", "s2"]
+        .iter()
+        .map(|s| env.direct(s).one("select 'mood'::regtype::oid"))
+        .collect();
+    assert!(
+        oids[0] != oids[1] && oids[1] != oids[2],
+        "the shards differ: {oids:?}"
+    );
+    // What a driver does: look the type up, then trust it in every description.
+    let mood: u32 = a
+        .one("select oid from pg_type where typname = 'mood'")
+        .parse()
+        .expect("an OID");
+    let moods: u32 = a
+        .one("select typarray from pg_type where typname = 'mood'")
+        .parse()
+        .expect("an OID");
+    for id in 1..=10 {
+        let messages = a.simple(&format!("select m, ms from things where id = {id}"));
+        let columns = messages[0].columns();
+        assert_eq!(
+            (columns[0].type_oid, columns[1].type_oid),
+            (mood, moods),
+            "id {id}"
+        );
+        assert_eq!(rows_of(&messages), [["ok", "{sad,ok}"]]);
+        // A parameter typed by the client, and one that the server types.
+        let bytes = [
+            parse(
+                "",
+                "select id from things where id = $1 and m = $2",
+                &[23, mood],
+            ),
+            describe(b'S', ""),
+            bind(
+                "",
+                "",
+                &[Value::text(&id.to_string()), Value::text("ok")],
+                0,
+            ),
+            execute("", 0),
+            sync(),
+        ]
+        .concat();
+        let messages = a.exchange(&bytes);
+        assert_eq!(messages[1].parameter_oids(), [23, mood], "{messages:?}");
+        assert_eq!(rows_of(&messages), [[id.to_string()]]);
+        let messages = a.exchange(
+            &[
+                parse("", "select m from things where id = 3 and m = $1", &[]),
+                describe(b'S', ""),
+                sync(),
+            ]
+            .concat(),
+        );
+        assert_eq!(messages[1].parameter_oids(), [mood]);
+        // Binary values with an OID inside are right or refused.
+        let messages = a.exchange(
+            &[
+                parse("", &format!("select ms from things where id = {id}"), &[]),
+                bind("", "", &[], 1),
+                execute("", 0),
+                sync(),
+            ]
+            .concat(),
+        );
+        match messages.iter().find(|m| m.tag == b'E') {
+            Some(error) => assert_eq!(error.sqlstate(), "0A000"),
+            None => {
+                let value = messages
+                    .iter()
+                    .find(|m| m.tag == b'D')
+                    .expect("a row")
+                    .row()[0]
+                    .clone()
+                    .expect("a value");
+                assert_eq!(
+                    value[8..12],
+                    mood.to_be_bytes(),
+                    "the element's OID inside the value"
+                );
+            }
+        }
+    }
+    let messages = a.simple("select id, m, p from things order by id");
+    assert_eq!(messages[0].columns()[1].type_oid, mood);
+    assert_eq!(rows_of(&messages).len(), 10);
+}
+
+#[test]
+fn ddl_fails_on_all_shards_or_none() {
+    let env = roomy();
+    let mut a = env.client();
+    // One shard has a relation in the way.
+    env.direct("s1").run("create table parents (other int)");
+    let messages = a.simple("create table parents (id int primary key)");
+    assert!(messages.iter().any(|m| m.tag == b'E'), "{messages:?}");
+    assert_eq!(
+        env.direct("s0")
+            .one("select count(*) from pg_class where relname = 'parents'"),
+        "0"
+    );
+    assert_eq!(
+        env.direct("s2")
+            .one("select count(*) from pg_class where relname = 'parents'"),
+        "0"
+    );
+    env.direct("s1").run("drop table parents");
+}
+
+/// The same tables with a pool that nobody exhausts.
+fn roomy() -> &'static Env {
+    static ENV: OnceLock<Env> = OnceLock::new();
+    ENV.get_or_init(|| {
+        let env = Setup {
+            name: "roomy",
+            tables: TABLES,
+            schema: SCHEMA,
+            ..Setup::default()
+        }
+        .start();
+        let mut client = env.client();
+        for id in 1..=20 {
+            client.run(&format!(
+                "insert into people values ({id}, 'n{id}', null, null)"
+            ));
+        }
+        env
+    })
+}
+
+#[test]
+fn many_clients_prepare_the_same_text_under_their_own_names() {
+    let env = roomy();
+    let mut clients: Vec<Client> = (0..20).map(|_| env.client()).collect();
+    for (n, client) in clients.iter_mut().enumerate() {
+        client.exchange(
+            &[
+                parse(
+                    &format!("s{n}"),
+                    "select name from people where id = $1",
+                    &[],
+                ),
+                sync(),
+            ]
+            .concat(),
+        );
+    }
+    for turn in 0..5 {
+        for (n, client) in clients.iter_mut().enumerate() {
+            let id = (n + turn) % 20 + 1;
+            let messages = client.exchange(
+                &[
+                    bind("", &format!("s{n}"), &[Value::text(&id.to_string())], 0),
+                    execute("", 0),
+                    sync(),
+                ]
+                .concat(),
+            );
+            assert_eq!(rows_of(&messages), [[format!("n{id}")]]);
+        }
+    }
+    let names = env.servers("s0").len();
+    assert!(
+        names <= 12,
+        "{names} server connections for one client at a time"
+    );
+}
