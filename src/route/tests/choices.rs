@@ -397,6 +397,14 @@ fn joins_stay_on_the_shard_when_the_keys_are_joined() {
             "refuse 0A000: the statement needs several shards",
         ),
         (
+            "SELECT * FROM countries c LEFT JOIN users u ON c.id = u.id WHERE u.id IS NULL",
+            "refuse 0A000: the statement needs several shards",
+        ),
+        (
+            "SELECT * FROM countries c LEFT JOIN users u ON c.id = u.id WHERE u.id IS NULL AND c.id = 7",
+            "single {7}",
+        ),
+        (
             "SELECT * FROM users u FULL JOIN countries c ON c.code = u.country",
             "refuse 0A000: the statement needs several shards",
         ),
@@ -1160,4 +1168,39 @@ fn hints_force_a_shard() {
         case.words("SELECT ((", &[], None)
             .starts_with("refuse 0A000: the statement is not understood")
     );
+}
+
+#[test]
+fn offline_the_key_columns_are_known_and_nothing_else() {
+    let mut case = Case::new();
+    let topology = std::sync::Arc::make_mut(&mut case.topology);
+    let mut database = (*topology.databases["app"]).clone();
+    database.schema_known = false;
+    database.functions.clear();
+    for table in database.tables.values_mut() {
+        let table = std::sync::Arc::make_mut(table);
+        table.columns.clear();
+        table.view = None;
+        if let crate::topology::Placement::Sharded { key } = &mut table.placement {
+            key.iter_mut().for_each(|column| column.family = None);
+        }
+    }
+    topology
+        .databases
+        .insert("app".to_owned(), std::sync::Arc::new(database));
+    let words = |sql: &str| case.words(sql, &[], None);
+    let seven = super::fill("single {7}");
+    for sql in [
+        "SELECT * FROM users WHERE id = 7",
+        "SELECT * FROM users u JOIN posts p ON p.user_id = u.id WHERE u.id = 7",
+        "SELECT * FROM posts JOIN orders USING (user_id) WHERE user_id = 7",
+        "INSERT INTO users (id, name) VALUES (7, 'x')",
+        "UPDATE users SET name = 'x' WHERE id = 7",
+        "SELECT * FROM (SELECT * FROM posts) x WHERE x.user_id = 7",
+    ] {
+        assert_eq!(words(sql), seven, "{sql}");
+    }
+    assert!(words("INSERT INTO users VALUES (7, 'x')").starts_with("refuse 0A000"));
+    assert!(words("DELETE FROM users WHERE id = '7'").starts_with("refuse 0A000"));
+    assert!(words("SELECT * FROM users, posts WHERE id = 7").starts_with("refuse 0A000"));
 }

@@ -150,7 +150,7 @@ impl Test {
             0 | 1 => Self::And(many(dice, free)),
             2 => Self::Or(many(dice, free)),
             3 => Self::Not(Box::new(Self::random(dice, aliases, free, depth - 1))),
-            4 | 5 | 6 => {
+            4..=6 => {
                 let (a, b) = (Term::random(dice, aliases), Term::random(dice, aliases));
                 Self::Compare("=", a, b)
             }
@@ -428,7 +428,7 @@ impl Source {
         }
         Self::Table {
             alias,
-            reference: dice.one_in(5),
+            reference: dice.one_in(3),
         }
     }
 
@@ -584,15 +584,18 @@ fn chosen_shards_answer_as_one_server() {
         let aliases = source.aliases();
         let filter = (!dice.one_in(8)).then(|| {
             let test = Test::random(&mut dice, &aliases, &mut free, 2);
-            if dice.one_in(2) {
+            let last = Term::Column(aliases[aliases.len() - 1], 0);
+            match dice.below(8) {
                 // A key, so that much is single.
-                let key = Term::Column(aliases[0], 0);
-                Test::And(vec![
-                    Test::Compare("=", key, Term::Constant(dice.value())),
-                    test,
-                ])
-            } else {
-                test
+                0..=3 => {
+                    let key = Term::Column(aliases[0], 0);
+                    let pin = Test::Compare("=", key, Term::Constant(dice.value()));
+                    Test::And(vec![pin, test])
+                }
+                // An anti-join, when the last one is on the nullable side.
+                4 => Test::And(vec![Test::IsNull(last, false), test]),
+                5 => Test::IsNull(last, false),
+                _ => test,
             }
         });
         let sql = format!(
