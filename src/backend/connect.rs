@@ -7,8 +7,8 @@ use crate::topology::{Secret, ServerTls};
 use bytes::{Buf, Bytes, BytesMut};
 use fallible_iterator::FallibleIterator;
 use hashbrown::HashMap;
-use postgres_protocol::authentication::sasl::{ChannelBinding, SCRAM_SHA_256, ScramSha256};
 use postgres_protocol::authentication::md5_hash;
+use postgres_protocol::authentication::sasl::{ChannelBinding, SCRAM_SHA_256, ScramSha256};
 use postgres_protocol::message::backend::{ErrorResponseBody, Message};
 use postgres_protocol::message::frontend;
 use socket2::{SockRef, TcpKeepalive};
@@ -41,7 +41,11 @@ pub struct ServerAddress {
 
 impl fmt::Display for ServerAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "shard {} ({}:{}/{})", self.shard, self.host, self.port, self.database)
+        write!(
+            f,
+            "shard {} ({}:{}/{})",
+            self.shard, self.host, self.port, self.database
+        )
     }
 }
 
@@ -133,9 +137,10 @@ pub async fn connect(
     };
     match tokio::time::timeout(options.connect_timeout, work).await {
         Ok(result) => result,
-        Err(_) => {
-            Err(ConnectError::TimedOut { server: address.to_string(), waited: options.connect_timeout })
-        }
+        Err(_) => Err(ConnectError::TimedOut {
+            server: address.to_string(),
+            waited: options.connect_timeout,
+        }),
     }
 }
 
@@ -149,7 +154,10 @@ pub async fn cancel(
     options: &ConnectOptions,
     tls: &ServerConnectors,
 ) -> Result<(), ConnectError> {
-    let unreachable = |source| ConnectError::Unreachable { server: address.to_string(), source };
+    let unreachable = |source| ConnectError::Unreachable {
+        server: address.to_string(),
+        source,
+    };
     let work = async {
         let mut stream = open(address, options, tls).await?;
         let mut request = BytesMut::new();
@@ -168,9 +176,10 @@ pub async fn cancel(
     };
     match tokio::time::timeout(options.connect_timeout, work).await {
         Ok(result) => result,
-        Err(_) => {
-            Err(ConnectError::TimedOut { server: address.to_string(), waited: options.connect_timeout })
-        }
+        Err(_) => Err(ConnectError::TimedOut {
+            server: address.to_string(),
+            waited: options.connect_timeout,
+        }),
     }
 }
 
@@ -179,19 +188,31 @@ async fn open(
     options: &ConnectOptions,
     tls: &ServerConnectors,
 ) -> Result<Stream, ConnectError> {
-    let unreachable = |source| ConnectError::Unreachable { server: address.to_string(), source };
+    let unreachable = |source| ConnectError::Unreachable {
+        server: address.to_string(),
+        source,
+    };
     if address.host.starts_with('/') {
         let path = format!("{}/.s.PGSQL.{}", address.host, address.port);
-        return Ok(Stream::Unix(UnixStream::connect(path).await.map_err(unreachable)?));
+        return Ok(Stream::Unix(
+            UnixStream::connect(path).await.map_err(unreachable)?,
+        ));
     }
-    let mut tcp = TcpStream::connect((address.host.as_str(), address.port)).await.map_err(unreachable)?;
+    let mut tcp = TcpStream::connect((address.host.as_str(), address.port))
+        .await
+        .map_err(unreachable)?;
     set_options(&tcp, options).map_err(unreachable)?;
     if address.tls == ServerTls::Disable {
         return Ok(Stream::Tcp(tcp));
     }
-    let refused = |reason: String| ConnectError::Tls { server: address.to_string(), reason };
+    let refused = |reason: String| ConnectError::Tls {
+        server: address.to_string(),
+        reason,
+    };
     let Some(connector) = tls.connector(address.tls) else {
-        return Err(refused("certificates are to be verified, but no trusted root is known".to_owned()));
+        return Err(refused(
+            "certificates are to be verified, but no trusted root is known".to_owned(),
+        ));
     };
     let mut request = BytesMut::new();
     frontend::ssl_request(&mut request);
@@ -200,11 +221,16 @@ async fn open(
         b'S' => {
             let name = ServerName::try_from(address.host.clone())
                 .map_err(|_| refused("the host name cannot stand in a certificate".to_owned()))?;
-            let stream = connector.connect(name, tcp).await.map_err(|e| refused(format!("TLS: {e}")))?;
+            let stream = connector
+                .connect(name, tcp)
+                .await
+                .map_err(|e| refused(format!("TLS: {e}")))?;
             Ok(Stream::TlsServer(Box::new(stream)))
         }
         b'N' if address.tls == ServerTls::Prefer => Ok(Stream::Tcp(tcp)),
-        b'N' => Err(refused("the server does not offer TLS, which is required".to_owned())),
+        b'N' => Err(refused(
+            "the server does not offer TLS, which is required".to_owned(),
+        )),
         _ => Err(ConnectError::Protocol {
             server: address.to_string(),
             reason: "the answer to SSLRequest is not PostgreSQL's".to_owned(),
@@ -234,15 +260,24 @@ struct Login<'a> {
 
 impl Login<'_> {
     fn unreachable(&self, source: io::Error) -> ConnectError {
-        ConnectError::Unreachable { server: self.address.to_string(), source }
+        ConnectError::Unreachable {
+            server: self.address.to_string(),
+            source,
+        }
     }
 
     fn protocol(&self, reason: impl Into<String>) -> ConnectError {
-        ConnectError::Protocol { server: self.address.to_string(), reason: reason.into() }
+        ConnectError::Protocol {
+            server: self.address.to_string(),
+            reason: reason.into(),
+        }
     }
 
     async fn send(&mut self, message: &mut BytesMut) -> Result<(), ConnectError> {
-        self.stream.write_from(message).await.map_err(|e| self.unreachable(e))
+        self.stream
+            .write_from(message)
+            .await
+            .map_err(|e| self.unreachable(e))
     }
 
     async fn message(&mut self) -> Result<Message, ConnectError> {
@@ -276,7 +311,11 @@ impl Login<'_> {
                 _ => {}
             }
         }
-        ConnectError::Rejected { server: self.address.to_string(), code, message }
+        ConnectError::Rejected {
+            server: self.address.to_string(),
+            code,
+            message,
+        }
     }
 }
 
@@ -287,7 +326,11 @@ async fn login(
     options: &ConnectOptions,
     budget: OwnedSemaphorePermit,
 ) -> Result<Server, ConnectError> {
-    let mut login = Login { stream, inbox: BytesMut::new(), address };
+    let mut login = Login {
+        stream,
+        inbox: BytesMut::new(),
+        address,
+    };
     let mut out = BytesMut::new();
     let parameters = [
         ("user", role.user.as_str()),
@@ -299,7 +342,10 @@ async fn login(
     authenticate(&mut login, role).await?;
 
     let mut parameters = HashMap::new();
-    let mut cancel_key = CancelKey { pid: 0, secret: Bytes::new() };
+    let mut cancel_key = CancelKey {
+        pid: 0,
+        secret: Bytes::new(),
+    };
     loop {
         match login.message().await? {
             Message::ParameterStatus(body) => {
@@ -321,7 +367,13 @@ async fn login(
     if login.inbox.has_remaining() {
         return Err(login.protocol("bytes after the login"));
     }
-    Ok(Server::new(login.stream, cancel_key, parameters, options.prepared_max, budget))
+    Ok(Server::new(
+        login.stream,
+        cancel_key,
+        parameters,
+        options.prepared_max,
+        budget,
+    ))
 }
 
 async fn authenticate(login: &mut Login<'_>, role: &Role) -> Result<(), ConnectError> {
@@ -332,7 +384,9 @@ async fn authenticate(login: &mut Login<'_>, role: &Role) -> Result<(), ConnectE
             Message::AuthenticationCleartextPassword => {
                 // A password in the clear only where nobody can listen.
                 if matches!(login.stream, Stream::Tcp(_)) {
-                    return Err(login.protocol("the server asks for a password in the clear without TLS"));
+                    return Err(
+                        login.protocol("the server asks for a password in the clear without TLS")
+                    );
                 }
                 let password = password(login, role)?;
                 frontend::password_message(password.as_bytes(), &mut out)
@@ -340,19 +394,30 @@ async fn authenticate(login: &mut Login<'_>, role: &Role) -> Result<(), ConnectE
                 login.send(&mut out).await?;
             }
             Message::AuthenticationMd5Password(body) => {
-                let hash = md5_hash(role.user.as_bytes(), password(login, role)?.as_bytes(), body.salt());
+                let hash = md5_hash(
+                    role.user.as_bytes(),
+                    password(login, role)?.as_bytes(),
+                    body.salt(),
+                );
                 frontend::password_message(hash.as_bytes(), &mut out)
                     .map_err(|e| login.protocol(e.to_string()))?;
                 login.send(&mut out).await?;
             }
             Message::AuthenticationSasl(body) => {
-                let offered = body.mechanisms().any(|m| Ok(m == SCRAM_SHA_256)).unwrap_or(false);
+                let offered = body
+                    .mechanisms()
+                    .any(|m| Ok(m == SCRAM_SHA_256))
+                    .unwrap_or(false);
                 if !offered {
                     return Err(login.protocol("the server offers no SCRAM-SHA-256"));
                 }
                 scram(login, password(login, role)?.as_bytes()).await?;
             }
-            _ => return Err(login.protocol("the server asks for a login method that is not supported")),
+            _ => {
+                return Err(
+                    login.protocol("the server asks for a login method that is not supported")
+                );
+            }
         }
     }
 }
@@ -373,12 +438,17 @@ async fn scram(login: &mut Login<'_>, password: &[u8]) -> Result<(), ConnectErro
     let Message::AuthenticationSaslContinue(body) = login.message().await? else {
         return Err(login.protocol("an unexpected message during SCRAM"));
     };
-    scram.update(body.data()).map_err(|e| login.protocol(format!("SCRAM: {e}")))?;
-    frontend::sasl_response(scram.message(), &mut out).map_err(|e| login.protocol(e.to_string()))?;
+    scram
+        .update(body.data())
+        .map_err(|e| login.protocol(format!("SCRAM: {e}")))?;
+    frontend::sasl_response(scram.message(), &mut out)
+        .map_err(|e| login.protocol(e.to_string()))?;
     login.send(&mut out).await?;
     let Message::AuthenticationSaslFinal(body) = login.message().await? else {
         return Err(login.protocol("an unexpected message during SCRAM"));
     };
     // Also proves that the server knows the password.
-    scram.finish(body.data()).map_err(|e| login.protocol(format!("SCRAM: {e}")))
+    scram
+        .finish(body.data())
+        .map_err(|e| login.protocol(format!("SCRAM: {e}")))
 }

@@ -115,7 +115,10 @@ impl Budgets {
     /// For workers that listen on the other ends of these channels (see [`Pools::asked`]).
     #[must_use]
     pub fn new(workers: Vec<mpsc::Sender<Ask>>) -> Arc<Self> {
-        Arc::new(Self { budgets: Mutex::default(), workers })
+        Arc::new(Self {
+            budgets: Mutex::default(),
+            workers,
+        })
     }
 
     fn budget(&self, key: &PoolKey, size: u32) -> Arc<Budget> {
@@ -189,10 +192,15 @@ impl Manager {
         for (index, worker) in self.budgets.workers.iter().enumerate() {
             if index != self.worker {
                 // A full channel means that worker is being asked already.
-                let _ = worker.try_send(Ask { key: self.key.clone() });
+                let _ = worker.try_send(Ask {
+                    key: self.key.clone(),
+                });
             }
         }
-        permits.acquire_owned().await.expect("budgets are never closed")
+        permits
+            .acquire_owned()
+            .await
+            .expect("budgets are never closed")
     }
 }
 
@@ -203,7 +211,14 @@ impl ManageConnection for Manager {
     async fn connect(&self) -> Result<Server, ConnectError> {
         let permit = self.permit().await;
         self.metrics.opening.up();
-        let result = connect(&self.key.address, &self.key.role, &self.options, &self.tls, permit).await;
+        let result = connect(
+            &self.key.address,
+            &self.key.role,
+            &self.options,
+            &self.tls,
+            permit,
+        )
+        .await;
         self.metrics.opening.down();
         match result {
             Ok(mut server) => {
@@ -313,10 +328,15 @@ impl Pool {
             Err(_) => {
                 let _waiting = Counted::new(&self.budget.waiting);
                 let started = tokio::time::Instant::now();
-                let acquired = tokio::time::timeout(self.checkout_timeout, Arc::clone(&self.turn).acquire_owned());
+                let acquired = tokio::time::timeout(
+                    self.checkout_timeout,
+                    Arc::clone(&self.turn).acquire_owned(),
+                );
                 let acquired = acquired.await;
                 self.worker_metrics.checkout_waits.note(started.elapsed());
-                acquired.map_err(|_| self.full())?.expect("turns are never closed")
+                acquired
+                    .map_err(|_| self.full())?
+                    .expect("turns are never closed")
             }
         };
         loop {
@@ -326,7 +346,11 @@ impl Pool {
                 self.metrics.checkouts.raise();
                 self.metrics.busy.up();
                 self.metrics.idle.down();
-                return Ok(Lease { connection, _turn: turn, pool: Rc::clone(self) });
+                return Ok(Lease {
+                    connection,
+                    _turn: turn,
+                    pool: Rc::clone(self),
+                });
             }
             connection.retire();
         }
@@ -344,9 +368,17 @@ impl Pool {
             }
             // Somebody's attempt failed. An idle connection would still do.
             if self.connections.state().idle_connections == 0 {
-                let last = self.failures.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                let last = self
+                    .failures
+                    .last
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .clone();
                 if let Some(source) = last {
-                    return Err(CheckoutError::Connect { shard: self.address.shard.clone(), source });
+                    return Err(CheckoutError::Connect {
+                        shard: self.address.shard.clone(),
+                        source,
+                    });
                 }
             }
         }
@@ -365,7 +397,8 @@ impl Pool {
 
     /// Connections of this worker beyond its share are closed while another worker has none.
     fn owes_a_connection(&self) -> bool {
-        self.budget.starving.load(Ordering::Relaxed) > 0 && self.connections.state().connections > self.fair_share
+        self.budget.starving.load(Ordering::Relaxed) > 0
+            && self.connections.state().connections > self.fair_share
     }
 
     async fn close_one_idle(&self) {
@@ -439,13 +472,23 @@ impl Pools {
         tls: ServerConnectors,
         metrics: Arc<WorkerMetrics>,
     ) -> Self {
-        Self { worker, budgets, options, tls, metrics, pools: RefCell::default() }
+        Self {
+            worker,
+            budgets,
+            options,
+            tls,
+            metrics,
+            pools: RefCell::default(),
+        }
     }
 
     /// The pool for this server and role, made at first use.
     #[must_use]
     pub fn pool(&self, address: &ServerAddress, role: &Role) -> Rc<Pool> {
-        let key = PoolKey { address: address.clone(), role: role.clone() };
+        let key = PoolKey {
+            address: address.clone(),
+            role: role.clone(),
+        };
         if let Some(pool) = self.pools.borrow().get(&key) {
             return Rc::clone(pool);
         }

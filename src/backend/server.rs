@@ -90,7 +90,10 @@ impl Drop for Server {
         if let Some(metrics) = &self.metrics {
             metrics.closed.raise();
             metrics.idle.down();
-            if matches!(self.state, ServerState::Broken(_) | ServerState::Busy { .. }) {
+            if matches!(
+                self.state,
+                ServerState::Broken(_) | ServerState::Busy { .. }
+            ) {
                 metrics.doubted.raise();
             }
         }
@@ -149,16 +152,22 @@ impl Server {
     /// From now on `syncs` more ReadyForQuery are owed.
     pub fn expect_syncs(&mut self, syncs: u32) {
         self.state = match self.state {
-            ServerState::Busy { syncs: owed } => ServerState::Busy { syncs: owed + syncs },
+            ServerState::Busy { syncs: owed } => ServerState::Busy {
+                syncs: owed + syncs,
+            },
             ServerState::Broken(doubt) => ServerState::Broken(doubt),
-            ServerState::Idle | ServerState::InTransaction | ServerState::Failed => ServerState::Busy { syncs },
+            ServerState::Idle | ServerState::InTransaction | ServerState::Failed => {
+                ServerState::Busy { syncs }
+            }
         };
     }
 
     /// A ReadyForQuery with this status byte was consumed.
     pub fn ready(&mut self, status: u8) {
         self.state = match (self.state, status) {
-            (ServerState::Busy { syncs }, b'I' | b'T' | b'E') if syncs > 1 => ServerState::Busy { syncs: syncs - 1 },
+            (ServerState::Busy { syncs }, b'I' | b'T' | b'E') if syncs > 1 => {
+                ServerState::Busy { syncs: syncs - 1 }
+            }
             (ServerState::Busy { .. }, b'I') => ServerState::Idle,
             (ServerState::Busy { .. }, b'T') => ServerState::InTransaction,
             (ServerState::Busy { .. }, b'E') => ServerState::Failed,
@@ -188,7 +197,11 @@ impl Server {
     /// A session with these settings may use it (see [`Settings::custom_names`]).
     #[must_use]
     pub fn may_serve(&self, wanted: &Settings) -> bool {
-        self.custom_ever.is_empty() || self.custom_ever.iter().all(|name| wanted.get(name).is_some())
+        self.custom_ever.is_empty()
+            || self
+                .custom_ever
+                .iter()
+                .all(|name| wanted.get(name).is_some())
     }
 
     /// Says what is applied on it now.
@@ -222,7 +235,11 @@ impl Server {
     pub fn add_prepared(&mut self, id: u64) -> Option<u64> {
         self.clock += 1;
         let evicted = if self.prepared.len() >= self.prepared_max {
-            let oldest = self.prepared.iter().min_by_key(|(_, used)| **used).map(|(id, _)| *id);
+            let oldest = self
+                .prepared
+                .iter()
+                .min_by_key(|(_, used)| **used)
+                .map(|(id, _)| *id);
             oldest.inspect(|id| {
                 self.prepared.remove(id);
             })

@@ -80,7 +80,10 @@ impl Settings {
         for (name, value) in entries.iter().filter(|(name, _)| name.contains('.')) {
             (name, value).hash(&mut hasher);
         }
-        Self { entries, parse_key: hasher.finish() }
+        Self {
+            entries,
+            parse_key: hasher.finish(),
+        }
     }
 
     /// With `name` set (`Some`) or back at the server's own default (`None`).
@@ -124,7 +127,11 @@ impl Settings {
     /// The names of custom settings (with a point): once set on a server, RESET leaves them '' instead of missing.
     #[must_use]
     pub fn custom_names(&self) -> BTreeSet<String> {
-        self.entries.keys().filter(|name| name.contains('.')).cloned().collect()
+        self.entries
+            .keys()
+            .filter(|name| name.contains('.'))
+            .cloned()
+            .collect()
     }
 
     /// SQL that takes a server from `self` to `wanted`; `None` when they are equal.
@@ -135,13 +142,27 @@ impl Settings {
         }
         let mut sql = String::new();
         // A role may lack the right to set what follows it, so roles go back first and are set last.
-        for name in self.entries.keys().rev().filter(|name| !wanted.entries.contains_key(*name)) {
+        for name in self
+            .entries
+            .keys()
+            .rev()
+            .filter(|name| !wanted.entries.contains_key(*name))
+        {
             let _ = write!(sql, "RESET {};", quote_setting(name));
         }
-        let changed = |(name, value): &(&String, &SettingValue)| self.entries.get(*name) != Some(*value);
+        let changed =
+            |(name, value): &(&String, &SettingValue)| self.entries.get(*name) != Some(*value);
         let is_role = |name: &str| name == "role" || name == "session_authorization";
-        let plain = wanted.entries.iter().filter(changed).filter(|(name, _)| !is_role(name));
-        let roles = wanted.entries.iter().filter(changed).filter(|(name, _)| is_role(name));
+        let plain = wanted
+            .entries
+            .iter()
+            .filter(changed)
+            .filter(|(name, _)| !is_role(name));
+        let roles = wanted
+            .entries
+            .iter()
+            .filter(changed)
+            .filter(|(name, _)| is_role(name));
         for (name, value) in plain.chain(roles) {
             match value {
                 SettingValue::Raw(raw) => {
@@ -164,7 +185,10 @@ impl Settings {
 /// A setting's name for SET: each part quoted.
 #[must_use]
 pub fn quote_setting(name: &str) -> String {
-    name.split('.').map(quote_setting_part).collect::<Vec<_>>().join(".")
+    name.split('.')
+        .map(quote_setting_part)
+        .collect::<Vec<_>>()
+        .join(".")
 }
 
 /// An identifier, quoted.
@@ -177,7 +201,11 @@ pub fn quote_setting_part(part: &str) -> String {
 #[must_use]
 pub fn quote_literal(text: &str) -> String {
     let doubled = text.replace('\'', "''");
-    if doubled.contains('\\') { format!("E'{}'", doubled.replace('\\', "\\\\")) } else { format!("'{doubled}'") }
+    if doubled.contains('\\') {
+        format!("E'{}'", doubled.replace('\\', "\\\\"))
+    } else {
+        format!("'{doubled}'")
+    }
 }
 
 #[cfg(test)]
@@ -186,7 +214,10 @@ mod tests {
 
     fn settings(pairs: &[(&str, &str)]) -> Settings {
         Settings::new(
-            pairs.iter().map(|(n, v)| ((*n).to_owned(), SettingValue::Raw((*v).to_owned()))).collect(),
+            pairs
+                .iter()
+                .map(|(n, v)| ((*n).to_owned(), SettingValue::Raw((*v).to_owned())))
+                .collect(),
         )
     }
 
@@ -203,7 +234,10 @@ mod tests {
 
     #[test]
     fn plain_values_cannot_leave_their_quotes() {
-        let wanted = Settings::default().with("application_name", Some(SettingValue::Text("it's \\ x".into())));
+        let wanted = Settings::default().with(
+            "application_name",
+            Some(SettingValue::Text("it's \\ x".into())),
+        );
         assert_eq!(
             Settings::default().difference(&wanted).unwrap(),
             "SELECT pg_catalog.set_config('application_name',E'it''s \\\\ x',false);"
@@ -214,6 +248,9 @@ mod tests {
     fn only_what_changes_the_reading_of_a_text_changes_the_parse_key() {
         let base = Settings::default();
         assert_eq!(base.parse_key(), settings(&[("work_mem", "1")]).parse_key());
-        assert_ne!(base.parse_key(), settings(&[("timezone", "utc")]).parse_key());
+        assert_ne!(
+            base.parse_key(),
+            settings(&[("timezone", "utc")]).parse_key()
+        );
     }
 }

@@ -35,7 +35,11 @@ pub enum Stream {
 }
 
 impl Stream {
-    fn poll_read_buf(&mut self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read_buf(
+        &mut self,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         match self {
             Self::Tcp(s) => Pin::new(s).poll_read(context, buffer),
             Self::Unix(s) => Pin::new(s).poll_read(context, buffer),
@@ -45,7 +49,11 @@ impl Stream {
         }
     }
 
-    fn poll_write_some(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write_some(
+        &mut self,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         match self {
             Self::Tcp(s) => Pin::new(s).poll_write(context, bytes),
             Self::Unix(s) => Pin::new(s).poll_write(context, bytes),
@@ -64,7 +72,11 @@ impl Stream {
     }
 
     /// Appends what has arrived to `buffer`; 0 means the peer closed.
-    pub fn poll_read_into(&mut self, context: &mut Context<'_>, buffer: &mut BytesMut) -> Poll<io::Result<usize>> {
+    pub fn poll_read_into(
+        &mut self,
+        context: &mut Context<'_>,
+        buffer: &mut BytesMut,
+    ) -> Poll<io::Result<usize>> {
         SCRATCH_BUFFER.with_borrow_mut(|scratch| {
             let mut read = ReadBuf::new(scratch);
             ready!(self.poll_read_buf(context, &mut read))?;
@@ -84,7 +96,11 @@ impl Stream {
     }
 
     /// Writes as much of `buffer` as the socket takes, removing it from `buffer`, until `buffer` is empty.
-    pub fn poll_write_from(&mut self, context: &mut Context<'_>, buffer: &mut BytesMut) -> Poll<io::Result<()>> {
+    pub fn poll_write_from(
+        &mut self,
+        context: &mut Context<'_>,
+        buffer: &mut BytesMut,
+    ) -> Poll<io::Result<()>> {
         while buffer.has_remaining() {
             let written = ready!(self.poll_write_some(context, buffer))?;
             if written == 0 {

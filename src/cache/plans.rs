@@ -28,7 +28,12 @@ impl<T> PlanCache<T> {
     /// Holds at most `entries_max`.
     #[must_use]
     pub fn new(entries_max: usize) -> Self {
-        Self { epoch: 0, young: HashMap::new(), old: HashMap::new(), generation_max: (entries_max / 2).max(1) }
+        Self {
+            epoch: 0,
+            young: HashMap::new(),
+            old: HashMap::new(),
+            generation_max: (entries_max / 2).max(1),
+        }
     }
 
     /// The value made for this key in this epoch.
@@ -77,7 +82,11 @@ mod tests {
     use super::*;
 
     fn key(n: u32) -> PlanKey {
-        PlanKey { fingerprint: u128::from(n), database: 0, settings: 0 }
+        PlanKey {
+            fingerprint: u128::from(n),
+            database: 0,
+            settings: 0,
+        }
     }
 
     #[test]

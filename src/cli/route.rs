@@ -18,7 +18,11 @@ struct Texts<'a>(&'a [String]);
 impl Params for Texts<'_> {
     fn get(&self, number: u16) -> Option<Param<'_>> {
         let text = self.0.get(usize::from(number).checked_sub(1)?)?;
-        Some(Param { oid: 0, binary: false, bytes: Some(text.as_bytes()) })
+        Some(Param {
+            oid: 0,
+            binary: false,
+            bytes: Some(text.as_bytes()),
+        })
     }
 }
 
@@ -27,11 +31,19 @@ pub(super) fn route(arguments: &RouteArguments, variables: &Variables) -> Result
     let config = read_config(&arguments.config, variables)?;
     let topology = Arc::new(offline(&config).map_err(|error| Failure::Other(error.to_string()))?);
     let database = database(&topology, arguments.database.as_deref())?;
-    let settings = ScanSettings { standard_conforming_strings: true };
-    let statements = scan(&arguments.sql, settings).map_err(|error| Failure::Other(error.to_string()))?;
-    let real: Vec<&Scanned> = statements.iter().filter(|s| s.verb != Verb::Empty).collect();
+    let settings = ScanSettings {
+        standard_conforming_strings: true,
+    };
+    let statements =
+        scan(&arguments.sql, settings).map_err(|error| Failure::Other(error.to_string()))?;
+    let real: Vec<&Scanned> = statements
+        .iter()
+        .filter(|s| s.verb != Verb::Empty)
+        .collect();
     if real.is_empty() {
-        return Err(Failure::Other("there is no statement to explain".to_owned()));
+        return Err(Failure::Other(
+            "there is no statement to explain".to_owned(),
+        ));
     }
     let mut out = std::io::stdout().lock();
     let mut refused = false;
@@ -46,7 +58,11 @@ pub(super) fn route(arguments: &RouteArguments, variables: &Variables) -> Result
             }
         }
     }
-    if refused { Err(Failure::Status(1)) } else { Ok(()) }
+    if refused {
+        Err(Failure::Status(1))
+    } else {
+        Ok(())
+    }
 }
 
 fn database(topology: &Topology, named: Option<&str>) -> Result<Arc<Database>, Failure> {
@@ -57,7 +73,9 @@ fn database(topology: &Topology, named: Option<&str>) -> Result<Arc<Database>, F
         (None, [one]) => topology.databases.get(*one),
         (None, _) => None,
     };
-    found.cloned().ok_or_else(|| Failure::Other(format!("name a database with -d: {}", names.join(", "))))
+    found
+        .cloned()
+        .ok_or_else(|| Failure::Other(format!("name a database with -d: {}", names.join(", "))))
 }
 
 fn explanation(
@@ -68,20 +86,32 @@ fn explanation(
 ) -> Explanation {
     let shape = shape(&arguments.sql, statement);
     let search_path = ["public".to_owned()];
-    let context =
-        Context { topology, database, search_path: &search_path, verb: statement.verb, shape: &shape };
-    let hint = statement.hints.as_ref().and_then(|hints| match (&hints.shard, &hints.key) {
-        (Some(shard), _) => Some(RouteHint::Shard(shard)),
-        (None, Some(key)) => Some(RouteHint::Key(key)),
-        (None, None) => None,
-    });
+    let context = Context {
+        topology,
+        database,
+        search_path: &search_path,
+        verb: statement.verb,
+        shape: &shape,
+    };
+    let hint = statement
+        .hints
+        .as_ref()
+        .and_then(|hints| match (&hints.shard, &hints.key) {
+            (Some(shard), _) => Some(RouteHint::Shard(shard)),
+            (None, Some(key)) => Some(RouteHint::Key(key)),
+            (None, None) => None,
+        });
     let tree = parse(&shape, statement.verb);
     let made = match (hint, &tree) {
         (Some(hint), tree) => hinted(tree.as_ref().ok(), &context, hint),
         (None, Ok(tree)) => recipe(tree, &context),
         (None, Err(error)) => unparsed(&error.reason, &context),
     };
-    let values = Values { text: &arguments.sql, statement, params: &Texts(&arguments.parameters) };
+    let values = Values {
+        text: &arguments.sql,
+        statement,
+        params: &Texts(&arguments.parameters),
+    };
     match made.and_then(|made| made.plan(&values, topology).map(|plan| (made, plan))) {
         Ok((made, plan)) => explain(&made, &plan, &values, topology),
         Err(error) => explain_refusal(&error, topology),

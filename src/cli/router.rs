@@ -60,7 +60,8 @@ impl Router {
     pub async fn start(config: Config) -> Result<Self, Failure> {
         let directory = directory(&config)?;
         let roots = server_roots(&config)?;
-        let tls = ServerConnectors::new(roots).map_err(|error| Failure::Other(format!("TLS: {error}")))?;
+        let tls = ServerConnectors::new(roots)
+            .map_err(|error| Failure::Other(format!("TLS: {error}")))?;
         let (catalog, topology) = Catalog::open(&config).await?;
         let catalog = Arc::new(catalog);
         let listener = bind("listen", config.listen).await?;
@@ -88,7 +89,8 @@ impl Router {
         };
 
         let workers = config.workers.unwrap_or_else(cores);
-        let (mailboxes, mail): (Vec<_>, Vec<_>) = (0..workers).map(|_| mpsc::channel(MAIL_MAX)).unzip();
+        let (mailboxes, mail): (Vec<_>, Vec<_>) =
+            (0..workers).map(|_| mpsc::channel(MAIL_MAX)).unzip();
         let (ask, asks): (Vec<_>, Vec<_>) = (0..workers).map(|_| mpsc::channel(ASKS_MAX)).unzip();
         let (control, requests) = Control::new();
         metrics.set_epoch(topology.epoch);
@@ -106,18 +108,38 @@ impl Router {
         for (index, (mail, asks)) in mail.into_iter().zip(asks).enumerate() {
             let (shared, budgets) = (Arc::clone(&shared), Arc::clone(&budgets));
             let (options, tls) = (options.clone(), tls.clone());
-            std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
-                let pools = |index, metrics| Pools::new(index, budgets, options, tls, metrics);
-                if let Err(error) = run_worker(index, shared, pools, mail, asks) {
-                    tracing::error!(%error, index, "a worker could not start");
-                }
-            })?;
+            std::thread::Builder::new()
+                .name(format!("worker-{index}"))
+                .spawn(move || {
+                    let pools = |index, metrics| Pools::new(index, budgets, options, tls, metrics);
+                    if let Err(error) = run_worker(index, shared, pools, mail, asks) {
+                        tracing::error!(%error, index, "a worker could not start");
+                    }
+                })?;
         }
         let clients = Arc::new(AtomicUsize::new(0));
-        tokio::spawn(accept(listener, Arc::clone(&shared), Arc::clone(&clients), stopped.clone()));
-        tokio::spawn(control_plane(Arc::clone(&shared), Arc::clone(&catalog), requests, stopped));
+        tokio::spawn(accept(
+            listener,
+            Arc::clone(&shared),
+            Arc::clone(&clients),
+            stopped.clone(),
+        ));
+        tokio::spawn(control_plane(
+            Arc::clone(&shared),
+            Arc::clone(&catalog),
+            requests,
+            stopped,
+        ));
         admin.set(Readiness::Ready);
-        Ok(Self { shared, catalog, admin, clients, stop, address, http })
+        Ok(Self {
+            shared,
+            catalog,
+            admin,
+            clients,
+            stop,
+            address,
+            http,
+        })
     }
 
     /// Applies a new configuration as far as it can change while clients are connected.
@@ -129,7 +151,11 @@ impl Router {
         let current = self.shared.topology.load_full();
         let old = self.shared.config.load_full();
         let topology = self.catalog.reload(&config, &current).await?;
-        let fixed = old.needs_restart(&config).into_iter().map(str::to_owned).collect();
+        let fixed = old
+            .needs_restart(&config)
+            .into_iter()
+            .map(str::to_owned)
+            .collect();
         self.shared.directory.store(Arc::new(directory));
         self.shared.config.store(Arc::new(config));
         publish(&self.shared, topology);
@@ -171,7 +197,9 @@ fn cores() -> usize {
 }
 
 async fn bind(key: &str, address: SocketAddr) -> Result<TcpListener, Failure> {
-    TcpListener::bind(address).await.map_err(|error| Failure::Other(format!("{key} = {address}: {error}")))
+    TcpListener::bind(address)
+        .await
+        .map_err(|error| Failure::Other(format!("{key} = {address}: {error}")))
 }
 
 fn pool_options(config: &Config) -> PoolOptions {
@@ -215,7 +243,10 @@ fn acceptor(certificate: &Certificate) -> Result<TlsAcceptorEntry, Failure> {
         .with_safe_default_protocol_versions()
         .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))
         .map_err(|error| unreadable(&certificate.cert, &error))?;
-    Ok(TlsAcceptorEntry { acceptor: TlsAcceptor::from(Arc::new(config)), end_point })
+    Ok(TlsAcceptorEntry {
+        acceptor: TlsAcceptor::from(Arc::new(config)),
+        end_point,
+    })
 }
 
 /// Hands each client to a worker, in turn.
@@ -249,7 +280,9 @@ async fn accept(
         let handed = stream.set_nodelay(true).and_then(|()| stream.into_std());
         match handed {
             Ok(stream) => {
-                let _ = shared.mailboxes[turn].send(Mail::Client(stream, count)).await;
+                let _ = shared.mailboxes[turn]
+                    .send(Mail::Client(stream, count))
+                    .await;
             }
             Err(error) => tracing::warn!(%error, "a client left before it was served"),
         }
@@ -258,8 +291,11 @@ async fn accept(
 
 async fn turn_away(mut stream: tokio::net::TcpStream) {
     let mut out = BytesMut::new();
-    let fields = ErrorFields::fatal(SqlState::TOO_MANY_CONNECTIONS, "sorry, too many clients already")
-        .hint("Raise limits.clients_max.");
+    let fields = ErrorFields::fatal(
+        SqlState::TOO_MANY_CONNECTIONS,
+        "sorry, too many clients already",
+    )
+    .hint("Raise limits.clients_max.");
     reply::error_response(&mut out, &fields);
     // A client that does not read is not waited for.
     let _ = tokio::time::timeout(Duration::from_secs(1), stream.write_all(&out)).await;
@@ -276,7 +312,11 @@ async fn told(stopped: &mut watch::Receiver<bool>) {
 fn publish(shared: &Shared, topology: Topology) {
     let topology = Arc::new(topology);
     shared.topology.rcu(|current| {
-        Arc::clone(if current.epoch < topology.epoch { &topology } else { current })
+        Arc::clone(if current.epoch < topology.epoch {
+            &topology
+        } else {
+            current
+        })
     });
     shared.metrics.set_epoch(shared.topology.load().epoch);
     for mailbox in &shared.mailboxes {
@@ -312,7 +352,10 @@ async fn control_plane(
 
 async fn read_again(shared: &Shared, catalog: &Catalog) -> Result<(), String> {
     let current = shared.topology.load_full();
-    let topology = catalog.read_again(&current).await.map_err(|error| error.to_string())?;
+    let topology = catalog
+        .read_again(&current)
+        .await
+        .map_err(|error| error.to_string())?;
     shared.metrics.set_shards_unread(catalog.unread().len());
     publish(shared, topology);
     Ok(())
@@ -332,7 +375,12 @@ async fn answer(shared: &Shared, catalog: &Catalog, request: Request) {
             // A session that left does not need the answer.
             let _ = done.send(result);
         }
-        Request::Refuse { database, tables, reason, done } => {
+        Request::Refuse {
+            database,
+            tables,
+            reason,
+            done,
+        } => {
             let mut result = Ok(());
             for table in &tables {
                 if let Err(error) = catalog.refuse_table(&database, table, &reason).await {

@@ -61,7 +61,10 @@ async fn reload(router: &Router, arguments: &ServeArguments, variables: &Variabl
     };
     match router.reload(config).await {
         Ok(fixed) if fixed.is_empty() => tracing::info!("the new configuration is applied"),
-        Ok(fixed) => tracing::warn!(keys = fixed.join(", "), "applied; these change only with a restart"),
+        Ok(fixed) => tracing::warn!(
+            keys = fixed.join(", "),
+            "applied; these change only with a restart"
+        ),
         Err(failure) => tracing::error!(%failure, "the new configuration is not applied"),
     }
 }

@@ -21,7 +21,11 @@ impl Client {
     /// Around a connected stream.
     #[must_use]
     pub fn new(stream: Stream) -> Self {
-        Self { stream, inbox: BytesMut::new(), outbox: BytesMut::new() }
+        Self {
+            stream,
+            inbox: BytesMut::new(),
+            outbox: BytesMut::new(),
+        }
     }
 
     /// Puts TLS around the connection. Nothing may be waiting in the buffers.

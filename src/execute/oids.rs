@@ -25,10 +25,17 @@ pub enum OidError {
 ///
 /// # Errors
 /// Binary values would carry a server's OIDs.
-pub fn merged(map: Option<&OidMap>, differ: bool, fields: &mut [backend::Field]) -> Result<(), OidError> {
+pub fn merged(
+    map: Option<&OidMap>,
+    differ: bool,
+    fields: &mut [backend::Field],
+) -> Result<(), OidError> {
     for field in fields {
         let user = field.type_oid >= FIRST_USER_OID;
-        if differ && field.format == Format::Binary && (RECORDS.contains(&field.type_oid) || (user && field.type_len < 0)) {
+        if differ
+            && field.format == Format::Binary
+            && (RECORDS.contains(&field.type_oid) || (user && field.type_len < 0))
+        {
             return Err(OidError::Inside);
         }
         if let Some(map) = map {
@@ -42,7 +49,12 @@ pub fn merged(map: Option<&OidMap>, differ: bool, fields: &mut [backend::Field])
 ///
 /// # Errors
 /// The body is malformed, or binary values of the row would carry this server's OIDs.
-pub fn description(map: &OidMap, message: u8, body: &[u8], out: &mut BytesMut) -> Result<(), OidError> {
+pub fn description(
+    map: &OidMap,
+    message: u8,
+    body: &[u8],
+    out: &mut BytesMut,
+) -> Result<(), OidError> {
     if message == tag::PARAMETER_DESCRIPTION {
         let mut types = backend::read_parameter_description(body)?;
         for oid in &mut types {
@@ -56,8 +68,8 @@ pub fn description(map: &OidMap, message: u8, body: &[u8], out: &mut BytesMut) -
         let mapped = map.client(field.type_oid);
         // Enums and domains have no OID in their values; arrays and composites do, and variable length shows no
         // difference, so every user type but a fixed-length one is suspect.
-        let suspect = RECORDS.contains(&field.type_oid)
-            || (mapped != field.type_oid && field.type_len < 0);
+        let suspect =
+            RECORDS.contains(&field.type_oid) || (mapped != field.type_oid && field.type_len < 0);
         if field.format == Format::Binary && suspect {
             return Err(OidError::Inside);
         }

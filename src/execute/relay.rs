@@ -109,7 +109,11 @@ impl Script {
     /// ReadyForQuery messages in it.
     #[must_use]
     pub fn syncs(&self) -> u32 {
-        let syncs = self.steps.iter().filter(|s| matches!(s, Step::Await(Reply::Sync, _))).count();
+        let syncs = self
+            .steps
+            .iter()
+            .filter(|s| matches!(s, Step::Await(Reply::Sync, _)))
+            .count();
         u32::try_from(syncs).unwrap_or(u32::MAX)
     }
 
@@ -220,8 +224,13 @@ pub async fn relay(
     oids: Option<&OidMap>,
 ) -> Result<Relayed, RelayError> {
     script.speak(&mut client.outbox);
-    let mut relay =
-        Relay { script, relayed: Relayed::default(), walker: Walker::backend(MESSAGE_MAX), shard, oids };
+    let mut relay = Relay {
+        script,
+        relayed: Relayed::default(),
+        walker: Walker::backend(MESSAGE_MAX),
+        shard,
+        oids,
+    };
     while !relay.script.is_empty() {
         match relay.read(server, &mut client.outbox)? {
             Turn::Done => break,
@@ -249,7 +258,12 @@ impl Relay<'_> {
         result
     }
 
-    fn read_from(&mut self, buf: &[u8], server: &mut Server, out: &mut BytesMut) -> Result<Turn, RelayError> {
+    fn read_from(
+        &mut self,
+        buf: &[u8],
+        server: &mut Server,
+        out: &mut BytesMut,
+    ) -> Result<Turn, RelayError> {
         let mut copied = 0;
         loop {
             let to = self.script.front().map_or(To::Client, |(_, to)| to);
@@ -264,7 +278,10 @@ impl Relay<'_> {
                 Err(_) => {
                     server.doubt(Doubt::Protocol);
                     let tag = buf.get(copied).map_or('?', |b| char::from(*b));
-                    return Err(RelayError::OutOfStep { shard: self.shard.to_owned(), tag });
+                    return Err(RelayError::OutOfStep {
+                        shard: self.shard.to_owned(),
+                        tag,
+                    });
                 }
             };
             // Rows between the last stop and this one belong to the step that is in front.
@@ -330,8 +347,7 @@ impl Relay<'_> {
                 self.relayed.parsed += 1;
                 true
             }
-            (tag::BIND_COMPLETE, Reply::Bind)
-            | (tag::CLOSE_COMPLETE, Reply::Close) => true,
+            (tag::BIND_COMPLETE, Reply::Bind) | (tag::CLOSE_COMPLETE, Reply::Close) => true,
             (tag::PARAMETER_DESCRIPTION, Reply::DescribeStatement) => {
                 return self.describe(stop, whole, to, out, server);
             }
@@ -341,7 +357,9 @@ impl Relay<'_> {
                 self.script.speak(out);
                 return Ok(());
             }
-            (tag::ROW_DESCRIPTION, Reply::Query) => return self.describe(stop, whole, to, out, server),
+            (tag::ROW_DESCRIPTION, Reply::Query) => {
+                return self.describe(stop, whole, to, out, server);
+            }
             (tag::NO_DATA, Reply::DescribeStatement | Reply::DescribePortal) => true,
             (tag::COMMAND_COMPLETE, Reply::Execute | Reply::Query) => {
                 self.relayed.suspended = false;
@@ -355,7 +373,10 @@ impl Relay<'_> {
             }
             (tag::EMPTY_QUERY_RESPONSE, Reply::Execute | Reply::Query) => reply == Reply::Execute,
             (
-                tag::COPY_IN_RESPONSE | tag::COPY_OUT_RESPONSE | tag::COPY_DONE | tag::FUNCTION_CALL_RESPONSE,
+                tag::COPY_IN_RESPONSE
+                | tag::COPY_OUT_RESPONSE
+                | tag::COPY_DONE
+                | tag::FUNCTION_CALL_RESPONSE,
                 Reply::Execute | Reply::Query,
             ) => false,
             _ => return Err(self.out_of_step(server, stop.tag)),
@@ -399,12 +420,19 @@ impl Relay<'_> {
         if self.relayed.error.is_none() {
             if fields.ends_connection() {
                 // The server's connection ends, the client's does not: to the client it is an ERROR.
-                let told = ErrorFields { severity: "ERROR".into(), ..fields.clone() };
+                let told = ErrorFields {
+                    severity: "ERROR".into(),
+                    ..fields.clone()
+                };
                 backend::error_response(out, &told);
             } else {
                 out.extend_from_slice(whole);
             }
-            self.relayed.error = Some(Failure { fields: Box::new(fields), hidden: to != To::Client, reply });
+            self.relayed.error = Some(Failure {
+                fields: Box::new(fields),
+                hidden: to != To::Client,
+                reply,
+            });
         }
         if reply == Reply::Sync {
             return;
@@ -414,11 +442,18 @@ impl Relay<'_> {
 
     fn out_of_step(&self, server: &mut Server, tag: u8) -> RelayError {
         server.doubt(Doubt::Protocol);
-        RelayError::OutOfStep { shard: self.shard.to_owned(), tag: char::from(tag) }
+        RelayError::OutOfStep {
+            shard: self.shard.to_owned(),
+            tag: char::from(tag),
+        }
     }
 
     fn lost(&self, source: io::Error) -> RelayError {
-        RelayError::ServerLost { shard: self.shard.to_owned(), source, told: self.relayed.error.is_some() }
+        RelayError::ServerLost {
+            shard: self.shard.to_owned(),
+            source,
+            told: self.relayed.error.is_some(),
+        }
     }
 
     /// Waits for the server, noticing when the client goes away.
@@ -443,11 +478,17 @@ impl Relay<'_> {
     ///
     /// In the extended protocol the Sync that followed the Execute was ignored by the server (§55.2.7), so the client's
     /// next one is what its ReadyForQuery will answer.
-    async fn copy_in(&mut self, server: &mut Server, client: &mut Client) -> Result<(), RelayError> {
+    async fn copy_in(
+        &mut self,
+        server: &mut Server,
+        client: &mut Client,
+    ) -> Result<(), RelayError> {
         let extended = matches!(self.script.front(), Some((Reply::Execute, _)));
         let mut ended = false;
         loop {
-            while let Some(tag) = take_copy_message(&mut client.inbox, &mut server.outbox, extended)? {
+            while let Some(tag) =
+                take_copy_message(&mut client.inbox, &mut server.outbox, extended)?
+            {
                 ended |= match tag {
                     front::COPY_DONE | front::COPY_FAIL => !extended,
                     front::SYNC => true,
@@ -479,20 +520,30 @@ impl Relay<'_> {
                     Poll::Pending => Poll::Pending,
                 };
             }
-            client.poll_fill(context).map_err(|_| RelayError::ClientGone)
+            client
+                .poll_fill(context)
+                .map_err(|_| RelayError::ClientGone)
         })
         .await
     }
 
     /// The server spoke during COPY: notices, or the error that ends it.
-    fn copy_replies(&mut self, server: &mut Server, out: &mut BytesMut) -> Result<Turn, RelayError> {
+    fn copy_replies(
+        &mut self,
+        server: &mut Server,
+        out: &mut BytesMut,
+    ) -> Result<Turn, RelayError> {
         if server.inbox.is_empty() {
             return Ok(Turn::NeedMore);
         }
         let extended = matches!(self.script.front(), Some((Reply::Execute, _)));
         self.read(server, out)?;
         // In the extended protocol the server skips to the client's Sync, which must still be brought to it.
-        Ok(if self.relayed.error.is_some() && !extended { Turn::Done } else { Turn::NeedMore })
+        Ok(if self.relayed.error.is_some() && !extended {
+            Turn::Done
+        } else {
+            Turn::NeedMore
+        })
     }
 }
 
@@ -508,7 +559,9 @@ fn take_copy_message(
     let Some(frame) = frame else { return Ok(None) };
     let message = inbox.split_to(frame.len);
     match frame.tag {
-        front::COPY_DATA | front::COPY_DONE | front::COPY_FAIL => outbox.extend_from_slice(&message),
+        front::COPY_DATA | front::COPY_DONE | front::COPY_FAIL => {
+            outbox.extend_from_slice(&message)
+        }
         front::SYNC if extended => outbox.extend_from_slice(&message),
         // Ignored during COPY (§55.2.7).
         front::FLUSH | front::SYNC => {}
@@ -527,7 +580,9 @@ impl crate::wire::error::ClientError for RelayError {
     fn sqlstate(&self) -> SqlState {
         match self {
             Self::OidsInside => SqlState::FEATURE_NOT_SUPPORTED,
-            Self::ClientGone | Self::ServerLost { .. } | Self::OutOfStep { .. } => SqlState::CONNECTION_FAILURE,
+            Self::ClientGone | Self::ServerLost { .. } | Self::OutOfStep { .. } => {
+                SqlState::CONNECTION_FAILURE
+            }
         }
     }
 
@@ -547,7 +602,10 @@ impl crate::wire::error::ClientError for RelayError {
 ///
 /// # Errors
 /// The server is lost or out of step.
-pub async fn drain(server: &mut Server, shard: &str) -> Result<Option<Box<ErrorFields>>, RelayError> {
+pub async fn drain(
+    server: &mut Server,
+    shard: &str,
+) -> Result<Option<Box<ErrorFields>>, RelayError> {
     drain_rows(server, shard, |_| ()).await
 }
 
@@ -567,16 +625,22 @@ pub async fn drain_rows(
         let frame = match next_frame(&server.inbox, MESSAGE_MAX) {
             Ok(Some(frame)) => frame,
             Ok(None) => {
-                server.fill().await.map_err(|source| RelayError::ServerLost {
-                    shard: shard.to_owned(),
-                    source,
-                    told: false,
-                })?;
+                server
+                    .fill()
+                    .await
+                    .map_err(|source| RelayError::ServerLost {
+                        shard: shard.to_owned(),
+                        source,
+                        told: false,
+                    })?;
                 continue;
             }
             Err(_) => {
                 server.doubt(Doubt::Protocol);
-                return Err(RelayError::OutOfStep { shard: shard.to_owned(), tag: '?' });
+                return Err(RelayError::OutOfStep {
+                    shard: shard.to_owned(),
+                    tag: '?',
+                });
             }
         };
         let message = server.inbox.split_to(frame.len);
@@ -584,7 +648,9 @@ pub async fn drain_rows(
         match frame.tag {
             tag::READY_FOR_QUERY => server.ready(body.first().copied().unwrap_or(0)),
             tag::DATA_ROW => row(body),
-            tag::ERROR_RESPONSE if error.is_none() => error = backend::read_error(body).ok().map(Box::new),
+            tag::ERROR_RESPONSE if error.is_none() => {
+                error = backend::read_error(body).ok().map(Box::new)
+            }
             tag::PARAMETER_STATUS => {
                 if let Ok((name, value)) = backend::read_parameter_status(body) {
                     server.parameters.insert(name.to_owned(), value.to_owned());
@@ -594,7 +660,10 @@ pub async fn drain_rows(
         }
     }
     match server.state() {
-        ServerState::Broken(_) => Err(RelayError::OutOfStep { shard: shard.to_owned(), tag: 'Z' }),
+        ServerState::Broken(_) => Err(RelayError::OutOfStep {
+            shard: shard.to_owned(),
+            tag: 'Z',
+        }),
         _ => Ok(error),
     }
 }

@@ -114,7 +114,10 @@ pub async fn stream(
     describe: Describe,
     client: &mut Client,
 ) -> Result<u64, ScatterError> {
-    while let Some(index) = sources.iter().position(|s| !s.progress.described && !s.progress.ended) {
+    while let Some(index) = sources
+        .iter()
+        .position(|s| !s.progress.described && !s.progress.ended)
+    {
         pull(&mut sources[index], index, merger, client).await?;
     }
     let fields = client_fields(merger, sources)?;
@@ -143,7 +146,10 @@ pub async fn stream(
 ///
 /// # Errors
 /// When values cannot be shown to the client as they are.
-pub fn client_fields(merger: &Merger, sources: &[Source]) -> Result<Vec<backend::Field>, ScatterError> {
+pub fn client_fields(
+    merger: &Merger,
+    sources: &[Source],
+) -> Result<Vec<backend::Field>, ScatterError> {
     let mut fields = merger.client_description()?;
     let differ = sources.iter().any(|s| s.oids.is_some());
     let first = sources.first().and_then(|s| s.oids.as_deref());
@@ -194,14 +200,22 @@ async fn pull_any(
 ) -> Result<(), ScatterError> {
     loop {
         let mut fed = false;
-        for (index, source) in sources.iter_mut().enumerate().filter(|(_, s)| !s.progress.ended) {
+        for (index, source) in sources
+            .iter_mut()
+            .enumerate()
+            .filter(|(_, s)| !s.progress.ended)
+        {
             fed |= feed(source, index, merger, &mut client.outbox)?;
         }
         if fed {
             return Ok(());
         }
         client.flush().await.map_err(|_| RelayError::ClientGone)?;
-        let mut open: Vec<_> = sources.iter_mut().enumerate().filter(|(_, s)| !s.progress.ended).collect();
+        let mut open: Vec<_> = sources
+            .iter_mut()
+            .enumerate()
+            .filter(|(_, s)| !s.progress.ended)
+            .collect();
         if open.is_empty() {
             return Ok(());
         }
@@ -217,7 +231,9 @@ fn feed(
     out: &mut BytesMut,
 ) -> Result<bool, ScatterError> {
     loop {
-        let Some((kind, body)) = next_message(&mut source.lease, &source.name)? else { return Ok(false) };
+        let Some((kind, body)) = next_message(&mut source.lease, &source.name)? else {
+            return Ok(false);
+        };
         match kind {
             tag::DATA_ROW => {
                 merger.push(index, body)?;
@@ -259,7 +275,10 @@ fn next_message(server: &mut Server, shard: &str) -> Result<Option<(u8, Bytes)>,
         Ok(None) => Ok(None),
         Err(_) => {
             server.doubt(Doubt::Protocol);
-            Err(RelayError::OutOfStep { shard: shard.to_owned(), tag: '?' })
+            Err(RelayError::OutOfStep {
+                shard: shard.to_owned(),
+                tag: '?',
+            })
         }
     }
 }
@@ -291,7 +310,11 @@ async fn wait(sources: &mut [(usize, &mut Source)], client: &mut Client) -> Resu
 }
 
 fn lost(shard: &str, source: io::Error) -> RelayError {
-    RelayError::ServerLost { shard: shard.to_owned(), source, told: false }
+    RelayError::ServerLost {
+        shard: shard.to_owned(),
+        source,
+        told: false,
+    }
 }
 
 /// Appends the next rows of a portal read in pieces, at most `rows_max` (0 is no limit). Returns how many, and whether
@@ -329,12 +352,24 @@ pub async fn fetch(
 ///
 /// # Errors
 /// See [`ScatterError`].
-pub async fn open(source: &mut Source, index: usize, merger: &mut Merger) -> Result<(), ScatterError> {
-    source.lease.flush().await.map_err(|error| lost(&source.name, error))?;
+pub async fn open(
+    source: &mut Source,
+    index: usize,
+    merger: &mut Merger,
+) -> Result<(), ScatterError> {
+    source
+        .lease
+        .flush()
+        .await
+        .map_err(|error| lost(&source.name, error))?;
     let mut notices = BytesMut::new();
     while matches!(source.lease.state(), ServerState::Busy { .. }) {
         if !feed(source, index, merger, &mut notices)? {
-            source.lease.fill().await.map_err(|error| lost(&source.name, error))?;
+            source
+                .lease
+                .fill()
+                .await
+                .map_err(|error| lost(&source.name, error))?;
         }
     }
     Ok(())
@@ -346,16 +381,24 @@ async fn refill(
     sources: &mut [Source],
     client: &mut Client,
 ) -> Result<(), ScatterError> {
-    let wanting: Vec<usize> =
-        (0..sources.len()).filter(|i| !gathering.ended[*i] && gathering.merger.wants(*i)).collect();
+    let wanting: Vec<usize> = (0..sources.len())
+        .filter(|i| !gathering.ended[*i] && gathering.merger.wants(*i))
+        .collect();
     for index in &wanting {
         let source = &mut sources[*index];
         frontend::execute(&mut source.lease.outbox, &gathering.portal, CHUNK_ROWS)
             .map_err(|_| MergeError::Malformed("portal name"))?;
         frontend::sync(&mut source.lease.outbox);
         source.lease.expect_syncs(1);
-        source.progress = Progress { described: true, ..Progress::default() };
-        source.lease.flush().await.map_err(|error| lost(&source.name, error))?;
+        source.progress = Progress {
+            described: true,
+            ..Progress::default()
+        };
+        source
+            .lease
+            .flush()
+            .await
+            .map_err(|error| lost(&source.name, error))?;
     }
     for index in wanting {
         let source = &mut sources[index];

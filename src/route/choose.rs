@@ -800,7 +800,10 @@ impl Types for MergeScope<'_, '_> {
         let all = |table: &Table| {
             !table.columns.is_empty() && table.columns.iter().all(|column| column.deterministic)
         };
-        self.analysis.sharded.iter().all(|placed| all(&placed.table))
+        self.analysis
+            .sharded
+            .iter()
+            .all(|placed| all(&placed.table))
             && self.analysis.others.iter().all(|(table, _)| all(table))
     }
 

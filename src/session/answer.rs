@@ -1,11 +1,11 @@
 //! The loop: one request after the other, each answered before the next.
 
+use crate::metrics::{Outcome, QueryPlan};
 use crate::session::Session;
 use crate::session::error::SessionError;
 use crate::wire::error::{ClientError, ErrorFields, SqlState};
 use crate::wire::frame::next_frame;
 use crate::wire::frontend::tag;
-use crate::metrics::{Outcome, QueryPlan};
 use bytes::Bytes;
 use std::future::poll_fn;
 use std::task::Poll;
@@ -72,13 +72,18 @@ impl Session {
             Request::FunctionCall => self.function_call(),
             Request::Stray | Request::Terminate => {}
         }
-        self.worker.metrics.query(self.plan, self.outcome, started.elapsed());
+        self.worker
+            .metrics
+            .query(self.plan, self.outcome, started.elapsed());
         if self.pinned_lost {
             return Err(self.silence(&Silence::PinnedLost));
         }
         // More requests may be waiting already: their answers share a write.
         if self.client.inbox.is_empty() {
-            self.client.flush().await.map_err(|_| SessionError::ClientGone)?;
+            self.client
+                .flush()
+                .await
+                .map_err(|_| SessionError::ClientGone)?;
         }
         Ok(())
     }
@@ -115,9 +120,13 @@ impl Session {
             };
             return Ok(Ok(match frame.tag {
                 tag::QUERY => Request::Query(self.client.inbox.split_to(frame.len).freeze()),
-                tag::PARSE | tag::BIND | tag::DESCRIBE | tag::EXECUTE | tag::CLOSE | tag::FLUSH | tag::SYNC => {
-                    Request::Batch
-                }
+                tag::PARSE
+                | tag::BIND
+                | tag::DESCRIBE
+                | tag::EXECUTE
+                | tag::CLOSE
+                | tag::FLUSH
+                | tag::SYNC => Request::Batch,
                 tag::FUNCTION_CALL => {
                     let _ = self.client.inbox.split_to(frame.len);
                     Request::FunctionCall
@@ -140,7 +149,10 @@ impl Session {
 
     /// Waits for bytes from the client, passing on what pinned servers say meanwhile (NOTIFY).
     async fn wait(&mut self) -> Result<Result<(), Silence>, SessionError> {
-        self.client.flush().await.map_err(|_| SessionError::ClientGone)?;
+        self.client
+            .flush()
+            .await
+            .map_err(|_| SessionError::ClientGone)?;
         self.client.rest();
         let worker = std::rc::Rc::clone(&self.worker);
         let drain = worker.drain.notified();
@@ -172,7 +184,9 @@ impl Session {
                 Poll::Ready(Ok(())) => {
                     // Only asynchronous messages come to an idle session: whole ones are the client's.
                     while let Ok(Some(frame)) = next_frame(&lease.inbox, 1 << 30) {
-                        self.client.outbox.extend_from_slice(&lease.inbox.split_to(frame.len));
+                        self.client
+                            .outbox
+                            .extend_from_slice(&lease.inbox.split_to(frame.len));
                     }
                     return Poll::Ready(Ok(()));
                 }

@@ -31,7 +31,11 @@ impl CancelSlot {
     /// For a client that was told `secret_len` bytes of `secret`.
     #[must_use]
     pub fn new(secret: [u8; 32], secret_len: usize) -> Self {
-        Self { secret, secret_len, ..Self::default() }
+        Self {
+            secret,
+            secret_len,
+            ..Self::default()
+        }
     }
 
     /// A server begins to work for the session.
@@ -64,7 +68,9 @@ impl CancelSlot {
             let worker = Rc::clone(worker);
             tokio::task::spawn_local(async move {
                 let options = worker.pools.connect_options();
-                if let Err(error) = connect::cancel(&target.address, &target.key, options, worker.pools.tls()).await {
+                if let Err(error) =
+                    connect::cancel(&target.address, &target.key, options, worker.pools.tls()).await
+                {
                     tracing::warn!(%error, "a cancel request did not reach its server");
                 }
             });
@@ -75,6 +81,11 @@ impl CancelSlot {
     #[must_use]
     pub fn matches(&self, secret: &[u8]) -> bool {
         let own = &self.secret[..self.secret_len];
-        own.len() == secret.len() && own.iter().zip(secret).fold(0, |differs, (a, b)| differs | (a ^ b)) == 0
+        own.len() == secret.len()
+            && own
+                .iter()
+                .zip(secret)
+                .fold(0, |differs, (a, b)| differs | (a ^ b))
+                == 0
     }
 }

@@ -10,15 +10,21 @@ use crate::session::Session;
 use crate::session::error::SessionError;
 use crate::session::servers::append_query;
 use crate::session::transaction::{Block, LOG_MAX, Participant, Savepoint, Wrote};
-use crate::statement::command::{Command, Discard, Isolation, Scope, SetValue, SetWord, TransactionModes};
+use crate::statement::command::{
+    Command, Discard, Isolation, Scope, SetValue, SetWord, TransactionModes,
+};
 use crate::topology::ShardId;
 use crate::wire::backend as reply;
 use crate::wire::error::{ErrorFields, SqlState};
 use std::sync::Arc;
 
 /// Settings whose value is a list of identifiers: PostgreSQL quotes each (GUC_LIST_QUOTE).
-const QUOTED_LISTS: &[&str] =
-    &["search_path", "temp_tablespaces", "session_preload_libraries", "local_preload_libraries"];
+const QUOTED_LISTS: &[&str] = &[
+    "search_path",
+    "temp_tablespaces",
+    "session_preload_libraries",
+    "local_preload_libraries",
+];
 
 /// How a transaction ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,7 +35,11 @@ enum End {
 
 impl Session {
     /// Runs a statement about the session.
-    pub(super) async fn run_command(&mut self, command: Command, own: &str) -> Result<(), SessionError> {
+    pub(super) async fn run_command(
+        &mut self,
+        command: Command,
+        own: &str,
+    ) -> Result<(), SessionError> {
         let ends = matches!(
             command,
             Command::Commit { .. } | Command::Rollback { .. } | Command::RollbackTo(_)
@@ -57,7 +67,9 @@ impl Session {
                 "Leave SET TRANSACTION SNAPSHOT out.",
             )),
             Command::SetCharacteristics(modes) => self.set_characteristics(modes, own).await,
-            Command::SetConstraints { .. } => self.everywhere_and_later(own, "SET CONSTRAINTS").await,
+            Command::SetConstraints { .. } => {
+                self.everywhere_and_later(own, "SET CONSTRAINTS").await
+            }
             Command::Reset(name) => self.reset(name.as_deref()).await,
             Command::Discard(what) => self.discard(what, own).await,
             Command::Deallocate(name) => self.deallocate(name.as_deref()),
@@ -73,7 +85,10 @@ impl Session {
     }
 
     fn warn(&mut self, state: SqlState, message: &str) {
-        reply::notice_response(&mut self.client.outbox, &ErrorFields::warning(state, message));
+        reply::notice_response(
+            &mut self.client.outbox,
+            &ErrorFields::warning(state, message),
+        );
     }
 
     // === transactions
@@ -82,7 +97,10 @@ impl Session {
         match &mut self.block {
             // BEGIN among several statements of a message: what ran before it belongs to the block (manual §55.2.2.1).
             Some(block) if block.implicit => block.implicit = false,
-            Some(_) => self.warn(SqlState::ACTIVE_SQL_TRANSACTION, "there is already a transaction in progress"),
+            Some(_) => self.warn(
+                SqlState::ACTIVE_SQL_TRANSACTION,
+                "there is already a transaction in progress",
+            ),
             None => {
                 let one_snapshot = self.one_snapshot(modes.isolation);
                 let mut block = Block::new(false, begin_text(modes), one_snapshot, &self.settings);
@@ -98,35 +116,65 @@ impl Session {
     fn one_snapshot(&self, isolation: Option<Isolation>) -> bool {
         match isolation {
             Some(level) => matches!(level, Isolation::RepeatableRead | Isolation::Serializable),
-            None => self.settings.get("default_transaction_isolation").is_some_and(|value| match value {
-                SettingValue::Raw(text) | SettingValue::Text(text) => {
-                    let text = text.to_ascii_lowercase();
-                    text.contains("repeatable") || text.contains("serializable")
-                }
-            }),
+            None => self
+                .settings
+                .get("default_transaction_isolation")
+                .is_some_and(|value| match value {
+                    SettingValue::Raw(text) | SettingValue::Text(text) => {
+                        let text = text.to_ascii_lowercase();
+                        text.contains("repeatable") || text.contains("serializable")
+                    }
+                }),
         }
     }
 
     async fn end(&mut self, end: End, chain: bool) -> Result<(), SessionError> {
         let Some(block) = &self.block else {
             if chain {
-                let what = if end == End::Commit { "COMMIT AND CHAIN" } else { "ROLLBACK AND CHAIN" };
+                let what = if end == End::Commit {
+                    "COMMIT AND CHAIN"
+                } else {
+                    "ROLLBACK AND CHAIN"
+                };
                 return Err(SessionError::refuse(
                     SqlState::NO_ACTIVE_SQL_TRANSACTION,
                     format!("{what} can only be used in transaction blocks"),
                 ));
             }
-            self.warn(SqlState::NO_ACTIVE_SQL_TRANSACTION, "there is no transaction in progress");
-            self.complete(if end == End::Commit { "COMMIT" } else { "ROLLBACK" });
+            self.warn(
+                SqlState::NO_ACTIVE_SQL_TRANSACTION,
+                "there is no transaction in progress",
+            );
+            self.complete(if end == End::Commit {
+                "COMMIT"
+            } else {
+                "ROLLBACK"
+            });
             return Ok(());
         };
         let implicit = block.implicit;
-        let next = chain.then(|| Block::new(false, block.begin.clone(), block.one_snapshot, &self.settings));
+        let next = chain.then(|| {
+            Block::new(
+                false,
+                block.begin.clone(),
+                block.one_snapshot,
+                &self.settings,
+            )
+        });
         let committed = end == End::Commit && !block.failed;
         if implicit {
-            self.warn(SqlState::NO_ACTIVE_SQL_TRANSACTION, "there is no transaction in progress");
+            self.warn(
+                SqlState::NO_ACTIVE_SQL_TRANSACTION,
+                "there is no transaction in progress",
+            );
         }
-        let result = self.finish_block(if committed { End::Commit } else { End::Rollback }).await;
+        let result = self
+            .finish_block(if committed {
+                End::Commit
+            } else {
+                End::Rollback
+            })
+            .await;
         if let Some(mut next) = next {
             next.before = Arc::clone(&self.settings);
             next.effective = Arc::clone(&self.settings);
@@ -139,11 +187,17 @@ impl Session {
 
     /// The message or batch is through: its implicit transaction ends.
     pub(super) async fn end_implicit_or_fail(&mut self) -> Result<(), SessionError> {
-        let Some(block) = &self.block else { return Ok(()) };
+        let Some(block) = &self.block else {
+            return Ok(());
+        };
         if !block.implicit {
             return Ok(());
         }
-        let end = if block.failed { End::Rollback } else { End::Commit };
+        let end = if block.failed {
+            End::Rollback
+        } else {
+            End::Commit
+        };
         self.finish_block(end).await
     }
 
@@ -162,8 +216,12 @@ impl Session {
 
     /// Commits or rolls back every participant and forgets the block, whatever comes of it.
     async fn finish_block(&mut self, end: End) -> Result<(), SessionError> {
-        let Some(mut block) = self.block.take() else { return Ok(()) };
-        self.names.portals.retain(|_, portal| portal.survives_its_transaction());
+        let Some(mut block) = self.block.take() else {
+            return Ok(());
+        };
+        self.names
+            .portals
+            .retain(|_, portal| portal.survives_its_transaction());
         self.names.unnamed_portal = None;
         let participants = std::mem::take(&mut block.participants);
         match end {
@@ -177,16 +235,26 @@ impl Session {
     }
 
     /// Who wrote commits first: should that fail, the others have nothing to lose.
-    async fn commit(&mut self, block: &Block, mut participants: Vec<Participant>) -> Result<(), SessionError> {
+    async fn commit(
+        &mut self,
+        block: &Block,
+        mut participants: Vec<Participant>,
+    ) -> Result<(), SessionError> {
         participants.sort_by_key(|p| std::cmp::Reverse(p.wrote));
-        let changed: Vec<ShardId> =
-            participants.iter().filter(|p| p.wrote == Wrote::Schema).map(|p| p.shard).collect();
+        let changed: Vec<ShardId> = participants
+            .iter()
+            .filter(|p| p.wrote == Wrote::Schema)
+            .map(|p| p.shard)
+            .collect();
         let mut committed: Vec<ShardId> = Vec::new();
         let mut rest = participants.into_iter();
         while let Some(participant) = rest.next() {
             let shard = participant.shard;
             let wrote = participant.wrote;
-            let failure = match self.end_participant(participant, End::Commit, &block.before).await {
+            let failure = match self
+                .end_participant(participant, End::Commit, &block.before)
+                .await
+            {
                 Ok(()) => {
                     if wrote > Wrote::Nothing {
                         committed.push(shard);
@@ -203,7 +271,9 @@ impl Session {
                 self.hint = block.hint_before.clone();
                 return Err(failure);
             }
-            return Err(self.torn_schema_change(&committed, shard, &undone, &block.tables).await);
+            return Err(self
+                .torn_schema_change(&committed, shard, &undone, &block.tables)
+                .await);
         }
         if !changed.is_empty() {
             self.schema_changed().await;
@@ -218,7 +288,10 @@ impl Session {
     ) -> Result<(), SessionError> {
         for participant in participants {
             // A participant that cannot be rolled back is closed, which rolls it back.
-            match self.end_participant(participant, End::Rollback, before).await {
+            match self
+                .end_participant(participant, End::Rollback, before)
+                .await
+            {
                 Err(SessionError::ClientGone) => return Err(SessionError::ClientGone),
                 _ => {}
             }
@@ -238,16 +311,33 @@ impl Session {
         let Some(mut lease) = participant.lease else {
             return Err(SessionError::refuse(
                 SqlState::CONNECTION_FAILURE,
-                format!("the transaction's connection to shard {name} was lost; it was rolled back there"),
+                format!(
+                    "the transaction's connection to shard {name} was lost; it was rolled back there"
+                ),
             ));
         };
-        append_query(&mut lease, if end == End::Commit { "COMMIT" } else { "ROLLBACK" })?;
+        append_query(
+            &mut lease,
+            if end == End::Commit {
+                "COMMIT"
+            } else {
+                "ROLLBACK"
+            },
+        )?;
         lease.expect_syncs(1);
         let result = match lease.flush().await {
             Ok(()) => drain(&mut lease, &name).await,
-            Err(source) => Err(crate::execute::relay::RelayError::ServerLost { shard: name.clone(), source, told: false }),
+            Err(source) => Err(crate::execute::relay::RelayError::ServerLost {
+                shard: name.clone(),
+                source,
+                told: false,
+            }),
         };
-        let settings = if end == End::Commit { Arc::clone(&self.settings) } else { Arc::clone(before) };
+        let settings = if end == End::Commit {
+            Arc::clone(&self.settings)
+        } else {
+            Arc::clone(before)
+        };
         match result {
             Ok(None) => {
                 lease.set_settings(&settings);
@@ -285,7 +375,12 @@ impl Session {
         let block = self.block.as_mut().expect("checked above");
         let log_len = block.log.len();
         let effective = Arc::clone(&block.effective);
-        block.savepoints.push(Savepoint { name, settings, effective, log_len });
+        block.savepoints.push(Savepoint {
+            name,
+            settings,
+            effective,
+            log_len,
+        });
         self.log(own)?;
         self.complete("SAVEPOINT");
         Ok(())
@@ -326,12 +421,15 @@ impl Session {
     }
 
     fn find_savepoint(&self, name: &str) -> Result<usize, SessionError> {
-        self.block.as_ref().and_then(|b| b.savepoint(name)).ok_or_else(|| {
-            SessionError::refuse(
-                SqlState::INVALID_SAVEPOINT_SPECIFICATION,
-                format!("savepoint \"{name}\" does not exist"),
-            )
-        })
+        self.block
+            .as_ref()
+            .and_then(|b| b.savepoint(name))
+            .ok_or_else(|| {
+                SessionError::refuse(
+                    SqlState::INVALID_SAVEPOINT_SPECIFICATION,
+                    format!("savepoint \"{name}\" does not exist"),
+                )
+            })
     }
 
     fn in_block(&self, what: &str) -> Result<(), SessionError> {
@@ -346,11 +444,19 @@ impl Session {
 
     /// Runs a statement on every participant; the first error is the statement's.
     async fn on_participants(&mut self, sql: &str) -> Result<(), SessionError> {
-        let shards: Vec<ShardId> =
-            self.block.iter().flat_map(|b| &b.participants).map(|p| p.shard).collect();
+        let shards: Vec<ShardId> = self
+            .block
+            .iter()
+            .flat_map(|b| &b.participants)
+            .map(|p| p.shard)
+            .collect();
         let mut failed = None;
         for shard in shards {
-            let Some(mut lease) = self.block.as_mut().and_then(|b| b.participant(shard)?.lease.take()) else {
+            let Some(mut lease) = self
+                .block
+                .as_mut()
+                .and_then(|b| b.participant(shard)?.lease.take())
+            else {
                 continue;
             };
             let name = self.shard_name(shard).to_owned();
@@ -367,7 +473,9 @@ impl Session {
 
     /// Remembers a statement for those who join the transaction later.
     fn log(&mut self, sql: &str) -> Result<(), SessionError> {
-        let Some(block) = &mut self.block else { return Ok(()) };
+        let Some(block) = &mut self.block else {
+            return Ok(());
+        };
         if block.log.len() >= LOG_MAX {
             return Err(SessionError::refuse(
                 SqlState::CONFIGURATION_LIMIT_EXCEEDED,
@@ -393,7 +501,11 @@ impl Session {
         Ok(())
     }
 
-    async fn set_transaction(&mut self, modes: TransactionModes, own: &str) -> Result<(), SessionError> {
+    async fn set_transaction(
+        &mut self,
+        modes: TransactionModes,
+        own: &str,
+    ) -> Result<(), SessionError> {
         if self.block.as_ref().is_some_and(|b| !b.implicit) {
             let one_snapshot = self.one_snapshot(modes.isolation);
             let block = self.block.as_mut().expect("checked above");
@@ -419,20 +531,34 @@ impl Session {
         Ok(())
     }
 
-    async fn set_characteristics(&mut self, modes: TransactionModes, own: &str) -> Result<(), SessionError> {
+    async fn set_characteristics(
+        &mut self,
+        modes: TransactionModes,
+        own: &str,
+    ) -> Result<(), SessionError> {
         let _ = own;
         let mut values = Vec::new();
         if let Some(level) = modes.isolation {
-            values.push(("default_transaction_isolation", isolation_text(level).to_ascii_lowercase()));
+            values.push((
+                "default_transaction_isolation",
+                isolation_text(level).to_ascii_lowercase(),
+            ));
         }
         if let Some(read_only) = modes.read_only {
-            values.push(("default_transaction_read_only", if read_only { "on" } else { "off" }.to_owned()));
+            values.push((
+                "default_transaction_read_only",
+                if read_only { "on" } else { "off" }.to_owned(),
+            ));
         }
         if let Some(deferrable) = modes.deferrable {
-            values.push(("default_transaction_deferrable", if deferrable { "on" } else { "off" }.to_owned()));
+            values.push((
+                "default_transaction_deferrable",
+                if deferrable { "on" } else { "off" }.to_owned(),
+            ));
         }
         for (name, value) in values {
-            self.apply(Scope::Session, name, Some(SettingValue::Text(value))).await?;
+            self.apply(Scope::Session, name, Some(SettingValue::Text(value)))
+                .await?;
         }
         self.complete("SET");
         Ok(())
@@ -482,7 +608,11 @@ impl Session {
             check_encoding(value.as_ref())?;
         }
         let sql = set_text(scope, name, value.as_ref());
-        if self.block.as_ref().is_none_or(|b| b.participants.is_empty()) {
+        if self
+            .block
+            .as_ref()
+            .is_none_or(|b| b.participants.is_empty())
+        {
             let shard = self.home()?;
             let taken = self.take(shard, crate::route::plan::Access::Read).await?;
             let mut lease = taken.lease;
@@ -498,10 +628,17 @@ impl Session {
             self.give_back(shard, lease);
             result?;
         } else {
-            let shards: Vec<ShardId> =
-                self.block.iter().flat_map(|b| &b.participants).map(|p| p.shard).collect();
+            let shards: Vec<ShardId> = self
+                .block
+                .iter()
+                .flat_map(|b| &b.participants)
+                .map(|p| p.shard)
+                .collect();
             for (index, shard) in shards.into_iter().enumerate() {
-                let Some(mut lease) = self.block.as_mut().and_then(|b| b.participant(shard)?.lease.take())
+                let Some(mut lease) = self
+                    .block
+                    .as_mut()
+                    .and_then(|b| b.participant(shard)?.lease.take())
                 else {
                     continue;
                 };
@@ -515,7 +652,10 @@ impl Session {
             }
         }
         self.log(&sql)?;
-        let block = self.block.as_mut().expect("outside a block it has returned");
+        let block = self
+            .block
+            .as_mut()
+            .expect("outside a block it has returned");
         block.effective = Arc::new(block.effective.with(name, value.clone()));
         if scope == Scope::Session {
             self.settings = Arc::new(self.settings.with(name, value));
@@ -549,7 +689,11 @@ impl Session {
         let text = match value {
             SetValue::Default | SetValue::Current => None,
             SetValue::Values(words) => {
-                let text = words.iter().map(|w| w.text.as_str()).collect::<Vec<_>>().join(", ");
+                let text = words
+                    .iter()
+                    .map(|w| w.text.as_str())
+                    .collect::<Vec<_>>()
+                    .join(", ");
                 (!text.is_empty()).then_some(text)
             }
             SetValue::Interval(_) => None,
@@ -561,7 +705,12 @@ impl Session {
                 if let Some(name) = &text
                     && !self.topology.shards.iter().any(|s| s.name == *name)
                 {
-                    let known: Vec<&str> = self.topology.shards.iter().map(|s| s.name.as_str()).collect();
+                    let known: Vec<&str> = self
+                        .topology
+                        .shards
+                        .iter()
+                        .map(|s| s.name.as_str())
+                        .collect();
                     return Err(SessionError::Statement(Some(Box::new(
                         ErrorFields::error(
                             SqlState::INVALID_PARAMETER_VALUE,
@@ -600,7 +749,10 @@ impl Session {
             Some(hint) if hint.starts_with("keyway.") => {
                 self.set_hint(&hint["keyway.".len()..], Scope::Session, &SetValue::Default)?;
             }
-            Some(name) => self.apply(Scope::Session, name, self.startup.get(name).cloned()).await?,
+            Some(name) => {
+                self.apply(Scope::Session, name, self.startup.get(name).cloned())
+                    .await?
+            }
             None => {
                 self.hint = super::SessionHint::default();
                 let changed: Vec<String> = self
@@ -612,7 +764,8 @@ impl Session {
                     .map(|(name, _)| name.clone())
                     .collect();
                 for name in changed {
-                    self.apply(Scope::Session, &name, self.startup.get(&name).cloned()).await?;
+                    self.apply(Scope::Session, &name, self.startup.get(&name).cloned())
+                        .await?;
                 }
             }
         }
@@ -644,7 +797,8 @@ impl Session {
                 .map(|(name, _)| name.clone())
                 .collect();
             for name in changed {
-                self.apply(Scope::Session, &name, self.startup.get(&name).cloned()).await?;
+                self.apply(Scope::Session, &name, self.startup.get(&name).cloned())
+                    .await?;
             }
         } else {
             for index in 0..self.kept.len() {
@@ -696,7 +850,11 @@ impl Session {
 
 fn command_name(command: &Command) -> String {
     let debug = format!("{command:?}");
-    debug.split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default().to_owned()
+    debug
+        .split(|c: char| !c.is_alphanumeric())
+        .next()
+        .unwrap_or_default()
+        .to_owned()
 }
 
 fn isolation_text(level: Isolation) -> &'static str {
@@ -731,7 +889,11 @@ fn begin_text(modes: TransactionModes) -> String {
 fn joined(name: &str, words: &[SetWord]) -> String {
     let quoted = QUOTED_LISTS.contains(&name);
     let one = |word: &SetWord| {
-        if quoted { crate::backend::settings::quote_setting_part(&word.text) } else { word.text.clone() }
+        if quoted {
+            crate::backend::settings::quote_setting_part(&word.text)
+        } else {
+            word.text.clone()
+        }
     };
     words.iter().map(one).collect::<Vec<_>>().join(", ")
 }
@@ -754,9 +916,14 @@ fn set_text(scope: Scope, name: &str, value: Option<&SettingValue>) -> String {
 
 /// Keys are hashed and text is compared as UTF-8.
 pub(super) fn check_encoding(value: Option<&SettingValue>) -> Result<(), SessionError> {
-    let Some(SettingValue::Raw(text) | SettingValue::Text(text)) = value else { return Ok(()) };
-    let plain: String =
-        text.chars().filter(|c| c.is_ascii_alphanumeric()).collect::<String>().to_ascii_lowercase();
+    let Some(SettingValue::Raw(text) | SettingValue::Text(text)) = value else {
+        return Ok(());
+    };
+    let plain: String = text
+        .chars()
+        .filter(|c| c.is_ascii_alphanumeric())
+        .collect::<String>()
+        .to_ascii_lowercase();
     if matches!(plain.as_str(), "utf8" | "unicode") {
         return Ok(());
     }

@@ -53,7 +53,12 @@ impl Control {
     ///
     /// # Errors
     /// Why it could not be recorded, in words for a log.
-    pub async fn refuse(&self, database: &str, tables: &[TableName], reason: &str) -> Result<(), String> {
+    pub async fn refuse(
+        &self,
+        database: &str,
+        tables: &[TableName],
+        reason: &str,
+    ) -> Result<(), String> {
         self.ask(|done| Request::Refuse {
             database: database.to_owned(),
             tables: tables.to_vec(),
@@ -68,7 +73,12 @@ impl Control {
         request: impl FnOnce(oneshot::Sender<Result<(), String>>) -> Request,
     ) -> Result<(), String> {
         let (done, answer) = oneshot::channel();
-        self.requests.send(request(done)).await.map_err(|_| "the control plane has stopped".to_owned())?;
-        answer.await.map_err(|_| "the control plane has stopped".to_owned())?
+        self.requests
+            .send(request(done))
+            .await
+            .map_err(|_| "the control plane has stopped".to_owned())?;
+        answer
+            .await
+            .map_err(|_| "the control plane has stopped".to_owned())?
     }
 }

@@ -34,7 +34,10 @@ impl Session {
         own: &str,
         scanned: &Scanned,
     ) -> Result<CursorStatement, SessionError> {
-        if !matches!(scanned.verb, Verb::Declare | Verb::Fetch | Verb::Move | Verb::Close) {
+        if !matches!(
+            scanned.verb,
+            Verb::Declare | Verb::Fetch | Verb::Move | Verb::Close
+        ) {
             return Ok(CursorStatement::None);
         }
         let Ok(read) = command(own, scanned.verb, self.scan_settings()) else {
@@ -42,26 +45,42 @@ impl Session {
         };
         match read {
             Command::Declare(declare) => self.declare_statement(own, declare),
-            Command::Fetch { ref cursor, .. } | Command::Move { ref cursor, .. } | Command::Close(Some(ref cursor)) => {
+            Command::Fetch { ref cursor, .. }
+            | Command::Move { ref cursor, .. }
+            | Command::Close(Some(ref cursor)) => {
                 Ok(match self.names.portal(cursor).map(|p| &p.place) {
                     Some(Place::Cursor(..)) => CursorStatement::Own(read),
                     _ => CursorStatement::None,
                 })
             }
             Command::Close(None) => {
-                let own_ones = self.names.portals.values().any(|p| matches!(p.place, Place::Cursor(..)));
-                Ok(if own_ones { CursorStatement::Own(read) } else { CursorStatement::None })
+                let own_ones = self
+                    .names
+                    .portals
+                    .values()
+                    .any(|p| matches!(p.place, Place::Cursor(..)));
+                Ok(if own_ones {
+                    CursorStatement::Own(read)
+                } else {
+                    CursorStatement::None
+                })
             }
             _ => Ok(CursorStatement::None),
         }
     }
 
-    fn declare_statement(&mut self, own: &str, declare: Declare) -> Result<CursorStatement, SessionError> {
+    fn declare_statement(
+        &mut self,
+        own: &str,
+        declare: Declare,
+    ) -> Result<CursorStatement, SessionError> {
         let query = own[declare.query.clone()].to_owned();
         let scanned = scan(&query, self.scan_settings())
             .ok()
             .and_then(|statements| statements.into_iter().find(|s| s.verb != Verb::Empty));
-        let Some(scanned) = scanned else { return Ok(CursorStatement::None) };
+        let Some(scanned) = scanned else {
+            return Ok(CursorStatement::None);
+        };
         let mut plan = self.plan_simple(&query, &scanned)?;
         if plan.kind == PlanKind::Scatter && plan.shards.len() > 1 {
             return Ok(CursorStatement::Declare(declare, Box::new(plan), query));
@@ -111,7 +130,11 @@ impl Session {
                 format!("cursor \"{}\" already exists", declare.name),
             ));
         }
-        let formats: &[Format] = if declare.binary { &[Format::Binary] } else { &[] };
+        let formats: &[Format] = if declare.binary {
+            &[Format::Binary]
+        } else {
+            &[]
+        };
         let gathering = self.gathering_for(plan, query, formats).await?;
         let mut description = BytesMut::new();
         reply::row_description(&mut description, gathering.fields.iter());
@@ -137,14 +160,18 @@ impl Session {
                 let rows = rows_forward(direction)?;
                 let (gathering, description) = self.take_cursor(&cursor)?;
                 self.client.outbox.extend_from_slice(&description);
-                let fetched = self.move_cursor(&cursor, gathering, description, rows).await?;
+                let fetched = self
+                    .move_cursor(&cursor, gathering, description, rows)
+                    .await?;
                 reply::command_complete(&mut self.client.outbox, &format!("FETCH {fetched}"));
             }
             Command::Move { direction, cursor } => {
                 let rows = rows_forward(direction)?;
                 let (gathering, description) = self.take_cursor(&cursor)?;
                 let before = self.client.outbox.len();
-                let moved = self.move_cursor(&cursor, gathering, description, rows).await?;
+                let moved = self
+                    .move_cursor(&cursor, gathering, description, rows)
+                    .await?;
                 self.client.outbox.truncate(before);
                 reply::command_complete(&mut self.client.outbox, &format!("MOVE {moved}"));
             }
@@ -166,7 +193,10 @@ impl Session {
     }
 
     fn take_cursor(&mut self, name: &str) -> Result<(Box<Gathering>, Bytes), SessionError> {
-        let place = self.names.portal(name).map(|p| std::mem::replace(&mut p.place, Place::Done));
+        let place = self
+            .names
+            .portal(name)
+            .map(|p| std::mem::replace(&mut p.place, Place::Done));
         match place {
             Some(Place::Cursor(gathering, description)) => Ok((gathering, description)),
             _ => Err(SessionError::refuse(

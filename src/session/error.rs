@@ -28,7 +28,9 @@ impl SessionError {
     /// 0A000 with a DETAIL and a HINT.
     #[must_use]
     pub fn unsupported(message: &str, detail: &str, hint: &str) -> Self {
-        let fields = ErrorFields::error(SqlState::FEATURE_NOT_SUPPORTED, message).detail(detail).hint(hint);
+        let fields = ErrorFields::error(SqlState::FEATURE_NOT_SUPPORTED, message)
+            .detail(detail)
+            .hint(hint);
         Self::Statement(Some(Box::new(fields)))
     }
 
@@ -64,8 +66,12 @@ impl ClientError for CheckoutError {
         match self {
             Self::Full { .. } => SqlState::TOO_MANY_CONNECTIONS,
             Self::Connect { source, .. } => match source.as_ref() {
-                ConnectError::Rejected { code, .. } if code == "57P03" => SqlState::CANNOT_CONNECT_NOW,
-                ConnectError::Rejected { code, .. } if code == "53300" => SqlState::TOO_MANY_CONNECTIONS,
+                ConnectError::Rejected { code, .. } if code == "57P03" => {
+                    SqlState::CANNOT_CONNECT_NOW
+                }
+                ConnectError::Rejected { code, .. } if code == "53300" => {
+                    SqlState::TOO_MANY_CONNECTIONS
+                }
                 _ => SqlState::CONNECTION_FAILURE,
             },
         }
@@ -73,9 +79,14 @@ impl ClientError for CheckoutError {
 
     fn detail(&self) -> Option<String> {
         match self {
-            Self::Full { size, busy, waiting, .. } => {
-                Some(format!("pool.size is {size}; {busy} connections in use, {waiting} more statements waiting"))
-            }
+            Self::Full {
+                size,
+                busy,
+                waiting,
+                ..
+            } => Some(format!(
+                "pool.size is {size}; {busy} connections in use, {waiting} more statements waiting"
+            )),
             Self::Connect { .. } => None,
         }
     }
@@ -83,10 +94,13 @@ impl ClientError for CheckoutError {
     fn hint(&self) -> Option<String> {
         Some(match self {
             Self::Full { .. } => {
-                "Raise pool.size or pool.checkout_timeout, or look for transactions that stay open.".to_owned()
+                "Raise pool.size or pool.checkout_timeout, or look for transactions that stay open."
+                    .to_owned()
             }
             Self::Connect { shard, .. } => {
-                format!("Statements that do not need shard {shard} still work. Run `keyway check` for more.")
+                format!(
+                    "Statements that do not need shard {shard} still work. Run `keyway check` for more."
+                )
             }
         })
     }

@@ -36,11 +36,21 @@ enum Cut {
 /// One message of a batch, understood.
 #[derive(Debug)]
 enum Item {
-    Parse { name: String, prepared: Rc<Prepared> },
-    Bind { portal: String, prepared: Rc<Prepared>, body: Bytes },
+    Parse {
+        name: String,
+        prepared: Rc<Prepared>,
+    },
+    Bind {
+        portal: String,
+        prepared: Rc<Prepared>,
+        body: Bytes,
+    },
     DescribeStatement(Rc<Prepared>),
     DescribePortal(String),
-    Execute { portal: String, rows_max: u32 },
+    Execute {
+        portal: String,
+        rows_max: u32,
+    },
     CloseStatement,
     ClosePortal(String),
 }
@@ -118,7 +128,9 @@ impl Session {
         self.skipping = false;
         self.end_implicit().await?;
         if self.block.is_none() {
-            self.names.portals.retain(|_, portal| portal.survives_its_transaction());
+            self.names
+                .portals
+                .retain(|_, portal| portal.survives_its_transaction());
             self.names.unnamed_portal = None;
         }
         self.say_ready();
@@ -135,8 +147,14 @@ impl Session {
                 SessionError::Fatal(Box::new(error.fatal_fields()))
             })?;
             let Some(frame) = frame else {
-                self.client.flush().await.map_err(|_| SessionError::ClientGone)?;
-                self.client.fill().await.map_err(|_| SessionError::ClientGone)?;
+                self.client
+                    .flush()
+                    .await
+                    .map_err(|_| SessionError::ClientGone)?;
+                self.client
+                    .fill()
+                    .await
+                    .map_err(|_| SessionError::ClientGone)?;
                 continue;
             };
             let cut = match frame.tag {
@@ -176,7 +194,12 @@ impl Session {
         batch
     }
 
-    fn item(&mut self, kind: u8, body: &Bytes, batch: &mut Batch) -> Result<(Item, Need), SessionError> {
+    fn item(
+        &mut self,
+        kind: u8,
+        body: &Bytes,
+        batch: &mut Batch,
+    ) -> Result<(Item, Need), SessionError> {
         let protocol = |error| SessionError::from_client_error(&error);
         match kind {
             tag::PARSE => self.parse_item(&frontend::Parse::decode(body).map_err(protocol)?),
@@ -200,7 +223,13 @@ impl Session {
                 batch.executes += 1;
                 let need = self.portal_need(execute.portal)?;
                 let rows_max = execute.max_rows;
-                Ok((Item::Execute { portal: execute.portal.to_owned(), rows_max }, need))
+                Ok((
+                    Item::Execute {
+                        portal: execute.portal.to_owned(),
+                        rows_max,
+                    },
+                    need,
+                ))
             }
             _ => {
                 let close = frontend::Close::decode(body).map_err(protocol)?;
@@ -256,9 +285,17 @@ impl Session {
         if parse.name.is_empty() {
             self.names.unnamed = Some(Rc::clone(&prepared));
         } else {
-            self.names.statements.insert(parse.name.to_owned(), Rc::clone(&prepared));
+            self.names
+                .statements
+                .insert(parse.name.to_owned(), Rc::clone(&prepared));
         }
-        Ok((Item::Parse { name: parse.name.to_owned(), prepared }, need))
+        Ok((
+            Item::Parse {
+                name: parse.name.to_owned(),
+                prepared,
+            },
+            need,
+        ))
     }
 
     fn read_statement(&self, parse: &frontend::Parse<'_>) -> Result<Prepared, SessionError> {
@@ -295,7 +332,8 @@ impl Session {
     }
 
     fn bind_item(&mut self, body: &Bytes, batch: &mut Batch) -> Result<(Item, Need), SessionError> {
-        let bind = frontend::Bind::decode(body).map_err(|error| SessionError::from_client_error(&error))?;
+        let bind = frontend::Bind::decode(body)
+            .map_err(|error| SessionError::from_client_error(&error))?;
         if !bind.portal.is_empty() && self.names.portals.contains_key(bind.portal) {
             return Err(SessionError::refuse(
                 SqlState::DUPLICATE_CURSOR,
@@ -311,7 +349,9 @@ impl Session {
             Body::Routed(scanned) => {
                 let plan = self.plan_bound(&prepared, scanned, &bind)?;
                 self.note_plan(plan.kind);
-                let access = batch.access.map_or(plan.access, |known| heavier(known, plan.access));
+                let access = batch
+                    .access
+                    .map_or(plan.access, |known| heavier(known, plan.access));
                 batch.access = Some(access);
                 if Self::is_for_one(&plan) && plan.access != Access::Schema && plan.text.is_none() {
                     let shard = self.choose(&plan);
@@ -329,8 +369,23 @@ impl Session {
             _ => Need::Own,
         };
         let portal = bind.portal.to_owned();
-        self.names.set_portal(&portal, Portal { prepared: Rc::clone(&prepared), bind: body.clone(), place, hold: false });
-        Ok((Item::Bind { portal, prepared, body: body.clone() }, need))
+        self.names.set_portal(
+            &portal,
+            Portal {
+                prepared: Rc::clone(&prepared),
+                bind: body.clone(),
+                place,
+                hold: false,
+            },
+        );
+        Ok((
+            Item::Bind {
+                portal,
+                prepared,
+                body: body.clone(),
+            },
+            need,
+        ))
     }
 
     /// COMMIT and ROLLBACK are the statements that may still be bound in a failed block.
@@ -338,7 +393,9 @@ impl Session {
         use crate::statement::command::Command;
         matches!(
             prepared.body,
-            Body::Command(Command::Commit { .. } | Command::Rollback { .. } | Command::RollbackTo(_))
+            Body::Command(
+                Command::Commit { .. } | Command::Rollback { .. } | Command::RollbackTo(_)
+            )
         )
     }
 
@@ -363,7 +420,10 @@ impl Session {
 
     fn portal_need(&mut self, name: &str) -> Result<Need, SessionError> {
         match self.names.portal(name) {
-            Some(Portal { place: Place::Server(shard), .. }) => Ok(Need::Shard(*shard)),
+            Some(Portal {
+                place: Place::Server(shard),
+                ..
+            }) => Ok(Need::Shard(*shard)),
             Some(_) => Ok(Need::Own),
             None => Err(SessionError::refuse(
                 SqlState::INVALID_CURSOR_NAME,
@@ -374,7 +434,10 @@ impl Session {
 
     /// Runs a batch. True when ReadyForQuery has been said.
     async fn run_batch(&mut self, batch: Batch, cut: Cut) -> Result<bool, SessionError> {
-        let runs = batch.items.iter().any(|(item, _)| matches!(item, Item::Bind { .. } | Item::Execute { .. }));
+        let runs = batch
+            .items
+            .iter()
+            .any(|(item, _)| matches!(item, Item::Bind { .. } | Item::Execute { .. }));
         match self.one_target(&batch) {
             // Nothing may run of a batch that holds a message which cannot be: its error is the batch's.
             Some(shard) if cut == Cut::Sync || !runs => {
@@ -419,21 +482,32 @@ impl Session {
     }
 
     /// The whole batch to one server in one write. True when its ReadyForQuery was passed on.
-    async fn direct(&mut self, shard: ShardId, batch: Batch, cut: Cut) -> Result<bool, SessionError> {
+    async fn direct(
+        &mut self,
+        shard: ShardId,
+        batch: Batch,
+        cut: Cut,
+    ) -> Result<bool, SessionError> {
         let access = batch.access.unwrap_or(Access::Read);
         if self.known_everywhere(&batch) {
             self.answer_known(&batch);
             return batch.failure.map_or(Ok(false), Err);
         }
         let implicit = self.block.as_ref().is_some_and(|b| b.implicit);
-        let whose = if cut == Cut::Sync && !implicit && batch.failure.is_none() { To::Client } else { To::Nobody };
+        let whose = if cut == Cut::Sync && !implicit && batch.failure.is_none() {
+            To::Client
+        } else {
+            To::Nobody
+        };
         let items: SmallVec<[Item; 6]> = batch.items.into_iter().map(|(item, _)| item).collect();
         self.segment(shard, access, &items, whose).await?;
         if let Some(failure) = batch.failure {
             return Err(failure);
         }
         if whose == To::Client && self.block.is_none() {
-            self.names.portals.retain(|_, portal| portal.survives_its_transaction());
+            self.names
+                .portals
+                .retain(|_, portal| portal.survives_its_transaction());
             self.names.unnamed_portal = None;
         }
         Ok(whose == To::Client)
@@ -444,7 +518,11 @@ impl Session {
         let key = self.effective().parse_key();
         batch.items.iter().all(|(item, _)| match item {
             Item::Parse { prepared, .. } => {
-                prepared.named && prepared.canonical(&self.worker.statements, key).parsed_once.get()
+                prepared.named
+                    && prepared
+                        .canonical(&self.worker.statements, key)
+                        .parsed_once
+                        .get()
             }
             Item::CloseStatement => true,
             _ => false,
@@ -471,7 +549,13 @@ impl Session {
         let mut taken = self.take(shard, access).await?;
         let mut parses = Parses::default();
         for item in items {
-            let sent = self.send(shard, item, &mut taken.lease, &mut taken.script, &mut parses);
+            let sent = self.send(
+                shard,
+                item,
+                &mut taken.lease,
+                &mut taken.script,
+                &mut parses,
+            );
             if let Err(error) = sent {
                 // Nothing has been flushed: the server has seen nothing of it.
                 taken.lease.outbox.clear();
@@ -539,7 +623,8 @@ impl Session {
         script: &mut Script,
         parses: &mut Parses,
     ) -> Result<(), SessionError> {
-        let too_long = |_| SessionError::refuse(SqlState::PROGRAM_LIMIT_EXCEEDED, "the message is too long");
+        let too_long =
+            |_| SessionError::refuse(SqlState::PROGRAM_LIMIT_EXCEEDED, "the message is too long");
         match item {
             Item::Parse { name, prepared } => {
                 let key = self.effective().parse_key();
@@ -548,18 +633,27 @@ impl Session {
                     script.say(Bytes::from_static(b"1\0\0\0\x04"));
                 } else {
                     self.send_parse(shard, &canonical, prepared, lease, script, To::Client)?;
-                    parses.0.push(Sent { canonical, name: Some(name.clone()) });
+                    parses.0.push(Sent {
+                        canonical,
+                        name: Some(name.clone()),
+                    });
                 }
             }
-            Item::Bind { portal, prepared, body } => {
+            Item::Bind {
+                portal,
+                prepared,
+                body,
+            } => {
                 let name = self.ensure(shard, prepared, lease, script, parses)?;
-                frontend::bind_renamed(&mut lease.outbox, body, &name, portal)
-                    .map_err(|_| SessionError::refuse(SqlState::PROTOCOL_VIOLATION, "malformed Bind"))?;
+                frontend::bind_renamed(&mut lease.outbox, body, &name, portal).map_err(|_| {
+                    SessionError::refuse(SqlState::PROTOCOL_VIOLATION, "malformed Bind")
+                })?;
                 script.expect(Reply::Bind, To::Client);
             }
             Item::DescribeStatement(prepared) => {
                 let name = self.ensure(shard, prepared, lease, script, parses)?;
-                frontend::describe(&mut lease.outbox, Target::Statement, &name).map_err(too_long)?;
+                frontend::describe(&mut lease.outbox, Target::Statement, &name)
+                    .map_err(too_long)?;
                 script.expect(Reply::DescribeStatement, To::Client);
             }
             Item::DescribePortal(portal) => {
@@ -572,7 +666,11 @@ impl Session {
             }
             Item::CloseStatement => script.say(Bytes::from_static(b"3\0\0\0\x04")),
             Item::ClosePortal(portal) => {
-                if let Some(Portal { place: Place::Server(_), .. }) = self.names.close_portal(portal) {
+                if let Some(Portal {
+                    place: Place::Server(_),
+                    ..
+                }) = self.names.close_portal(portal)
+                {
                     frontend::close(&mut lease.outbox, Target::Portal, portal).map_err(too_long)?;
                     script.expect(Reply::Close, To::Client);
                 } else {
@@ -593,11 +691,17 @@ impl Session {
         parses: &mut Parses,
     ) -> Result<String, SessionError> {
         let canonical = prepared.canonical(&self.worker.statements, self.effective().parse_key());
-        let known =
-            if prepared.named { lease.has_prepared(canonical.id) } else { lease.unnamed == Some(canonical.id) };
+        let known = if prepared.named {
+            lease.has_prepared(canonical.id)
+        } else {
+            lease.unnamed == Some(canonical.id)
+        };
         if !known {
             self.send_parse(shard, &canonical, prepared, lease, script, To::Nobody)?;
-            parses.0.push(Sent { canonical: Rc::clone(&canonical), name: None });
+            parses.0.push(Sent {
+                canonical: Rc::clone(&canonical),
+                name: None,
+            });
         }
         Ok(canonical.name.clone())
     }
@@ -611,12 +715,18 @@ impl Session {
         script: &mut Script,
         to: To,
     ) -> Result<(), SessionError> {
-        let too_long = |_| SessionError::refuse(SqlState::PROGRAM_LIMIT_EXCEEDED, "the statement is too long");
+        let too_long = |_| {
+            SessionError::refuse(
+                SqlState::PROGRAM_LIMIT_EXCEEDED,
+                "the statement is too long",
+            )
+        };
         if prepared.named {
             if let Some(evicted) = lease.add_prepared(canonical.id) {
                 // In front of everything else of the batch, so that no error can skip it.
                 let mut close = BytesMut::new();
-                frontend::close(&mut close, Target::Statement, &format!("kw_{evicted}")).map_err(too_long)?;
+                frontend::close(&mut close, Target::Statement, &format!("kw_{evicted}"))
+                    .map_err(too_long)?;
                 close.extend_from_slice(&lease.outbox);
                 lease.outbox = close;
                 script.expect_first(Reply::Close, To::Nobody);
@@ -625,21 +735,31 @@ impl Session {
             lease.unnamed = Some(canonical.id);
         }
         let types = self.server_types(shard, &prepared.types)?;
-        frontend::parse(&mut lease.outbox, &canonical.name, &prepared.text, &types).map_err(too_long)?;
+        frontend::parse(&mut lease.outbox, &canonical.name, &prepared.text, &types)
+            .map_err(too_long)?;
         script.expect(Reply::Parse, to);
         Ok(())
     }
 
     /// The client's type OIDs as this shard knows them.
-    pub(super) fn server_types(&self, shard: ShardId, types: &[u32]) -> Result<SmallVec<[u32; 4]>, SessionError> {
-        let Some(map) = self.type_map(shard) else { return Ok(types.iter().copied().collect()) };
+    pub(super) fn server_types(
+        &self,
+        shard: ShardId,
+        types: &[u32],
+    ) -> Result<SmallVec<[u32; 4]>, SessionError> {
+        let Some(map) = self.type_map(shard) else {
+            return Ok(types.iter().copied().collect());
+        };
         types
             .iter()
             .map(|oid| {
                 map.server(*oid).ok_or_else(|| {
                     SessionError::unsupported(
                         "a parameter's type does not exist on every shard",
-                        &format!("Type OID {oid} is not known on shard {}.", self.shard_name(shard)),
+                        &format!(
+                            "Type OID {oid} is not known on shard {}.",
+                            self.shard_name(shard)
+                        ),
                         "Create the type through Keyway, and run `keyway check`.",
                     )
                 })
@@ -666,7 +786,8 @@ impl Session {
             };
             if let (Some(shard), true) = (target, next != target) {
                 let access = self.segment_access(access, &segment);
-                self.segment(shard, access, &std::mem::take(&mut segment), To::Nobody).await?;
+                self.segment(shard, access, &std::mem::take(&mut segment), To::Nobody)
+                    .await?;
             }
             target = next;
             if next.is_some() {
@@ -684,7 +805,14 @@ impl Session {
 
     /// A segment without an Execute writes nothing.
     fn segment_access(&self, batch: Access, items: &[Item]) -> Access {
-        if items.iter().any(|item| matches!(item, Item::Execute { .. })) { batch } else { Access::Read }
+        if items
+            .iter()
+            .any(|item| matches!(item, Item::Execute { .. }))
+        {
+            batch
+        } else {
+            Access::Read
+        }
     }
 
     /// A message that Keyway answers itself.
@@ -710,7 +838,10 @@ impl Session {
 
     async fn close_own_portal(&mut self, name: &str) -> Result<(), SessionError> {
         match self.names.close_portal(name) {
-            Some(Portal { place: Place::Merging(gathering), .. }) => self.close_gathering(&gathering).await,
+            Some(Portal {
+                place: Place::Merging(gathering),
+                ..
+            }) => self.close_gathering(&gathering).await,
             _ => Ok(()),
         }
     }
@@ -725,7 +856,9 @@ impl Session {
     }
 
     async fn describe_portal(&mut self, name: &str) -> Result<(), SessionError> {
-        let Some(portal) = self.names.portal(name) else { return Ok(()) };
+        let Some(portal) = self.names.portal(name) else {
+            return Ok(());
+        };
         let prepared = Rc::clone(&portal.prepared);
         match &portal.place {
             Place::Merge(plan) if plan.kind == PlanKind::Scatter => {
@@ -755,11 +888,18 @@ impl Session {
         const PORTAL: &str = "keyway_describe";
         let mut taken = self.take(shard, Access::Read).await?;
         let mut parses = Parses::default();
-        let name = self.ensure(shard, prepared, &mut taken.lease, &mut taken.script, &mut parses)?;
+        let name = self.ensure(
+            shard,
+            prepared,
+            &mut taken.lease,
+            &mut taken.script,
+            &mut parses,
+        )?;
         let malformed = |_| SessionError::refuse(SqlState::PROTOCOL_VIOLATION, "malformed Bind");
         frontend::bind_renamed(&mut taken.lease.outbox, body, &name, PORTAL).map_err(malformed)?;
         taken.script.expect(Reply::Bind, To::Nobody);
-        let too_long = |_| SessionError::refuse(SqlState::PROGRAM_LIMIT_EXCEEDED, "the message is too long");
+        let too_long =
+            |_| SessionError::refuse(SqlState::PROGRAM_LIMIT_EXCEEDED, "the message is too long");
         frontend::describe(&mut taken.lease.outbox, Target::Portal, PORTAL).map_err(too_long)?;
         taken.script.expect(Reply::DescribePortal, To::Client);
         frontend::close(&mut taken.lease.outbox, Target::Portal, PORTAL).map_err(too_long)?;
@@ -769,12 +909,18 @@ impl Session {
         taken.script.expect(Reply::Sync, To::Nobody);
         let forget: SmallVec<[u64; 2]> = parses.0.iter().map(|p| p.canonical.id).collect();
         let relayed = self.relay_batch(shard, taken, &forget).await?;
-        if relayed.error.is_some() { Err(SessionError::Statement(None)) } else { Ok(()) }
+        if relayed.error.is_some() {
+            Err(SessionError::Statement(None))
+        } else {
+            Ok(())
+        }
     }
 
     /// Executes a portal that no single server holds.
     async fn execute_own(&mut self, name: &str, rows_max: u32) -> Result<(), SessionError> {
-        let Some(portal) = self.names.portal(name) else { return Ok(()) };
+        let Some(portal) = self.names.portal(name) else {
+            return Ok(());
+        };
         let prepared = Rc::clone(&portal.prepared);
         match std::mem::replace(&mut portal.place, Place::Done) {
             Place::Local => match &prepared.body {
@@ -786,13 +932,20 @@ impl Session {
                     let own = prepared.own_text().to_owned();
                     self.bound_command(command.clone(), &own).await
                 }
-                Body::Routed(_) => Err(SessionError::refuse(SqlState::INTERNAL_ERROR, "a routed statement is not local")),
+                Body::Routed(_) => Err(SessionError::refuse(
+                    SqlState::INTERNAL_ERROR,
+                    "a routed statement is not local",
+                )),
             },
             Place::Merge(plan) => {
                 let body = portal.bind.clone();
-                self.execute_spread(name, &prepared, &body, *plan, rows_max).await
+                self.execute_spread(name, &prepared, &body, *plan, rows_max)
+                    .await
             }
-            Place::Merging(gathering) => self.fetch_portal(name, gathering, u64::from(rows_max)).await,
+            Place::Merging(gathering) => {
+                self.fetch_portal(name, gathering, u64::from(rows_max))
+                    .await
+            }
             Place::Server(_) | Place::Cursor(..) | Place::Done => {
                 // A completed portal returns nothing more (manual §55.2.3).
                 reply::command_complete(&mut self.client.outbox, "SELECT 0");

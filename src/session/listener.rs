@@ -67,7 +67,9 @@ pub fn run(
     mut mail: mpsc::Receiver<Mail>,
     mut asks: mpsc::Receiver<Ask>,
 ) -> std::io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     let local = tokio::task::LocalSet::new();
     local.block_on(&runtime, async move {
         let metrics = shared.metrics.worker();
@@ -100,7 +102,9 @@ fn read(worker: &Rc<Worker>, letter: Mail) {
                         login::serve(Stream::Tcp(stream), Rc::clone(&worker)).await;
                         worker.metrics.clients.down();
                     }
-                    Err(error) => tracing::warn!(%error, "a client's connection could not be taken over"),
+                    Err(error) => {
+                        tracing::warn!(%error, "a client's connection could not be taken over")
+                    }
                 }
             });
         }

@@ -15,12 +15,17 @@ use crate::session::prepared::Names;
 use crate::session::worker::{GREETINGS_MAX, Greeting, Worker};
 use crate::session::{Session, SessionHint};
 use crate::topology::{Database, ShardId, Topology};
-use crate::wire::auth::{ITERATIONS, NONCE_LEN, SALT_LEN, ScramError, ScramServer, Verifier, md5_matches, md5_stored, mechanisms};
+use crate::wire::auth::{
+    ITERATIONS, NONCE_LEN, SALT_LEN, ScramError, ScramServer, Verifier, md5_matches, md5_stored,
+    mechanisms,
+};
 use crate::wire::backend::{self as reply, TransactionStatus};
 use crate::wire::error::{ClientError, ErrorFields, SqlState};
 use crate::wire::frame::next_frame;
 use crate::wire::frontend::{SaslInitialResponse, tag};
-use crate::wire::startup::{Startup, key_len, negotiate, negotiate_protocol_version, parameter, parse_options};
+use crate::wire::startup::{
+    Startup, key_len, negotiate, negotiate_protocol_version, parameter, parse_options,
+};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::BytesMut;
@@ -71,7 +76,11 @@ impl Directory {
     ///
     /// # Errors
     /// The system gives no random bytes.
-    pub fn new(config: &Config, tls: Option<TlsAcceptorEntry>, tls_required: bool) -> std::io::Result<Self> {
+    pub fn new(
+        config: &Config,
+        tls: Option<TlsAcceptorEntry>,
+        tls_required: bool,
+    ) -> std::io::Result<Self> {
         let mut users = HashMap::new();
         for (name, user) in &config.users {
             let (verifier, md5) = match &user.password {
@@ -79,8 +88,12 @@ impl Directory {
                 Password::Plain(secret) => {
                     let mut salt = [0; SALT_LEN];
                     random(&mut salt)?;
-                    let verifier = Verifier::from_password(secret.reveal().as_bytes(), &salt, ITERATIONS);
-                    (Some(verifier), Some(md5_stored(name, secret.reveal().as_bytes())))
+                    let verifier =
+                        Verifier::from_password(secret.reveal().as_bytes(), &salt, ITERATIONS);
+                    (
+                        Some(verifier),
+                        Some(md5_stored(name, secret.reveal().as_bytes())),
+                    )
                 }
                 Password::Scram(scram) => {
                     let text = format!(
@@ -98,11 +111,25 @@ impl Directory {
                 user: server_user.clone(),
                 password: user.server_password.clone(),
             });
-            users.insert(name.clone(), Entry { verifier, md5, role, databases: user.databases.clone() });
+            users.insert(
+                name.clone(),
+                Entry {
+                    verifier,
+                    md5,
+                    role,
+                    databases: user.databases.clone(),
+                },
+            );
         }
         let mut mock_secret = [0; 32];
         random(&mut mock_secret)?;
-        Ok(Self { users, method: config.auth, mock_secret, tls, tls_required })
+        Ok(Self {
+            users,
+            method: config.auth,
+            mock_secret,
+            tls,
+            tls_required,
+        })
     }
 }
 
@@ -211,8 +238,12 @@ impl Ready {
 async fn login(client: &mut Client, worker: &Rc<Worker>) -> Result<(Ready, u32), NoSession> {
     let directory = worker.shared.directory.load_full();
     let hello = hello(client, worker, &directory).await?;
-    let user = parameter(&hello.parameters, "user").unwrap_or_default().to_owned();
-    let wanted = parameter(&hello.parameters, "database").filter(|name| !name.is_empty()).unwrap_or(&user);
+    let user = parameter(&hello.parameters, "user")
+        .unwrap_or_default()
+        .to_owned();
+    let wanted = parameter(&hello.parameters, "database")
+        .filter(|name| !name.is_empty())
+        .unwrap_or(&user);
     let negotiated = negotiate(hello.minor, &hello.parameters);
     if negotiated.told {
         negotiate_protocol_version(&mut client.outbox, &negotiated);
@@ -221,15 +252,23 @@ async fn login(client: &mut Client, worker: &Rc<Worker>) -> Result<(Ready, u32),
 
     let topology = worker.shared.topology.load_full();
     let entry = directory.users.get(&user);
-    let allowed = entry.is_none_or(|e| e.databases.as_ref().is_none_or(|all| all.iter().any(|d| d == wanted)));
+    let allowed = entry.is_none_or(|e| {
+        e.databases
+            .as_ref()
+            .is_none_or(|all| all.iter().any(|d| d == wanted))
+    });
     let Some(database) = topology.databases.get(wanted).filter(|_| allowed) else {
-        return Err(refused(SqlState::INVALID_CATALOG_NAME, format!("database \"{wanted}\" does not exist")));
+        return Err(refused(
+            SqlState::INVALID_CATALOG_NAME,
+            format!("database \"{wanted}\" does not exist"),
+        ));
     };
     let startup = Arc::new(startup_settings(&hello.parameters)?);
     let role = entry.and_then(|e| e.role.clone());
 
     let mut secret = [0; 32];
-    random(&mut secret).map_err(|_| refused(SqlState::INTERNAL_ERROR, "no random bytes to be had"))?;
+    random(&mut secret)
+        .map_err(|_| refused(SqlState::INTERNAL_ERROR, "no random bytes to be had"))?;
     let length = key_len(negotiated.minor);
     let cancel = Rc::new(CancelSlot::new(secret, length));
     let mut ready = Ready {
@@ -254,12 +293,18 @@ async fn login(client: &mut Client, worker: &Rc<Worker>) -> Result<(Ready, u32),
 }
 
 /// Reads packets until the client says who it is.
-async fn hello(client: &mut Client, worker: &Rc<Worker>, directory: &Directory) -> Result<Hello, NoSession> {
+async fn hello(
+    client: &mut Client,
+    worker: &Rc<Worker>,
+    directory: &Directory,
+) -> Result<Hello, NoSession> {
     let mut encrypted = false;
     loop {
         let parsed = match Startup::parse(&client.inbox) {
             Ok(parsed) => parsed,
-            Err(error) if error.is_told() => return Err(NoSession::Refused(Box::new(error.fatal_fields()))),
+            Err(error) if error.is_told() => {
+                return Err(NoSession::Refused(Box::new(error.fatal_fields())));
+            }
             Err(_) => return Err(NoSession::Silent),
         };
         let Some((startup, length)) = parsed else {
@@ -280,7 +325,10 @@ async fn hello(client: &mut Client, worker: &Rc<Worker>, directory: &Directory) 
                     Some(tls) if !encrypted => {
                         client.outbox.extend_from_slice(b"S");
                         client.flush().await.map_err(|_| NoSession::Silent)?;
-                        client.start_tls(&tls.acceptor).await.map_err(|_| NoSession::Silent)?;
+                        client
+                            .start_tls(&tls.acceptor)
+                            .await
+                            .map_err(|_| NoSession::Silent)?;
                         encrypted = true;
                     }
                     _ => decline(client).await?,
@@ -299,7 +347,11 @@ async fn hello(client: &mut Client, worker: &Rc<Worker>, directory: &Directory) 
                         "connections without TLS are not accepted",
                     ));
                 }
-                return Ok(Hello { minor, parameters, encrypted });
+                return Ok(Hello {
+                    minor,
+                    parameters,
+                    encrypted,
+                });
             }
         }
     }
@@ -325,7 +377,9 @@ async fn authenticate(
         )),
         AuthMethod::Md5 => match entry.and_then(|e| e.md5.as_ref().map(|m| (m, e))) {
             // A user whose verifier is SCRAM's cannot be asked for md5.
-            None if entry.is_some_and(|e| e.verifier.is_some()) => scram(client, directory, user, encrypted).await,
+            None if entry.is_some_and(|e| e.verifier.is_some()) => {
+                scram(client, directory, user, encrypted).await
+            }
             known => md5(client, known.map(|(stored, _)| stored.as_str()), user).await,
         },
         AuthMethod::Scram => scram(client, directory, user, encrypted).await,
@@ -333,7 +387,10 @@ async fn authenticate(
 }
 
 fn wrong_password(user: &str) -> NoSession {
-    refused(SqlState::INVALID_PASSWORD, format!("password authentication failed for user \"{user}\""))
+    refused(
+        SqlState::INVALID_PASSWORD,
+        format!("password authentication failed for user \"{user}\""),
+    )
 }
 
 async fn md5(client: &mut Client, stored: Option<&str>, user: &str) -> Result<(), NoSession> {
@@ -344,7 +401,11 @@ async fn md5(client: &mut Client, stored: Option<&str>, user: &str) -> Result<()
     let response = message.strip_suffix(&[0]).unwrap_or(&message);
     // An unknown user is asked like a known one.
     let against = stored.map_or_else(|| md5_stored(user, &salt), str::to_owned);
-    if md5_matches(&against, salt, response) && stored.is_some() { Ok(()) } else { Err(wrong_password(user)) }
+    if md5_matches(&against, salt, response) && stored.is_some() {
+        Ok(())
+    } else {
+        Err(wrong_password(user))
+    }
 }
 
 async fn scram(
@@ -355,8 +416,13 @@ async fn scram(
 ) -> Result<(), NoSession> {
     let known = directory.users.get(user).and_then(|e| e.verifier.clone());
     let real = known.is_some();
-    let verifier = known.unwrap_or_else(|| Verifier::mock(&directory.mock_secret, user, ITERATIONS));
-    let end_point = directory.tls.as_ref().filter(|_| encrypted).and_then(|tls| tls.end_point.clone());
+    let verifier =
+        known.unwrap_or_else(|| Verifier::mock(&directory.mock_secret, user, ITERATIONS));
+    let end_point = directory
+        .tls
+        .as_ref()
+        .filter(|_| encrypted)
+        .and_then(|tls| tls.end_point.clone());
     let mut nonce = [0; NONCE_LEN];
     random(&mut nonce).map_err(|_| NoSession::Silent)?;
     let failed = |error: ScramError| match error {
@@ -375,8 +441,9 @@ async fn scram(
             password_message(client).await?.to_vec()
         }
     };
-    let challenge =
-        ScramServer::new(verifier, nonce, end_point.as_deref()).first(&mechanism, &first).map_err(failed)?;
+    let challenge = ScramServer::new(verifier, nonce, end_point.as_deref())
+        .first(&mechanism, &first)
+        .map_err(failed)?;
     reply::authentication_sasl_continue(&mut client.outbox, challenge.message());
     let message = password_message(client).await?;
     let outcome = challenge.finish(&message).map_err(failed)?;
@@ -415,7 +482,10 @@ fn startup_settings(parameters: &[(String, String)]) -> Result<Settings, NoSessi
         match name.as_str() {
             "user" | "database" => {}
             "replication" => {
-                if !matches!(value.to_ascii_lowercase().as_str(), "" | "off" | "false" | "no" | "0") {
+                if !matches!(
+                    value.to_ascii_lowercase().as_str(),
+                    "" | "off" | "false" | "no" | "0"
+                ) {
                     return Err(refused(
                         SqlState::FEATURE_NOT_SUPPORTED,
                         "replication connections are not supported",
@@ -444,18 +514,32 @@ fn startup_settings(parameters: &[(String, String)]) -> Result<Settings, NoSessi
 /// What a server tells a session with these settings: asked once, of any shard that answers.
 async fn greeting(ready: &Ready) -> Result<Rc<Greeting>, NoSession> {
     let worker = &ready.worker;
-    let key = (ready.database.name.clone(), ready.role.clone(), Arc::clone(&ready.startup));
+    let key = (
+        ready.database.name.clone(),
+        ready.role.clone(),
+        Arc::clone(&ready.startup),
+    );
     if let Some(known) = worker.greetings.borrow().get(&key) {
         return Ok(Rc::clone(known));
     }
     let pools = worker.role_pools(ready.role.as_ref());
     let home = ready.database.home;
-    let others = ready.database.keyspaces.iter().filter_map(|k| ready.topology.keyspaces.get(usize::from(k.0)));
+    let others = ready
+        .database
+        .keyspaces
+        .iter()
+        .filter_map(|k| ready.topology.keyspaces.get(usize::from(k.0)));
     let mut shards: Vec<ShardId> = home.into_iter().collect();
-    shards.extend(others.flat_map(|k| k.shards.iter().copied()).filter(|s| Some(*s) != home));
+    shards.extend(
+        others
+            .flat_map(|k| k.shards.iter().copied())
+            .filter(|s| Some(*s) != home),
+    );
     let mut last = None;
     for shard in shards {
-        let Some((pool, _)) = worker.pool(&ready.topology, &pools, shard) else { continue };
+        let Some((pool, _)) = worker.pool(&ready.topology, &pools, shard) else {
+            continue;
+        };
         match super::servers::greet(&pool, &ready.startup).await {
             Ok(greeting) => {
                 let greeting = Rc::new(greeting);
@@ -467,7 +551,9 @@ async fn greeting(ready: &Ready) -> Result<Rc<Greeting>, NoSession> {
                 return Ok(greeting);
             }
             // The settings are wrong on every shard alike.
-            Err(error @ SessionError::Statement(Some(_))) if last.is_some() => return Err(error.into()),
+            Err(error @ SessionError::Statement(Some(_))) if last.is_some() => {
+                return Err(error.into());
+            }
             Err(error) => last = Some(error),
         }
     }

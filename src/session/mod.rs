@@ -36,7 +36,7 @@ use crate::session::prepared::Names;
 use crate::session::transaction::Block;
 use crate::session::worker::{Greeting, RolePools, Worker};
 use crate::statement::scan::ScanSettings;
-use crate::topology::{Database, ShardId, Topology, OidMap};
+use crate::topology::{Database, OidMap, ShardId, Topology};
 use crate::wire::backend::{self as reply, TransactionStatus};
 use crate::wire::error::ErrorFields;
 use std::rc::Rc;
@@ -101,7 +101,10 @@ impl Session {
             let Some(database) = current.databases.get(&self.database.name) else {
                 return Err(SessionError::Fatal(Box::new(ErrorFields::fatal(
                     crate::wire::error::SqlState::INVALID_CATALOG_NAME,
-                    format!("database \"{}\" was removed from the configuration", self.database.name),
+                    format!(
+                        "database \"{}\" was removed from the configuration",
+                        self.database.name
+                    ),
                 ))));
             };
             self.database = Arc::clone(database);
@@ -118,12 +121,20 @@ impl Session {
     /// How the next text is to be read.
     fn scan_settings(&self) -> ScanSettings {
         use crate::backend::settings::SettingValue;
-        let off = self.effective().get("standard_conforming_strings").is_some_and(|value| match value {
-            SettingValue::Raw(text) | SettingValue::Text(text) => {
-                matches!(text.trim_matches('\'').to_ascii_lowercase().as_str(), "off" | "false" | "no" | "0" | "of" | "f" | "n")
-            }
-        });
-        ScanSettings { standard_conforming_strings: !off }
+        let off = self
+            .effective()
+            .get("standard_conforming_strings")
+            .is_some_and(|value| match value {
+                SettingValue::Raw(text) | SettingValue::Text(text) => {
+                    matches!(
+                        text.trim_matches('\'').to_ascii_lowercase().as_str(),
+                        "off" | "false" | "no" | "0" | "of" | "f" | "n"
+                    )
+                }
+            });
+        ScanSettings {
+            standard_conforming_strings: !off,
+        }
     }
 
     /// Begins a transaction block that no shard takes part in yet.

@@ -1,9 +1,9 @@
 //! What Keyway answers by itself in either protocol: EXPLAIN (ROUTE), SQL's PREPARE and EXECUTE.
 
 use crate::execute::relay::{Reply, To};
+use crate::route::choose::{Context, recipe, unparsed};
 use crate::route::explain::{Explanation, explain, explain_refusal};
 use crate::route::key::{NoParams, Param, Params, Values};
-use crate::route::choose::{Context, recipe, unparsed};
 use crate::session::Session;
 use crate::session::error::SessionError;
 use crate::session::prepared::{Body, Prepared};
@@ -26,7 +26,11 @@ struct Arguments(Vec<Option<Vec<u8>>>);
 impl Params for Arguments {
     fn get(&self, number: u16) -> Option<Param<'_>> {
         let value = self.0.get(usize::from(number).checked_sub(1)?)?;
-        Some(Param { oid: 0, binary: false, bytes: value.as_deref() })
+        Some(Param {
+            oid: 0,
+            binary: false,
+            bytes: value.as_deref(),
+        })
     }
 }
 
@@ -63,7 +67,11 @@ impl Session {
     }
 
     /// A statement about the session, extended protocol.
-    pub(super) async fn bound_command(&mut self, command: Command, own: &str) -> Result<(), SessionError> {
+    pub(super) async fn bound_command(
+        &mut self,
+        command: Command,
+        own: &str,
+    ) -> Result<(), SessionError> {
         match command {
             Command::ExplainRoute { statement, json } => {
                 self.refuse_in_failed_block()?;
@@ -98,10 +106,16 @@ impl Session {
 
     fn explain_route(&mut self, statement: &str, json: bool) -> Result<(), SessionError> {
         let explanation = self.explanation(statement)?;
-        let lines =
-            if json { vec![format!("{:#}", explanation.json())] } else { explanation.lines() };
+        let lines = if json {
+            vec![format!("{:#}", explanation.json())]
+        } else {
+            explanation.lines()
+        };
         for line in &lines {
-            reply::data_row(&mut self.client.outbox, std::iter::once(Some(line.as_bytes())));
+            reply::data_row(
+                &mut self.client.outbox,
+                std::iter::once(Some(line.as_bytes())),
+            );
         }
         reply::command_complete(&mut self.client.outbox, "EXPLAIN");
         Ok(())
@@ -111,7 +125,10 @@ impl Session {
         let statements = scan(statement, self.scan_settings())
             .map_err(|error| SessionError::refuse(SqlState::SYNTAX_ERROR, error.to_string()))?;
         let Some(scanned) = statements.iter().find(|s| s.verb != Verb::Empty) else {
-            return Err(SessionError::refuse(SqlState::SYNTAX_ERROR, "there is no statement to explain"));
+            return Err(SessionError::refuse(
+                SqlState::SYNTAX_ERROR,
+                "there is no statement to explain",
+            ));
         };
         let shape = shape(statement, scanned);
         let search_path = self.search_path();
@@ -126,15 +143,27 @@ impl Session {
             Ok(tree) => recipe(&tree, &context),
             Err(error) => unparsed(&error.reason, &context),
         };
-        let values = Values { text: statement, statement: scanned, params: &NoParams };
-        Ok(match made.and_then(|made| made.plan(&values, &self.topology).map(|plan| (made, plan))) {
-            Ok((made, plan)) => explain(&made, &plan, &values, &self.topology),
-            Err(error) => explain_refusal(&error, &self.topology),
-        })
+        let values = Values {
+            text: statement,
+            statement: scanned,
+            params: &NoParams,
+        };
+        Ok(
+            match made.and_then(|made| made.plan(&values, &self.topology).map(|plan| (made, plan)))
+            {
+                Ok((made, plan)) => explain(&made, &plan, &values, &self.topology),
+                Err(error) => explain_refusal(&error, &self.topology),
+            },
+        )
     }
 
     /// PREPARE: a server checks the statement now, the shard is found at EXECUTE.
-    async fn prepare(&mut self, name: String, types: &[String], body: &str) -> Result<(), SessionError> {
+    async fn prepare(
+        &mut self,
+        name: String,
+        types: &[String],
+        body: &str,
+    ) -> Result<(), SessionError> {
         if self.names.statements.contains_key(&name) {
             return Err(SessionError::refuse(
                 SqlState::DUPLICATE_PSTATEMENT,
@@ -151,8 +180,14 @@ impl Session {
         let scanned = scan(body, self.scan_settings())
             .ok()
             .and_then(|statements| statements.into_iter().find(|s| s.verb != Verb::Empty))
-            .ok_or_else(|| SessionError::refuse(SqlState::SYNTAX_ERROR, "syntax error in PREPARE"))?;
-        let types = if types.is_empty() { String::new() } else { format!(" ({})", types.join(", ")) };
+            .ok_or_else(|| {
+                SessionError::refuse(SqlState::SYNTAX_ERROR, "syntax error in PREPARE")
+            })?;
+        let types = if types.is_empty() {
+            String::new()
+        } else {
+            format!(" ({})", types.join(", "))
+        };
         let prepared = Rc::new(Prepared {
             text: Rc::from(body),
             types: Default::default(),
@@ -195,7 +230,10 @@ impl Session {
             taken.script.expect(Reply::Sync, To::Nobody);
         }
         let types = prepared.sql_types.as_deref().unwrap_or_default();
-        append_query(&mut taken.lease, &format!("PREPARE {}{types} AS {}", canonical.name, prepared.text))?;
+        append_query(
+            &mut taken.lease,
+            &format!("PREPARE {}{types} AS {}", canonical.name, prepared.text),
+        )?;
         taken.lease.expect_syncs(1);
         taken.script.expect(Reply::Query, To::Nobody);
         taken.script.expect(Reply::Sync, To::Nobody);
@@ -210,9 +248,12 @@ impl Session {
         mut taken: super::servers::Taken,
     ) -> Result<crate::execute::relay::Relayed, SessionError> {
         let result = self.relay_lease(shard, &mut taken).await;
-        let hidden = result.as_ref().is_ok_and(|r| r.error.as_ref().is_some_and(|e| e.hidden));
+        let hidden = result
+            .as_ref()
+            .is_ok_and(|r| r.error.as_ref().is_some_and(|e| e.hidden));
         if hidden {
-            let canonical = prepared.canonical(&self.worker.statements, self.effective().parse_key());
+            let canonical =
+                prepared.canonical(&self.worker.statements, self.effective().parse_key());
             taken.lease.forget_prepared(canonical.id);
         }
         self.give_back(shard, taken.lease);
@@ -240,7 +281,11 @@ impl Session {
                 "Bind and execute it by the driver, or prepare it with PREPARE.",
             ));
         };
-        let arguments = Arguments(args.iter().map(|range| self.constant(&own[range.clone()])).collect::<Result<_, _>>()?);
+        let arguments = Arguments(
+            args.iter()
+                .map(|range| self.constant(&own[range.clone()]))
+                .collect::<Result<_, _>>()?,
+        );
         let plan = self.plan_executed(&prepared, scanned, &arguments)?;
         if !Self::is_for_one(&plan) {
             return Err(SessionError::unsupported(
@@ -254,25 +299,42 @@ impl Session {
         let mut taken = self.take(shard, plan.access).await?;
         let canonical = prepared.canonical(&self.worker.statements, self.effective().parse_key());
         let texts: Vec<&str> = args.iter().map(|range| own[range.clone()].trim()).collect();
-        let call = if texts.is_empty() { String::new() } else { format!("({})", texts.join(", ")) };
-        let sent = self
-            .send_prepare(&prepared, &mut taken)
-            .and_then(|()| append_query(&mut taken.lease, &format!("EXECUTE {}{call}", canonical.name)));
+        let call = if texts.is_empty() {
+            String::new()
+        } else {
+            format!("({})", texts.join(", "))
+        };
+        let sent = self.send_prepare(&prepared, &mut taken).and_then(|()| {
+            append_query(
+                &mut taken.lease,
+                &format!("EXECUTE {}{call}", canonical.name),
+            )
+        });
         if let Err(error) = sent {
-            taken.lease.doubt(crate::backend::server::Doubt::SessionState);
+            taken
+                .lease
+                .doubt(crate::backend::server::Doubt::SessionState);
             self.give_back(shard, taken.lease);
             return Err(error);
         }
         taken.lease.expect_syncs(1);
         taken.script.expect(Reply::Query, To::Client);
         let implicit = self.block.as_ref().is_some_and(|b| b.implicit);
-        let whose = if ending == Ending::Server && !implicit { To::Client } else { To::Nobody };
+        let whose = if ending == Ending::Server && !implicit {
+            To::Client
+        } else {
+            To::Nobody
+        };
         taken.script.expect(Reply::Sync, whose);
         let relayed = self.relay_prepared(shard, &prepared, taken).await?;
         if relayed.error.is_some() && whose == To::Nobody {
             return Err(SessionError::Statement(None));
         }
-        Ok(if whose == To::Client { Ready::Said } else { Ready::Due })
+        Ok(if whose == To::Client {
+            Ready::Said
+        } else {
+            Ready::Due
+        })
     }
 
     /// A constant's value; NULL is `None`.
@@ -297,14 +359,19 @@ impl Session {
         };
         let select = format!("SELECT {digits}");
         let statements = scan(&select, self.scan_settings()).map_err(|_| not_constant())?;
-        let [one] = statements.as_slice() else { return Err(not_constant()) };
-        let [literal] = one.literals.as_slice() else { return Err(not_constant()) };
+        let [one] = statements.as_slice() else {
+            return Err(not_constant());
+        };
+        let [literal] = one.literals.as_slice() else {
+            return Err(not_constant());
+        };
         let whole = literal.start == 7 && literal.end as usize == select.len();
         let number = matches!(literal.kind, LiteralKind::Integer | LiteralKind::Decimal);
         if !whole || (!sign.is_empty() && !number) {
             return Err(not_constant());
         }
-        let value = literal_text(&select, literal, self.scan_settings()).map_err(|_| not_constant())?;
+        let value =
+            literal_text(&select, literal, self.scan_settings()).map_err(|_| not_constant())?;
         Ok(Some(format!("{sign}{value}").into_bytes()))
     }
 

@@ -41,7 +41,11 @@ impl Params for Bound<'_, '_> {
 
 impl Session {
     /// The plan of a statement of the simple protocol.
-    pub(super) fn plan_simple(&mut self, text: &str, scanned: &Scanned) -> Result<Plan, SessionError> {
+    pub(super) fn plan_simple(
+        &mut self,
+        text: &str,
+        scanned: &Scanned,
+    ) -> Result<Plan, SessionError> {
         if let Some(plan) = self.plan_of_session(&text[scanned.range.clone()], scanned)? {
             return Ok(plan);
         }
@@ -60,7 +64,15 @@ impl Session {
             return Ok(plan);
         }
         let recipe = self.recipe_of(prepared, scanned)?;
-        self.fill(&recipe, &prepared.text, scanned, &Bound { types: &prepared.types, bind })
+        self.fill(
+            &recipe,
+            &prepared.text,
+            scanned,
+            &Bound {
+                types: &prepared.types,
+                bind,
+            },
+        )
     }
 
     /// Shards whose servers can parse and describe a statement.
@@ -73,7 +85,11 @@ impl Session {
             return Ok(plan.shards);
         }
         let shards = self.recipe_of(prepared, scanned)?.shards();
-        if shards.is_empty() { Ok([self.home()?].into_iter().collect()) } else { Ok(shards) }
+        if shards.is_empty() {
+            Ok([self.home()?].into_iter().collect())
+        } else {
+            Ok(shards)
+        }
     }
 
     pub(super) fn fill(
@@ -83,7 +99,11 @@ impl Session {
         scanned: &Scanned,
         params: &dyn Params,
     ) -> Result<Plan, SessionError> {
-        let values = Values { text, statement: scanned, params };
+        let values = Values {
+            text,
+            statement: scanned,
+            params,
+        };
         let plan = recipe
             .plan(&values, &self.topology)
             .map_err(|error| SessionError::from_client_error(&error))?;
@@ -98,7 +118,11 @@ impl Session {
     }
 
     /// The recipe of a prepared statement: its own if it still holds, else the cache's.
-    pub(super) fn recipe_of(&mut self, prepared: &Prepared, scanned: &Scanned) -> Result<Rc<Recipe>, SessionError> {
+    pub(super) fn recipe_of(
+        &mut self,
+        prepared: &Prepared,
+        scanned: &Scanned,
+    ) -> Result<Rc<Recipe>, SessionError> {
         let settings = self.reading_key(scanned);
         if let Some(made) = prepared.recipe.borrow().as_ref()
             && made.epoch == self.topology.epoch
@@ -108,8 +132,11 @@ impl Session {
             return Ok(Rc::clone(&made.recipe));
         }
         let recipe = self.recipe(&prepared.text, scanned)?;
-        *prepared.recipe.borrow_mut() =
-            Some(MadeRecipe { epoch: self.topology.epoch, settings, recipe: Rc::clone(&recipe) });
+        *prepared.recipe.borrow_mut() = Some(MadeRecipe {
+            epoch: self.topology.epoch,
+            settings,
+            recipe: Rc::clone(&recipe),
+        });
         Ok(recipe)
     }
 
@@ -129,7 +156,10 @@ impl Session {
     }
 
     fn hint_in_force(&self) -> &super::SessionHint {
-        self.block.as_ref().and_then(|b| b.local_hint.as_ref()).unwrap_or(&self.hint)
+        self.block
+            .as_ref()
+            .and_then(|b| b.local_hint.as_ref())
+            .unwrap_or(&self.hint)
     }
 
     /// The recipe for a statement's shape.
@@ -139,18 +169,30 @@ impl Session {
             database: self.database_key,
             settings: self.reading_key(scanned),
         };
-        if let Some(found) = self.worker.plans.borrow_mut().get(self.topology.epoch, &key) {
+        if let Some(found) = self
+            .worker
+            .plans
+            .borrow_mut()
+            .get(self.topology.epoch, &key)
+        {
             self.worker.metrics.plan_cache_hits.raise();
             return Ok(found);
         }
         self.worker.metrics.plan_cache_misses.raise();
         let made = Rc::new(self.make_recipe(text, scanned)?);
-        self.worker.plans.borrow_mut().insert(self.topology.epoch, key, Rc::clone(&made));
+        self.worker
+            .plans
+            .borrow_mut()
+            .insert(self.topology.epoch, key, Rc::clone(&made));
         Ok(made)
     }
 
     /// Parses a shape and decides where its statements go.
-    pub(super) fn make_recipe(&self, text: &str, scanned: &Scanned) -> Result<Recipe, SessionError> {
+    pub(super) fn make_recipe(
+        &self,
+        text: &str,
+        scanned: &Scanned,
+    ) -> Result<Recipe, SessionError> {
         let shape = shape(text, scanned);
         let search_path = self.search_path();
         let context = Context {
@@ -168,7 +210,10 @@ impl Session {
         };
         made.map_err(|error| match &tree {
             Ok(_) => SessionError::from_client_error(&error),
-            Err(_) => SessionError::Unparsed(Box::new(error.fields()), text[scanned.range.clone()].to_owned()),
+            Err(_) => SessionError::Unparsed(
+                Box::new(error.fields()),
+                text[scanned.range.clone()].to_owned(),
+            ),
         })
     }
 
@@ -176,8 +221,11 @@ impl Session {
         if let Some(hints) = &scanned.hints {
             if let Some(unknown) = hints.unknown.first() {
                 return Err(SessionError::Statement(Some(Box::new(
-                    ErrorFields::error(SqlState::SYNTAX_ERROR, format!("unknown hint \"{unknown}\""))
-                        .hint("Keyway knows /* keyway: key=… */ and /* keyway: shard=… */."),
+                    ErrorFields::error(
+                        SqlState::SYNTAX_ERROR,
+                        format!("unknown hint \"{unknown}\""),
+                    )
+                    .hint("Keyway knows /* keyway: key=… */ and /* keyway: shard=… */."),
                 ))));
             }
             if let Some(shard) = &hints.shard {
@@ -203,14 +251,24 @@ impl Session {
         };
         split_identifiers(text)
             .into_iter()
-            .filter_map(|name| if name == "$user" { self.own_schema() } else { Some(name) })
+            .filter_map(|name| {
+                if name == "$user" {
+                    self.own_schema()
+                } else {
+                    Some(name)
+                }
+            })
             .collect()
     }
 
     /// What `"$user"` stands for: the schema of the role's name, if it is there.
     fn own_schema(&self) -> Option<String> {
         let user = self.greeting.user.as_ref()?;
-        self.database.tables.keys().any(|table| table.schema == *user).then(|| user.clone())
+        self.database
+            .tables
+            .keys()
+            .any(|table| table.schema == *user)
+            .then(|| user.clone())
     }
 
     /// The shard for what belongs to no table.
@@ -246,37 +304,67 @@ impl Session {
     }
 
     /// Statements whose place is the session's to know: cursors, LISTEN and kin, SHOW.
-    fn plan_of_session(&mut self, own: &str, scanned: &Scanned) -> Result<Option<Plan>, SessionError> {
+    fn plan_of_session(
+        &mut self,
+        own: &str,
+        scanned: &Scanned,
+    ) -> Result<Option<Plan>, SessionError> {
         let home = |session: &Self, pin| -> Result<Option<Plan>, SessionError> {
             let shards = [session.home()?].into_iter().collect();
-            Ok(Some(session.fixed(PlanKind::Single, shards, Access::Lock, pin)))
+            Ok(Some(session.fixed(
+                PlanKind::Single,
+                shards,
+                Access::Lock,
+                pin,
+            )))
         };
         match scanned.verb {
             Verb::Show => {
                 let shards = match self.hint_in_force().shard.as_deref() {
-                    Some(name) => self.topology.shards.iter().position(|s| s.name == name).into_iter().collect::<Vec<_>>(),
+                    Some(name) => self
+                        .topology
+                        .shards
+                        .iter()
+                        .position(|s| s.name == name)
+                        .into_iter()
+                        .collect::<Vec<_>>(),
                     None => Vec::new(),
                 };
                 let shard = match shards.first().and_then(|index| u16::try_from(*index).ok()) {
                     Some(index) => ShardId(index),
                     None => self.transaction_shard().map_or_else(|| self.home(), Ok)?,
                 };
-                Ok(Some(self.fixed(PlanKind::Any, [shard].into_iter().collect(), Access::Read, None)))
+                Ok(Some(self.fixed(
+                    PlanKind::Any,
+                    [shard].into_iter().collect(),
+                    Access::Read,
+                    None,
+                )))
             }
             Verb::Listen => home(self, Some(Pin::Listen)),
             Verb::Unlisten | Verb::Notify => home(self, None),
             Verb::Fetch | Verb::Move | Verb::Close => {
-                let Ok(read) = command(own, scanned.verb, self.scan_settings()) else { return home(self, None) };
+                let Ok(read) = command(own, scanned.verb, self.scan_settings()) else {
+                    return home(self, None);
+                };
                 let name = match &read {
                     Command::Fetch { cursor, .. } | Command::Move { cursor, .. } => cursor.as_str(),
                     Command::Close(Some(name)) => name.as_str(),
                     _ => return home(self, None),
                 };
                 let shard = match self.names.portal(name) {
-                    Some(Portal { place: Place::Server(shard), .. }) => *shard,
+                    Some(Portal {
+                        place: Place::Server(shard),
+                        ..
+                    }) => *shard,
                     _ => self.transaction_shard().map_or_else(|| self.home(), Ok)?,
                 };
-                Ok(Some(self.fixed(PlanKind::Single, [shard].into_iter().collect(), Access::Lock, None)))
+                Ok(Some(self.fixed(
+                    PlanKind::Single,
+                    [shard].into_iter().collect(),
+                    Access::Lock,
+                    None,
+                )))
             }
             _ => Ok(None),
         }
@@ -284,7 +372,12 @@ impl Session {
 
     /// A shard that the transaction has used.
     fn transaction_shard(&self) -> Option<ShardId> {
-        self.block.as_ref()?.participants.iter().find(|p| p.lease.is_some()).map(|p| p.shard)
+        self.block
+            .as_ref()?
+            .participants
+            .iter()
+            .find(|p| p.lease.is_some())
+            .map(|p| p.shard)
     }
 }
 
@@ -317,7 +410,11 @@ fn split_identifiers(text: &str) -> Vec<String> {
             }
         };
         names.push(name);
-        rest = behind.trim_start().strip_prefix(',').unwrap_or("").trim_start();
+        rest = behind
+            .trim_start()
+            .strip_prefix(',')
+            .unwrap_or("")
+            .trim_start();
     }
     names.retain(|name| !name.is_empty());
     names
@@ -330,7 +427,10 @@ mod tests {
     #[test]
     fn search_path_is_split_as_postgresql_does() {
         assert_eq!(split_identifiers(r#""$user", public"#), ["$user", "public"]);
-        assert_eq!(split_identifiers(r#"A, "B c", "d""e" ,f"#), ["a", "B c", "d\"e", "f"]);
+        assert_eq!(
+            split_identifiers(r#"A, "B c", "d""e" ,f"#),
+            ["a", "B c", "d\"e", "f"]
+        );
         assert_eq!(split_identifiers(""), Vec::<String>::new());
     }
 }

@@ -45,7 +45,11 @@ impl StatementTable {
         let id = self.id();
         Rc::new(Canonical {
             id,
-            name: if named { format!("kw_{id}") } else { String::new() },
+            name: if named {
+                format!("kw_{id}")
+            } else {
+                String::new()
+            },
             parse_key,
             text: Rc::clone(&prepared.text),
             types: prepared.types.clone(),
@@ -55,7 +59,9 @@ impl StatementTable {
 
     /// The statement for this text, these types and this reading.
     pub fn shared(&self, prepared: &Prepared, parse_key: u64) -> Rc<Canonical> {
-        let hash = self.hasher.hash_one((parse_key, &prepared.text, &prepared.types));
+        let hash = self
+            .hasher
+            .hash_one((parse_key, &prepared.text, &prepared.types));
         let mut known = self.known.borrow_mut();
         let same = |weak: &Weak<Canonical>| {
             weak.upgrade().is_some_and(|c| {
@@ -66,7 +72,9 @@ impl StatementTable {
             return found;
         }
         let rehash = |weak: &Weak<Canonical>| {
-            weak.upgrade().map_or(0, |c| self.hasher.hash_one((c.parse_key, &c.text, &c.types)))
+            weak.upgrade().map_or(0, |c| {
+                self.hasher.hash_one((c.parse_key, &c.text, &c.types))
+            })
         };
         if known.len() >= self.sweep_at.get() {
             known.retain(|weak| weak.strong_count() > 0);
@@ -155,12 +163,20 @@ impl Names {
     /// A statement by the client's name for it.
     #[must_use]
     pub fn statement(&self, name: &str) -> Option<&Rc<Prepared>> {
-        if name.is_empty() { self.unnamed.as_ref() } else { self.statements.get(name) }
+        if name.is_empty() {
+            self.unnamed.as_ref()
+        } else {
+            self.statements.get(name)
+        }
     }
 
     /// A portal by its name.
     pub fn portal(&mut self, name: &str) -> Option<&mut Portal> {
-        if name.is_empty() { self.unnamed_portal.as_mut() } else { self.portals.get_mut(name) }
+        if name.is_empty() {
+            self.unnamed_portal.as_mut()
+        } else {
+            self.portals.get_mut(name)
+        }
     }
 
     /// Puts a portal under its name.
@@ -174,6 +190,10 @@ impl Names {
 
     /// Closes a portal.
     pub fn close_portal(&mut self, name: &str) -> Option<Portal> {
-        if name.is_empty() { self.unnamed_portal.take() } else { self.portals.remove(name) }
+        if name.is_empty() {
+            self.unnamed_portal.take()
+        } else {
+            self.portals.remove(name)
+        }
     }
 }

@@ -9,8 +9,8 @@ use crate::session::Session;
 use crate::session::cancel::CancelTarget;
 use crate::session::error::SessionError;
 use crate::session::transaction::{Participant, Wrote};
-use crate::topology::ShardId;
 use crate::session::worker::Greeting;
+use crate::topology::ShardId;
 use crate::wire::backend as reply;
 use crate::wire::error::SqlState;
 use crate::wire::frontend;
@@ -39,9 +39,16 @@ impl Session {
         if let Some(only) = plan.shards.only() {
             return only;
         }
-        let in_use = self.block.iter().flat_map(|b| &b.participants).map(|p| p.shard);
+        let in_use = self
+            .block
+            .iter()
+            .flat_map(|b| &b.participants)
+            .map(|p| p.shard);
         let kept = self.kept.iter().map(|(shard, _)| *shard);
-        if let Some(shard) = in_use.chain(kept).find(|shard| plan.shards.contains(*shard)) {
+        if let Some(shard) = in_use
+            .chain(kept)
+            .find(|shard| plan.shards.contains(*shard))
+        {
             return shard;
         }
         let turn = self.worker.next_turn() % plan.shards.len().max(1);
@@ -52,21 +59,34 @@ impl Session {
     /// its own.
     ///
     /// Cancel safe: a server that is being prepared is closed.
-    pub(super) async fn take(&mut self, shard: ShardId, access: Access) -> Result<Taken, SessionError> {
+    pub(super) async fn take(
+        &mut self,
+        shard: ShardId,
+        access: Access,
+    ) -> Result<Taken, SessionError> {
         if self.block.is_none() {
             let settings = Arc::clone(&self.settings);
             let lease = self.check_out(shard, &settings).await?;
-            return Ok(Taken { lease, script: Script::new() });
+            return Ok(Taken {
+                lease,
+                script: Script::new(),
+            });
         }
         self.may_take_part(shard, access)?;
         let block = self.block.as_mut().expect("checked above");
         if let Some(participant) = block.participant(shard) {
             participant.wrote = participant.wrote.max(wrote(access));
             return match participant.lease.take() {
-                Some(lease) => Ok(Taken { lease, script: Script::new() }),
+                Some(lease) => Ok(Taken {
+                    lease,
+                    script: Script::new(),
+                }),
                 None => Err(SessionError::refuse(
                     SqlState::CONNECTION_FAILURE,
-                    format!("the transaction's connection to shard {} was lost", self.shard_name(shard)),
+                    format!(
+                        "the transaction's connection to shard {} was lost",
+                        self.shard_name(shard)
+                    ),
                 )),
             };
         }
@@ -75,7 +95,9 @@ impl Session {
 
     /// Cross-shard commit does not exist yet: one shard may write. One snapshot is one shard's.
     fn may_take_part(&self, shard: ShardId, access: Access) -> Result<(), SessionError> {
-        let Some(block) = &self.block else { return Ok(()) };
+        let Some(block) = &self.block else {
+            return Ok(());
+        };
         let writes = wrote(access);
         if writes > Wrote::Nothing
             && let Some(other) = block.other_writer(shard, writes)
@@ -106,7 +128,11 @@ impl Session {
 
     async fn join(&mut self, shard: ShardId, access: Access) -> Result<Taken, SessionError> {
         let block = self.block.as_ref().expect("only a transaction is joined");
-        let (before, begin, log) = (Arc::clone(&block.before), block.begin.clone(), block.log.clone());
+        let (before, begin, log) = (
+            Arc::clone(&block.before),
+            block.begin.clone(),
+            block.log.clone(),
+        );
         let mut lease = self.check_out(shard, &before).await?;
         let mut script = Script::new();
         append_query(&mut lease, &begin)?;
@@ -123,13 +149,24 @@ impl Session {
             self.settle(&mut lease, &name).await?;
         }
         let block = self.block.as_mut().expect("still in the transaction");
-        block.participants.push(Participant { shard, lease: None, wrote: wrote(access) });
+        block.participants.push(Participant {
+            shard,
+            lease: None,
+            wrote: wrote(access),
+        });
         Ok(Taken { lease, script })
     }
 
     /// Sends what waits and reads what is owed; an error of the server is the statement's.
-    pub(super) async fn settle(&mut self, lease: &mut Lease, shard: &str) -> Result<(), SessionError> {
-        lease.flush().await.map_err(|source| self.lost(shard, source))?;
+    pub(super) async fn settle(
+        &mut self,
+        lease: &mut Lease,
+        shard: &str,
+    ) -> Result<(), SessionError> {
+        lease
+            .flush()
+            .await
+            .map_err(|source| self.lost(shard, source))?;
         match drain(lease, shard).await? {
             None => Ok(()),
             Some(error) => Err(SessionError::Statement(Some(error))),
@@ -138,22 +175,35 @@ impl Session {
 
     /// The statement's server is gone before it answered.
     pub(super) fn lost(&self, shard: &str, source: std::io::Error) -> SessionError {
-        crate::execute::relay::RelayError::ServerLost { shard: shard.to_owned(), source, told: false }.into()
+        crate::execute::relay::RelayError::ServerLost {
+            shard: shard.to_owned(),
+            source,
+            told: false,
+        }
+        .into()
     }
 
     /// A server on `shard` with these settings applied, kept from before or from the pool.
-    async fn check_out(&mut self, shard: ShardId, settings: &Arc<Settings>) -> Result<Lease, SessionError> {
+    async fn check_out(
+        &mut self,
+        shard: ShardId,
+        settings: &Arc<Settings>,
+    ) -> Result<Lease, SessionError> {
         let mut lease = match self.kept.iter().position(|(kept, _)| *kept == shard) {
             Some(index) => self.kept.swap_remove(index).1,
             None => {
-                let Some((pool, address)) = self.worker.pool(&self.topology, &self.pools, shard) else {
+                let Some((pool, address)) = self.worker.pool(&self.topology, &self.pools, shard)
+                else {
                     return Err(SessionError::refuse(
                         SqlState::INTERNAL_ERROR,
                         "the plan names a shard that the topology does not have",
                     ));
                 };
                 let lease = pool.check_out(settings).await?;
-                self.cancel.add(CancelTarget { address, key: lease.cancel_key.clone() });
+                self.cancel.add(CancelTarget {
+                    address,
+                    key: lease.cancel_key.clone(),
+                });
                 lease
             }
         };
@@ -177,7 +227,10 @@ impl Session {
     /// goes back to its pool. A server that is not in sync is closed by that.
     pub(super) fn give_back(&mut self, shard: ShardId, mut lease: Lease) {
         if let Some(block) = self.block.as_mut() {
-            let in_block = matches!(lease.state(), ServerState::InTransaction | ServerState::Failed | ServerState::Busy { .. });
+            let in_block = matches!(
+                lease.state(),
+                ServerState::InTransaction | ServerState::Failed | ServerState::Busy { .. }
+            );
             let failed = !in_block || lease.state() == ServerState::Failed;
             if let Some(participant) = block.participant(shard) {
                 if in_block {
@@ -215,7 +268,11 @@ impl Session {
     /// From now on the server on `shard` stays with this session.
     pub(super) fn pin(&mut self, shard: ShardId, reason: Pin) {
         if !self.pinned.contains(shard) {
-            tracing::debug!(?reason, shard = self.shard_name(shard), "a session keeps its server");
+            tracing::debug!(
+                ?reason,
+                shard = self.shard_name(shard),
+                "a session keeps its server"
+            );
             self.pinned.insert(shard);
         }
     }
@@ -227,18 +284,28 @@ impl Session {
 
     /// A shard's name, for errors.
     pub(super) fn shard_name(&self, shard: ShardId) -> &str {
-        self.topology.shards.get(usize::from(shard.0)).map_or("?", |s| s.name.as_str())
+        self.topology
+            .shards
+            .get(usize::from(shard.0))
+            .map_or("?", |s| s.name.as_str())
     }
 }
 
 /// Appends a simple Query to a server's outbox.
 pub(super) fn append_query(lease: &mut Lease, sql: &str) -> Result<(), SessionError> {
-    frontend::query(&mut lease.outbox, sql)
-        .map_err(|_| SessionError::refuse(SqlState::PROGRAM_LIMIT_EXCEEDED, "the statement is too long"))
+    frontend::query(&mut lease.outbox, sql).map_err(|_| {
+        SessionError::refuse(
+            SqlState::PROGRAM_LIMIT_EXCEEDED,
+            "the statement is too long",
+        )
+    })
 }
 
 /// Asks a server what a session with these settings is told at login.
-pub(super) async fn greet(pool: &Rc<Pool>, settings: &Arc<Settings>) -> Result<Greeting, SessionError> {
+pub(super) async fn greet(
+    pool: &Rc<Pool>,
+    settings: &Arc<Settings>,
+) -> Result<Greeting, SessionError> {
     let mut lease = pool.check_out(settings).await?;
     let shard = pool.address.shard.clone();
     if let Some(sql) = lease.settings().difference(settings) {
@@ -247,28 +314,53 @@ pub(super) async fn greet(pool: &Rc<Pool>, settings: &Arc<Settings>) -> Result<G
         flush_and_drain(&mut lease, &shard).await?;
     }
     lease.set_settings(settings);
-    append_query(&mut lease, "SELECT pg_catalog.current_setting('search_path'), current_user, pg_catalog.current_setting('extra_float_digits')")?;
+    append_query(
+        &mut lease,
+        "SELECT pg_catalog.current_setting('search_path'), current_user, pg_catalog.current_setting('extra_float_digits')",
+    )?;
     lease.expect_syncs(1);
     let row = flush_and_drain(&mut lease, &shard).await?;
-    let mut columns = row.iter().flat_map(|row| reply::columns(row)).map(|column| match column {
-        Ok(Some(value)) => String::from_utf8_lossy(value).into_owned(),
-        _ => String::new(),
-    });
+    let mut columns = row
+        .iter()
+        .flat_map(|row| reply::columns(row))
+        .map(|column| match column {
+            Ok(Some(value)) => String::from_utf8_lossy(value).into_owned(),
+            _ => String::new(),
+        });
     let search_path = columns.next().unwrap_or_default();
     let user = columns.next();
-    let extra_float_digits = columns.next().and_then(|digits| digits.parse().ok()).unwrap_or(0);
-    let mut parameters: Vec<(String, String)> =
-        lease.parameters.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+    let extra_float_digits = columns
+        .next()
+        .and_then(|digits| digits.parse().ok())
+        .unwrap_or(0);
+    let mut parameters: Vec<(String, String)> = lease
+        .parameters
+        .iter()
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect();
     parameters.sort();
-    Ok(Greeting { parameters, user, search_path, extra_float_digits })
+    Ok(Greeting {
+        parameters,
+        user,
+        search_path,
+        extra_float_digits,
+    })
 }
 
 /// Sends what waits, reads what is owed, and returns the body of the first row. A server that objects is closed.
 async fn flush_and_drain(lease: &mut Lease, shard: &str) -> Result<Option<Bytes>, SessionError> {
-    let lost = |source| RelayError::ServerLost { shard: shard.to_owned(), source, told: false };
+    let lost = |source| RelayError::ServerLost {
+        shard: shard.to_owned(),
+        source,
+        told: false,
+    };
     lease.flush().await.map_err(lost)?;
     let mut row = None;
-    match drain_rows(lease, shard, |body| row = row.take().or(Some(Bytes::copy_from_slice(body)))).await? {
+    match drain_rows(lease, shard, |body| {
+        row = row.take().or(Some(Bytes::copy_from_slice(body)))
+    })
+    .await?
+    {
         None => Ok(row),
         Some(error) => {
             lease.doubt(Doubt::SessionState);

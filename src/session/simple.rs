@@ -66,13 +66,19 @@ impl Session {
     async fn statements(&mut self, text: &str, message: &Bytes) -> Result<Ready, SessionError> {
         let statements = scan(text, self.scan_settings())
             .map_err(|error| SessionError::refuse(SqlState::SYNTAX_ERROR, error.to_string()))?;
-        let real: SmallVec<[&Scanned; 1]> = statements.iter().filter(|s| s.verb != Verb::Empty).collect();
+        let real: SmallVec<[&Scanned; 1]> = statements
+            .iter()
+            .filter(|s| s.verb != Verb::Empty)
+            .collect();
         match real.as_slice() {
             [] => {
                 reply::empty_query_response(&mut self.client.outbox);
                 Ok(Ready::Due)
             }
-            [one] => self.statement(text, one, Some(message), Ending::Server).await,
+            [one] => {
+                self.statement(text, one, Some(message), Ending::Server)
+                    .await
+            }
             several => {
                 if let Some(ready) = self.all_on_one(text, several, message).await? {
                     return Ok(ready);
@@ -98,7 +104,15 @@ impl Session {
         message: &Bytes,
     ) -> Result<Option<Ready>, SessionError> {
         let plain = |verb| {
-            matches!(verb, Verb::Select | Verb::With | Verb::Insert | Verb::Update | Verb::Delete | Verb::Merge)
+            matches!(
+                verb,
+                Verb::Select
+                    | Verb::With
+                    | Verb::Insert
+                    | Verb::Update
+                    | Verb::Delete
+                    | Verb::Merge
+            )
         };
         if self.block.is_some() || !statements.iter().all(|s| plain(s.verb)) {
             return Ok(None);
@@ -107,7 +121,9 @@ impl Session {
         let mut access = Access::Read;
         let mut flexible = None;
         for scanned in statements {
-            let Ok(plan) = self.plan_simple(text, scanned) else { return Ok(None) };
+            let Ok(plan) = self.plan_simple(text, scanned) else {
+                return Ok(None);
+            };
             let ordinary = Self::is_for_one(&plan)
                 && plan.text.is_none()
                 && plan.pin.is_none()
@@ -131,8 +147,11 @@ impl Session {
         {
             return Ok(None);
         }
-        let Some(shard) = shard.or_else(|| flexible.map(|plan| self.choose(&plan))) else { return Ok(None) };
-        self.relay_query(shard, access, QueryText::Message(message), Ending::Server).await?;
+        let Some(shard) = shard.or_else(|| flexible.map(|plan| self.choose(&plan))) else {
+            return Ok(None);
+        };
+        self.relay_query(shard, access, QueryText::Message(message), Ending::Server)
+            .await?;
         Ok(Some(Ready::Said))
     }
 
@@ -203,7 +222,11 @@ impl Session {
             (None, None) => QueryText::Text(own),
         };
         self.relay_query(shard, plan.access, text, ending).await?;
-        Ok(if ending == Ending::Server { Ready::Said } else { Ready::Due })
+        Ok(if ending == Ending::Server {
+            Ready::Said
+        } else {
+            Ready::Due
+        })
     }
 
     /// Sends a query to one shard and relays its reply.
@@ -223,7 +246,11 @@ impl Session {
         taken.lease.expect_syncs(1);
         taken.script.expect(Reply::Query, To::Client);
         let implicit = self.block.as_ref().is_some_and(|b| b.implicit);
-        let whose = if ending == Ending::Server && !implicit { To::Client } else { To::Nobody };
+        let whose = if ending == Ending::Server && !implicit {
+            To::Client
+        } else {
+            To::Nobody
+        };
         taken.script.expect(Reply::Sync, whose);
         let relayed = self.relay_taken(shard, taken).await?;
         if relayed.error.is_some() && whose == To::Nobody {
@@ -250,12 +277,28 @@ impl Session {
         taken: &mut Taken,
     ) -> Result<Relayed, RelayError> {
         let topology = std::sync::Arc::clone(&self.topology);
-        let name = topology.shards.get(usize::from(shard.0)).map_or("?", |s| s.name.as_str());
+        let name = topology
+            .shards
+            .get(usize::from(shard.0))
+            .map_or("?", |s| s.name.as_str());
         let database = std::sync::Arc::clone(&self.database);
         let types = database.oid_map(shard).map(AsRef::as_ref);
         let result = match taken.lease.flush().await {
-            Ok(()) => relay(&mut taken.lease, &mut self.client, &mut taken.script, name, types).await,
-            Err(source) => Err(RelayError::ServerLost { shard: name.to_owned(), source, told: false }),
+            Ok(()) => {
+                relay(
+                    &mut taken.lease,
+                    &mut self.client,
+                    &mut taken.script,
+                    name,
+                    types,
+                )
+                .await
+            }
+            Err(source) => Err(RelayError::ServerLost {
+                shard: name.to_owned(),
+                source,
+                told: false,
+            }),
         };
         self.note_failure(&result);
         result
@@ -282,11 +325,17 @@ impl Session {
         let shard = self.home()?;
         let fields = self.parse_error(shard, own).await?;
         let unnamed = || Box::new(ErrorFields::error(SqlState::SYNTAX_ERROR, "syntax error"));
-        Err(SessionError::Statement(Some(fields.unwrap_or_else(unnamed))))
+        Err(SessionError::Statement(Some(
+            fields.unwrap_or_else(unnamed),
+        )))
     }
 
     /// Says why a text that Keyway does not understand is refused: as a syntax error, if that is what a server finds.
-    pub(super) async fn say_unparsed(&mut self, refusal: ErrorFields, own: &str) -> Result<(), SessionError> {
+    pub(super) async fn say_unparsed(
+        &mut self,
+        refusal: ErrorFields,
+        own: &str,
+    ) -> Result<(), SessionError> {
         let told = match self.home() {
             Ok(shard) => self.parse_error(shard, own).await,
             Err(error) => Err(error),

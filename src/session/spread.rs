@@ -3,7 +3,9 @@
 use crate::backend::settings::SettingValue;
 use crate::execute::merge::{Limits, MergeError, Merger, Setup, server_formats};
 use crate::execute::relay::{RelayError, Reply, To, drain};
-use crate::execute::scatter::{Describe, Gathering, Progress, ScatterError, Source, client_fields, fetch, settle, stream};
+use crate::execute::scatter::{
+    Describe, Gathering, Progress, ScatterError, Source, client_fields, fetch, settle, stream,
+};
 use crate::route::plan::{Access, Plan, PlanKind};
 use crate::session::Session;
 use crate::session::error::SessionError;
@@ -22,7 +24,11 @@ use std::sync::Arc;
 
 impl Session {
     /// A read on several shards, simple protocol.
-    pub(super) async fn scatter_simple(&mut self, own: &str, plan: Plan) -> Result<Ready, SessionError> {
+    pub(super) async fn scatter_simple(
+        &mut self,
+        own: &str,
+        plan: Plan,
+    ) -> Result<Ready, SessionError> {
         let mut sources = self.sources(&plan).await?;
         let text = plan.text.as_deref().unwrap_or(own);
         for source in &mut sources {
@@ -63,7 +69,13 @@ impl Session {
             }
         }
         let oids = self.database.oid_map(shard).cloned();
-        Ok(Source { shard, name, lease, oids, progress: Progress::default() })
+        Ok(Source {
+            shard,
+            name,
+            lease,
+            oids,
+            progress: Progress::default(),
+        })
     }
 
     fn release(&mut self, sources: Vec<Source>) {
@@ -127,9 +139,17 @@ impl Session {
         Err(error)
     }
 
-    fn merger(&self, plan: &Plan, inputs: usize, formats: &[Format]) -> Result<Merger, SessionError> {
+    fn merger(
+        &self,
+        plan: &Plan,
+        inputs: usize,
+        formats: &[Format],
+    ) -> Result<Merger, SessionError> {
         let Some(finish) = &plan.finish else {
-            return Err(SessionError::refuse(SqlState::INTERNAL_ERROR, "a scatter without a finish"));
+            return Err(SessionError::refuse(
+                SqlState::INTERNAL_ERROR,
+                "a scatter without a finish",
+            ));
         };
         let limits = self.worker.shared.config.load().limits.clone();
         Ok(Merger::new(Setup {
@@ -138,7 +158,10 @@ impl Session {
             inputs,
             result_formats: formats,
             style: self.text_style(),
-            limits: Limits { groups_max: limits.groups_max, bytes_max: limits.merge_memory_max },
+            limits: Limits {
+                groups_max: limits.groups_max,
+                bytes_max: limits.merge_memory_max,
+            },
         }))
     }
 
@@ -148,10 +171,19 @@ impl Session {
             Some(SettingValue::Raw(text) | SettingValue::Text(text)) => Some(text.clone()),
             None => None,
         };
-        let told = |name: &str| self.greeting.parameters.iter().find(|(n, _)| n == name).map(|(_, v)| v.clone());
-        let date_style = value("datestyle").or_else(|| told("DateStyle")).unwrap_or_default();
-        let digits = value("extra_float_digits")
-            .map_or(self.greeting.extra_float_digits, |v| v.trim_matches('\'').parse().unwrap_or(0));
+        let told = |name: &str| {
+            self.greeting
+                .parameters
+                .iter()
+                .find(|(n, _)| n == name)
+                .map(|(_, v)| v.clone())
+        };
+        let date_style = value("datestyle")
+            .or_else(|| told("DateStyle"))
+            .unwrap_or_default();
+        let digits = value("extra_float_digits").map_or(self.greeting.extra_float_digits, |v| {
+            v.trim_matches('\'').parse().unwrap_or(0)
+        });
         TextStyle::new(&date_style, digits)
     }
 
@@ -170,7 +202,11 @@ impl Session {
         }
         let bind = Bind::decode(body).map_err(|error| SessionError::from_client_error(&error))?;
         let formats: Vec<Format> = bind.result_formats.iter().collect();
-        let name = if rows_max == 0 { String::new() } else { format!("keyway_{}", self.next_portal()) };
+        let name = if rows_max == 0 {
+            String::new()
+        } else {
+            format!("keyway_{}", self.next_portal())
+        };
         let mut sources = self.sources(&plan).await?;
         for source in &mut sources {
             let sent = self.send_spread(source, prepared, &bind, &plan, &formats, &name);
@@ -181,12 +217,15 @@ impl Session {
             }
         }
         if rows_max == 0 {
-            let rows = self.gather_rows(sources, &plan, &formats, Describe::No).await?;
+            let rows = self
+                .gather_rows(sources, &plan, &formats, Describe::No)
+                .await?;
             reply::command_complete(&mut self.client.outbox, &format!("SELECT {rows}"));
             return Ok(());
         }
         let gathering = self.open_gathering(&plan, &formats, name, sources).await?;
-        self.fetch_portal(portal, Box::new(gathering), u64::from(rows_max)).await
+        self.fetch_portal(portal, Box::new(gathering), u64::from(rows_max))
+            .await
     }
 
     /// Parse, Bind and Describe (and Execute, when all rows are wanted at once) for one shard.
@@ -199,7 +238,12 @@ impl Session {
         formats: &[Format],
         portal: &str,
     ) -> Result<(), SessionError> {
-        let too_long = |_| SessionError::refuse(SqlState::PROGRAM_LIMIT_EXCEEDED, "the statement is too long");
+        let too_long = |_| {
+            SessionError::refuse(
+                SqlState::PROGRAM_LIMIT_EXCEEDED,
+                "the statement is too long",
+            )
+        };
         let hidden = plan.finish.as_ref().map_or(0, |f| f.hidden);
         let out = &mut source.lease.outbox;
         let types = self.server_types(source.shard, &prepared.types)?;
@@ -212,7 +256,11 @@ impl Session {
             portal,
             "",
             &parameter_formats,
-            bind.parameters.iter().copied().collect::<Vec<_>>().into_iter(),
+            bind.parameters
+                .iter()
+                .copied()
+                .collect::<Vec<_>>()
+                .into_iter(),
             &result_formats,
         )
         .map_err(too_long)?;
@@ -236,7 +284,13 @@ impl Session {
     ) -> Result<Gathering, SessionError> {
         let merger = self.merger(plan, sources.len(), formats)?;
         let shards: Vec<ShardId> = sources.iter().map(|s| s.shard).collect();
-        let mut gathering = Gathering { merger, ended: vec![false; shards.len()], shards, portal, fields: Vec::new() };
+        let mut gathering = Gathering {
+            merger,
+            ended: vec![false; shards.len()],
+            shards,
+            portal,
+            fields: Vec::new(),
+        };
         let mut opened = Ok(());
         for (index, source) in sources.iter_mut().enumerate() {
             if opened.is_ok() {
@@ -257,7 +311,12 @@ impl Session {
         query: &str,
         formats: &[Format],
     ) -> Result<Gathering, SessionError> {
-        let too_long = |_| SessionError::refuse(SqlState::PROGRAM_LIMIT_EXCEEDED, "the statement is too long");
+        let too_long = |_| {
+            SessionError::refuse(
+                SqlState::PROGRAM_LIMIT_EXCEEDED,
+                "the statement is too long",
+            )
+        };
         let name = format!("keyway_{}", self.next_portal());
         let hidden = plan.finish.as_ref().map_or(0, |f| f.hidden);
         let mut sources = self.sources(plan).await?;
@@ -265,7 +324,16 @@ impl Session {
             let out = &mut source.lease.outbox;
             let text = plan.text.as_deref().unwrap_or(query);
             let sent = frontend::parse(out, "", text, &[])
-                .and_then(|()| frontend::bind(out, &name, "", &[], std::iter::empty(), &server_formats(formats, hidden)))
+                .and_then(|()| {
+                    frontend::bind(
+                        out,
+                        &name,
+                        "",
+                        &[],
+                        std::iter::empty(),
+                        &server_formats(formats, hidden),
+                    )
+                })
                 .and_then(|()| frontend::describe(out, frontend::Target::Portal, &name));
             frontend::sync(out);
             source.lease.unnamed = None;
@@ -321,20 +389,29 @@ impl Session {
     }
 
     /// Closes the shards' portals early.
-    pub(super) async fn close_gathering(&mut self, gathering: &Gathering) -> Result<(), SessionError> {
+    pub(super) async fn close_gathering(
+        &mut self,
+        gathering: &Gathering,
+    ) -> Result<(), SessionError> {
         for shard in gathering.shards.clone() {
             if self.block.is_none() {
                 return Ok(());
             }
             let mut source = self.source(shard, Access::Read).await?;
-            let closed = frontend::close(&mut source.lease.outbox, frontend::Target::Portal, &gathering.portal);
+            let closed = frontend::close(
+                &mut source.lease.outbox,
+                frontend::Target::Portal,
+                &gathering.portal,
+            );
             frontend::sync(&mut source.lease.outbox);
             source.lease.expect_syncs(1);
             let name = source.name.clone();
             let result = self.settle(&mut source.lease, &name).await;
             self.give_back(shard, source.lease);
             result?;
-            closed.map_err(|_| SessionError::refuse(SqlState::PROGRAM_LIMIT_EXCEEDED, "the name is too long"))?;
+            closed.map_err(|_| {
+                SessionError::refuse(SqlState::PROGRAM_LIMIT_EXCEEDED, "the name is too long")
+            })?;
         }
         Ok(())
     }
@@ -346,7 +423,11 @@ impl Session {
     // === the same change on every shard
 
     /// A schema change, or upkeep, on every shard of the plan.
-    pub(super) async fn broadcast_simple(&mut self, own: &str, plan: Plan) -> Result<Ready, SessionError> {
+    pub(super) async fn broadcast_simple(
+        &mut self,
+        own: &str,
+        plan: Plan,
+    ) -> Result<Ready, SessionError> {
         let shards: Vec<ShardId> = plan.shards.iter().collect();
         if plan.outside_transaction {
             return self.broadcast_loose(own, &plan, &shards).await;
@@ -390,7 +471,12 @@ impl Session {
         let mut tag = String::new();
         for (index, shard) in shards.iter().enumerate() {
             let mut texts = vec![text];
-            texts.extend(plan.after.iter().filter(|(s, _)| s == shard).map(|(_, sql)| sql.as_str()));
+            texts.extend(
+                plan.after
+                    .iter()
+                    .filter(|(s, _)| s == shard)
+                    .map(|(_, sql)| sql.as_str()),
+            );
             for (step, sql) in texts.into_iter().enumerate() {
                 let said = self.run_on(*shard, plan.access, sql, index == 0).await?;
                 if step == 0 && index == 0 {
@@ -417,7 +503,9 @@ impl Session {
         }
         taken.lease.unnamed = None;
         taken.lease.expect_syncs(1);
-        taken.script.expect(Reply::Query, if notices { To::Notices } else { To::Nobody });
+        taken
+            .script
+            .expect(Reply::Query, if notices { To::Notices } else { To::Nobody });
         taken.script.expect(Reply::Sync, To::Nobody);
         let relayed = self.relay_taken(shard, taken).await?;
         if relayed.error.is_some() {
@@ -446,7 +534,9 @@ impl Session {
                 Err(error) => {
                     if done > 0 && plan.access == Access::Schema {
                         let (done, not) = shards.split_at(done);
-                        return Err(self.torn_schema_change(done, not[0], &not[1..], &plan.tables).await);
+                        return Err(self
+                            .torn_schema_change(done, not[0], &not[1..], &plan.tables)
+                            .await);
                     }
                     return Err(error);
                 }
@@ -481,13 +571,27 @@ impl Session {
         tables: &[TableName],
     ) -> SessionError {
         let names = |shards: &[ShardId]| {
-            shards.iter().map(|s| self.shard_name(*s).to_owned()).collect::<Vec<_>>().join(", ")
+            shards
+                .iter()
+                .map(|s| self.shard_name(*s).to_owned())
+                .collect::<Vec<_>>()
+                .join(", ")
         };
         let mut without = vec![failed];
         without.extend_from_slice(undone);
-        let reason = format!("a schema change is on {} and not on {}", names(done), names(&without));
+        let reason = format!(
+            "a schema change is on {} and not on {}",
+            names(done),
+            names(&without)
+        );
         tracing::error!(%reason, "a schema change is on some shards only");
-        if let Err(error) = self.worker.shared.control.refuse(&self.database.name, tables, &reason).await {
+        if let Err(error) = self
+            .worker
+            .shared
+            .control
+            .refuse(&self.database.name, tables, &reason)
+            .await
+        {
             tracing::error!(%error, "the torn schema change could not be recorded in the catalog");
         }
         SessionError::Statement(Some(Box::new(
@@ -508,8 +612,12 @@ impl Session {
         let taken = self.take(shard, Access::Read).await?;
         let mut lease = taken.lease;
         let name = self.shard_name(shard).to_owned();
-        frontend::parse(&mut lease.outbox, "", sql, &[])
-            .map_err(|_| SessionError::refuse(SqlState::PROGRAM_LIMIT_EXCEEDED, "the statement is too long"))?;
+        frontend::parse(&mut lease.outbox, "", sql, &[]).map_err(|_| {
+            SessionError::refuse(
+                SqlState::PROGRAM_LIMIT_EXCEEDED,
+                "the statement is too long",
+            )
+        })?;
         frontend::sync(&mut lease.outbox);
         lease.unnamed = None;
         lease.expect_syncs(1);

@@ -76,7 +76,12 @@ pub struct Block {
 impl Block {
     /// A new one that nobody has joined.
     #[must_use]
-    pub fn new(implicit: bool, begin: String, one_snapshot: bool, settings: &Arc<Settings>) -> Self {
+    pub fn new(
+        implicit: bool,
+        begin: String,
+        one_snapshot: bool,
+        settings: &Arc<Settings>,
+    ) -> Self {
         Self {
             implicit,
             failed: false,
@@ -103,7 +108,11 @@ impl Block {
     pub fn other_writer(&self, shard: ShardId, wrote: Wrote) -> Option<ShardId> {
         self.participants
             .iter()
-            .find(|p| p.shard != shard && p.wrote > Wrote::Nothing && !(p.wrote == Wrote::Schema && wrote == Wrote::Schema))
+            .find(|p| {
+                p.shard != shard
+                    && p.wrote > Wrote::Nothing
+                    && !(p.wrote == Wrote::Schema && wrote == Wrote::Schema)
+            })
             .map(|p| p.shard)
     }
 

@@ -107,7 +107,12 @@ pub const GREETINGS_MAX: usize = 1_000;
 impl Worker {
     /// A worker without sessions.
     #[must_use]
-    pub fn new(index: usize, shared: Arc<Shared>, pools: Pools, metrics: Arc<WorkerMetrics>) -> Rc<Self> {
+    pub fn new(
+        index: usize,
+        shared: Arc<Shared>,
+        pools: Pools,
+        metrics: Arc<WorkerMetrics>,
+    ) -> Rc<Self> {
         let plans_max = shared.config.load().limits.plan_cache_max;
         Rc::new(Self {
             index,
@@ -131,7 +136,8 @@ impl Worker {
         let own = u32::try_from(self.index).unwrap_or(0);
         let mut cancels = self.cancels.borrow_mut();
         loop {
-            let turn = u32::try_from(self.next_turn() % (i32::MAX as usize / 1_024)).unwrap_or(0) + 1;
+            let turn =
+                u32::try_from(self.next_turn() % (i32::MAX as usize / 1_024)).unwrap_or(0) + 1;
             let pid = turn * workers + own;
             if !cancels.contains_key(&pid) {
                 cancels.insert(pid, Rc::clone(cancel));
@@ -151,9 +157,12 @@ impl Worker {
     #[must_use]
     pub fn role_pools(&self, role: Option<&Role>) -> Rc<RolePools> {
         let mut all = self.role_pools.borrow_mut();
-        let pools = all
-            .entry(role.cloned())
-            .or_insert_with(|| Rc::new(RolePools { role: role.cloned(), ..RolePools::default() }));
+        let pools = all.entry(role.cloned()).or_insert_with(|| {
+            Rc::new(RolePools {
+                role: role.cloned(),
+                ..RolePools::default()
+            })
+        });
         Rc::clone(pools)
     }
 
@@ -182,8 +191,13 @@ impl Worker {
             database: found.primary.database.clone(),
             tls: found.primary.tls,
         };
-        let own = Role { user: found.primary.user.clone(), password: found.primary.password.clone() };
-        let pool = self.pools.pool(&address, pools.role.as_ref().unwrap_or(&own));
+        let own = Role {
+            user: found.primary.user.clone(),
+            password: found.primary.password.clone(),
+        };
+        let pool = self
+            .pools
+            .pool(&address, pools.role.as_ref().unwrap_or(&own));
         if by_shard.len() <= index {
             by_shard.resize(index + 1, None);
         }

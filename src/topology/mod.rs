@@ -224,7 +224,10 @@ pub struct KeyColumn {
 
 /// A column.
 #[derive(Debug, Clone, PartialEq)]
-#[expect(clippy::struct_excessive_bools, reason = "what the system catalogs say, each on its own")]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "what the system catalogs say, each on its own"
+)]
 pub struct Column {
     /// Its name.
     pub name: String,
