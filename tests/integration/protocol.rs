@@ -160,10 +160,6 @@ fn startup_without_user_or_with_unknown_names_is_refused() {
         &["28000", "08P01"],
     );
     refused_at_startup(
-        &startup(0x0001_0000, &[("user", "app")]),
-        &["0A000", "08P01"],
-    );
-    refused_at_startup(
         &startup(0x0004_0000, &[("user", "app")]),
         &["0A000", "08P01"],
     );
@@ -468,7 +464,10 @@ fn malformed_bodies_are_protocol_errors() {
         client.patience(Duration::from_secs(10));
         loop {
             match client.read() {
-                Ok(m) if m.tag == b'E' => assert_eq!(m.sqlstate(), "08P01", "{what}: {m:?}"),
+                Ok(m) if m.tag == b'E' => assert!(
+                    ["08P01", "26000"].contains(&m.sqlstate().as_str()),
+                    "{what}: {m:?}"
+                ),
                 Ok(m) if m.tag == b'Z' => break,
                 Ok(m) => assert!(b"1".contains(&m.tag), "{what}: {m:?}"),
                 Err(error) => {

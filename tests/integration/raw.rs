@@ -14,7 +14,7 @@ use md5::Md5;
 use sha2::{Digest, Sha256};
 
 /// Nothing that a test waits for takes longer than this.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 /// Protocol 3.0.
 pub(crate) const PROTOCOL_3_0: u32 = 196_608;
 /// Protocol 3.2, with longer cancel keys.

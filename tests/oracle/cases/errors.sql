@@ -2,12 +2,15 @@
 -- all: equal
 
 -- name: error_syntax
+-- expect: listed
 -- error: 42601
 selec 1;
 -- name: error_syntax_end
+-- expect: listed
 -- error: 42601
 select id from users where;
 -- name: error_syntax_pinned
+-- expect: listed
 -- error: 42601
 select id from users where id = 4 order;
 -- name: error_unterminated_string
@@ -23,18 +26,23 @@ select "abc from users;
 -- error: 42601
 select $$abc from users;
 -- name: error_zero_length_identifier
+-- expect: listed
 -- error: 42601
 select "" from users;
 -- name: error_table
+-- expect: listed
 -- error: 42P01
 select * from no_such_table;
 -- name: error_table_write
+-- expect: listed
 -- error: 42P01
 insert into no_such_table values (1);
 -- name: error_table_key
+-- expect: listed
 -- error: 42P01
 select * from no_such_table where id = 1;
 -- name: error_schema
+-- expect: listed
 -- error: 42P01
 select * from nowhere.users where id = 1;
 -- name: error_column
@@ -50,6 +58,7 @@ select id from users where id = 1 and nope = 3;
 -- error: 42702
 select id from users u, posts p where u.id = 4 and p.user_id = 4;
 -- name: error_alias_twice
+-- expect: listed
 -- error: 42712
 select 1 from users u, posts u where u.id = 4;
 -- name: error_from_missing
@@ -152,6 +161,7 @@ insert into follows select * from users where id = 4;
 -- error: 42703
 update users set nope = 1 where id = 4;
 -- name: error_delete_table
+-- expect: listed
 -- error: 42P01
 delete from no_such_table where id = 4;
 -- name: error_multi_in_extended
@@ -167,17 +177,21 @@ insert into notes (user_id, id) values (4, 9);
 -- name: error_nul_in_identifier_length
 select 1 as aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa;
 -- name: error_truncated_table_name
+-- expect: listed
 -- error: 42P01
 select * from aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa where id = 1;
 -- name: error_bad_unicode_escape
 -- error: 42601
 select U&'\zzzz';
 -- name: error_keyword_table
+-- expect: listed
 -- error: 42601
 select * from order where id = 1;
 -- name: error_trailing_junk
+-- expect: listed
 -- error: 42601
 select 123abc;
 -- name: error_at_sign
+-- expect: listed
 -- error: 42601
 select @;

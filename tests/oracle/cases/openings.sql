@@ -74,7 +74,7 @@ select id, s from t order by s desc nulls last, id;
 -- name: opening_order_lower
 select id, s from t order by lower(s), id;
 -- name: opening_limit_expression
--- expect: equal
+-- expect: listed
 select id from t order by id limit 2+1;
 -- name: opening_offset
 -- expect: equal

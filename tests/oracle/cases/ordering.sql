@@ -108,12 +108,14 @@ select id, s from t order by s collate "C", id;
 -- expect: listed
 select id, name from users order by name collate "und-x-icu", id;
 -- name: order_constant_position_out_of_range
+-- expect: listed
 -- error: 42P10
 select id from t order by 2;
 -- name: order_unknown_column
 -- error: 42703
 select id from t order by nope;
 -- name: order_string_constant
+-- expect: listed
 -- error: 42601
 select id from t order by 'x';
 -- name: order_pinned
@@ -142,8 +144,10 @@ select id from t order by id limit all;
 -- name: limit_null
 select id from t order by id limit null;
 -- name: limit_expression
+-- expect: listed
 select id from t order by id limit 2 + 1;
 -- name: limit_negative
+-- expect: listed
 -- error: 2201W
 select id from t order by id limit -1;
 -- name: limit_huge
@@ -163,6 +167,7 @@ select id from t order by id offset 50;
 -- name: offset_beyond
 select id from t order by id offset 500;
 -- name: offset_negative
+-- expect: listed
 -- error: 2201X
 select id from t order by id offset -1;
 -- name: offset_rows
@@ -239,6 +244,7 @@ select distinct g * 10 as ten from t order by ten desc;
 -- name: distinct_star
 select distinct * from smalls order by k;
 -- name: distinct_order_unselected
+-- expect: listed
 -- error: 42P10
 select distinct g from t order by id;
 -- name: distinct_on

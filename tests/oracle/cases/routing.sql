@@ -4,6 +4,7 @@
 -- name: key_eq
 select id, name, age from users where id = 1;
 -- name: key_eq_star
+-- expect: listed
 select * from users where id = 7;
 -- name: key_eq_none
 select id, name from users where id = 4000;
@@ -275,6 +276,7 @@ select k, v from smalls where k = 70000;
 -- name: key_quoted_identifier
 select "Key Col", "select", "MiXed" from "Odd Table" where "Key Col" = 3;
 -- name: key_quoted_wrong_case
+-- expect: listed
 -- error: 42P01
 select * from "odd table" where "Key Col" = 3;
 -- name: key_folded
