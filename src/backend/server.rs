@@ -73,6 +73,8 @@ pub struct Server {
     pub cancel_key: CancelKey,
     /// ParameterStatus values as last reported.
     pub parameters: HashMap<String, String>,
+    /// ParameterStatus messages read and dropped since the last [`Server::take_changes`].
+    changes: Vec<(String, String)>,
     settings: Arc<Settings>,
     custom_ever: BTreeSet<String>,
     prepared: HashMap<u64, u64>,
@@ -115,6 +117,7 @@ impl Server {
             state: ServerState::Idle,
             cancel_key,
             parameters,
+            changes: Vec::new(),
             settings: Arc::default(),
             custom_ever: BTreeSet::new(),
             prepared: HashMap::new(),
@@ -186,6 +189,17 @@ impl Server {
     /// Close it instead of returning it to its pool.
     pub fn retire(&mut self) {
         self.retire_when_idle = true;
+    }
+
+    /// It reported a parameter's value, and the client was not told.
+    pub fn parameter_changed(&mut self, name: &str, value: &str) {
+        self.parameters.insert(name.to_owned(), value.to_owned());
+        self.changes.push((name.to_owned(), value.to_owned()));
+    }
+
+    /// Parameters it reported that no client was told of, since the last call.
+    pub fn take_changes(&mut self) -> Vec<(String, String)> {
+        std::mem::take(&mut self.changes)
     }
 
     /// What is applied on it.

@@ -165,6 +165,10 @@ impl Settings {
             .filter(|(name, _)| is_role(name));
         for (name, value) in plain.chain(roles) {
             match value {
+                // Only SET TIME ZONE takes an INTERVAL, and only in this spelling.
+                SettingValue::Raw(raw) if name == "timezone" => {
+                    let _ = write!(sql, "SET TIME ZONE {raw};");
+                }
                 SettingValue::Raw(raw) => {
                     let _ = write!(sql, "SET {} TO {raw};", quote_setting(name));
                 }

@@ -152,6 +152,8 @@ pub struct Relayed {
     pub rows: u64,
     /// ParseComplete messages seen.
     pub parsed: usize,
+    /// A COPY took a Sync of the client's.
+    pub copy_took_sync: bool,
 }
 
 /// An error a server sent.
@@ -499,6 +501,7 @@ impl Relay<'_> {
                 }
             }
             if ended {
+                self.relayed.copy_took_sync |= extended;
                 return server.flush().await.map_err(|source| self.lost(source));
             }
             self.copy_turn(server, client).await?;
@@ -653,7 +656,7 @@ pub async fn drain_rows(
             }
             tag::PARAMETER_STATUS => {
                 if let Ok((name, value)) = backend::read_parameter_status(body) {
-                    server.parameters.insert(name.to_owned(), value.to_owned());
+                    server.parameter_changed(name, value);
                 }
             }
             _ => {}

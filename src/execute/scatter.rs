@@ -99,6 +99,8 @@ pub enum Describe {
     Yes,
     /// The client did not ask.
     No,
+    /// It did not, and waits to hear that its parameters are accepted.
+    BindComplete,
 }
 
 /// Streams the merged rows of `sources`, whose requests have been sent, into the client's outbox, until every source is
@@ -121,8 +123,10 @@ pub async fn stream(
         pull(&mut sources[index], index, merger, client).await?;
     }
     let fields = client_fields(merger, sources)?;
-    if describe == Describe::Yes {
-        backend::row_description(&mut client.outbox, fields.iter());
+    match describe {
+        Describe::Yes => backend::row_description(&mut client.outbox, fields.iter()),
+        Describe::BindComplete => backend::bind_complete(&mut client.outbox),
+        Describe::No => {}
     }
     loop {
         match merger.next(&mut client.outbox)? {

@@ -48,7 +48,7 @@ impl Session {
             self.refuse_in_failed_block()?;
         }
         match command {
-            Command::Begin(modes) => self.begin(modes),
+            Command::Begin(modes) => self.begin(modes, own),
             Command::Commit { chain } => self.end(End::Commit, chain).await,
             Command::Rollback { chain } => self.end(End::Rollback, chain).await,
             Command::Savepoint(name) => self.savepoint(name, own).await,
@@ -93,7 +93,7 @@ impl Session {
 
     // === transactions
 
-    fn begin(&mut self, modes: TransactionModes) -> Result<(), SessionError> {
+    fn begin(&mut self, modes: TransactionModes, own: &str) -> Result<(), SessionError> {
         match &mut self.block {
             // BEGIN among several statements of a message: what ran before it belongs to the block (manual §55.2.2.1).
             Some(block) if block.implicit => block.implicit = false,
@@ -108,7 +108,8 @@ impl Session {
                 self.block = Some(Box::new(block));
             }
         }
-        self.complete("BEGIN");
+        let start = own.get(..5).is_some_and(|word| word.eq_ignore_ascii_case("start"));
+        self.complete(if start { "START TRANSACTION" } else { "BEGIN" });
         Ok(())
     }
 
@@ -288,12 +289,8 @@ impl Session {
     ) -> Result<(), SessionError> {
         for participant in participants {
             // A participant that cannot be rolled back is closed, which rolls it back.
-            match self
-                .end_participant(participant, End::Rollback, before)
-                .await
-            {
-                Err(SessionError::ClientGone) => return Err(SessionError::ClientGone),
-                _ => {}
+            if let Err(SessionError::ClientGone) = self.end_participant(participant, End::Rollback, before).await {
+                return Err(SessionError::ClientGone);
             }
         }
         Ok(())
@@ -338,6 +335,7 @@ impl Session {
         } else {
             Arc::clone(before)
         };
+        self.tell_changes(&mut lease);
         match result {
             Ok(None) => {
                 lease.set_settings(&settings);
@@ -451,7 +449,7 @@ impl Session {
             .map(|p| p.shard)
             .collect();
         let mut failed = None;
-        for shard in shards {
+        for (index, shard) in shards.into_iter().enumerate() {
             let Some(mut lease) = self
                 .block
                 .as_mut()
@@ -462,7 +460,11 @@ impl Session {
             let name = self.shard_name(shard).to_owned();
             append_query(&mut lease, sql)?;
             lease.expect_syncs(1);
+            lease.take_changes();
             let result = self.settle(&mut lease, &name).await;
+            if index == 0 {
+                self.tell_changes(&mut lease);
+            }
             self.give_back(shard, lease);
             if let Err(error) = result {
                 failed = failed.or(Some(error));
@@ -578,7 +580,10 @@ impl Session {
             self.set_hint(hint, scope, value)?;
         } else {
             let value = match value {
-                SetValue::Current => return Ok(self.complete("SET")),
+                SetValue::Current => {
+                    self.complete("SET");
+                    return Ok(());
+                }
                 SetValue::Default => self.startup.get(name).cloned(),
                 SetValue::Interval(text) => Some(SettingValue::Raw(text.clone())),
                 SetValue::Values(words) => Some(SettingValue::Text(joined(name, words))),
@@ -674,15 +679,18 @@ impl Session {
         lease.touched_custom(name);
         append_query(lease, sql)?;
         lease.expect_syncs(1);
-        let before = lease.parameters.clone();
+        lease.take_changes();
         let shard = self.shard_name(shard).to_owned();
         self.settle(lease, &shard).await?;
-        for (name, value) in &lease.parameters {
-            if before.get(name) != Some(value) {
-                reply::parameter_status(&mut self.client.outbox, name, value);
-            }
-        }
+        self.tell_changes(lease);
         Ok(())
+    }
+
+    /// Tells the client of parameters that changed on a server by its own doing.
+    fn tell_changes(&mut self, lease: &mut Lease) {
+        for (name, value) in lease.take_changes() {
+            reply::parameter_status(&mut self.client.outbox, &name, &value);
+        }
     }
 
     fn set_hint(&mut self, hint: &str, scope: Scope, value: &SetValue) -> Result<(), SessionError> {
@@ -903,6 +911,8 @@ fn set_text(scope: Scope, name: &str, value: Option<&SettingValue>) -> String {
     use crate::backend::settings::{quote_literal, quote_setting};
     let local = if scope == Scope::Local { "LOCAL " } else { "" };
     match value {
+        // Only SET TIME ZONE takes an INTERVAL, and only in this spelling.
+        Some(SettingValue::Raw(raw)) if name == "timezone" => format!("SET {local}TIME ZONE {raw}"),
         Some(SettingValue::Raw(raw)) => format!("SET {local}{} TO {raw}", quote_setting(name)),
         Some(SettingValue::Text(text)) => format!(
             "SELECT pg_catalog.set_config({},{},{})",

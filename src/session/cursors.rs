@@ -1,6 +1,6 @@
 //! SQL's own names: DECLARE, FETCH, MOVE and CLOSE of cursors; PREPARE and EXECUTE.
 
-use crate::execute::scatter::Gathering;
+use crate::execute::scatter::{Describe, Gathering};
 use crate::route::plan::{Pin, Plan, PlanKind};
 use crate::session::Session;
 use crate::session::error::SessionError;
@@ -17,8 +17,8 @@ use std::rc::Rc;
 
 /// What a statement about cursors comes to.
 pub(super) enum CursorStatement {
-    /// It goes to a shard as it is, by this plan.
-    Forward(Box<Plan>),
+    /// It goes to a shard as it is, by this plan; then the cursor of this name is on that shard.
+    Forward(Box<Plan>, Declare),
     /// A cursor over several shards is declared: the plan of its query and the query's own text.
     Declare(Declare, Box<Plan>, String),
     /// A cursor over several shards is used.
@@ -91,17 +91,31 @@ impl Session {
         let shard = self.choose(&plan);
         plan.shards = [shard].into_iter().collect();
         plan.kind = PlanKind::Single;
+        Ok(CursorStatement::Forward(Box::new(plan), declare))
+    }
+
+    /// A cursor has been declared on a shard.
+    pub(super) fn cursor_declared(&mut self, shard: ShardId, declare: &Declare) {
         let portal = Portal {
             prepared: nothing_prepared(),
             bind: Bytes::new(),
             place: Place::Server(shard),
             hold: declare.hold,
         };
-        // Entered before it runs: should DECLARE fail, so has the transaction, and the name goes with it.
-        if !self.names.portals.contains_key(&declare.name) {
-            self.names.set_portal(&declare.name, portal);
+        if self.block.is_some() || declare.hold {
+            self.names.portals.entry(declare.name.clone()).or_insert(portal);
         }
-        Ok(CursorStatement::Forward(Box::new(plan)))
+    }
+
+    /// The columns that FETCH from a cursor over several shards returns.
+    pub(super) fn cursor_description(&mut self, own: &str, scanned: &Scanned) -> Option<Bytes> {
+        let Ok(Command::Fetch { cursor, .. }) = command(own, scanned.verb, self.scan_settings()) else {
+            return None;
+        };
+        match &self.names.portal(&cursor)?.place {
+            Place::Cursor(_, description) => Some(description.clone()),
+            _ => None,
+        }
     }
 
     /// DECLARE over several shards: each has a portal, read in pieces.
@@ -153,13 +167,19 @@ impl Session {
     }
 
     /// FETCH, MOVE and CLOSE of cursors over several shards.
-    pub(super) async fn use_own_cursor(&mut self, command: Command) -> Result<(), SessionError> {
+    pub(super) async fn use_own_cursor(
+        &mut self,
+        command: Command,
+        describe: Describe,
+    ) -> Result<(), SessionError> {
         self.refuse_in_failed_block()?;
         match command {
             Command::Fetch { direction, cursor } => {
                 let rows = rows_forward(direction)?;
                 let (gathering, description) = self.take_cursor(&cursor)?;
-                self.client.outbox.extend_from_slice(&description);
+                if describe == Describe::Yes {
+                    self.client.outbox.extend_from_slice(&description);
+                }
                 let fetched = self
                     .move_cursor(&cursor, gathering, description, rows)
                     .await?;

@@ -4,11 +4,13 @@
 //! batch is taken apart into segments ([`Session::stepwise`]) inside an implicit transaction.
 
 use crate::backend::pool::Lease;
+use crate::execute::scatter::Describe;
 use crate::execute::relay::{Relayed, Reply, Script, To};
 use crate::route::plan::{Access, PlanKind, ShardSet};
 use crate::session::Session;
 use crate::session::error::SessionError;
-use crate::session::portal::{Place, Portal};
+use crate::session::cursors::CursorStatement;
+use crate::session::portal::{OwnCursor, Place, Portal};
 use crate::session::prepared::{Body, Canonical, Prepared};
 use crate::session::servers::Taken;
 use crate::session::simple::is_command;
@@ -117,7 +119,8 @@ impl Session {
             }
             Err(other) => return Err(other),
         };
-        if cut == Cut::Sync && !said_ready {
+        let client_synced = std::mem::take(&mut self.copy_took_sync);
+        if (cut == Cut::Sync || client_synced) && !said_ready {
             self.synced().await?;
         }
         Ok(())
@@ -347,7 +350,24 @@ impl Session {
         let place = match &prepared.body {
             Body::Command(_) | Body::Empty => Place::Local,
             Body::Routed(scanned) => {
-                let plan = self.plan_bound(&prepared, scanned, &bind)?;
+                let own = prepared.own_text().to_owned();
+                let plan = match self.cursor_statement(&own, scanned)? {
+                    CursorStatement::None => self.plan_bound(&prepared, scanned, &bind)?,
+                    CursorStatement::Forward(plan, declare) => {
+                        let shard = self.choose(&plan);
+                        if let Some(pin) = plan.pin {
+                            self.pin(shard, pin);
+                        }
+                        self.cursor_declared(shard, &declare);
+                        *plan
+                    }
+                    CursorStatement::Declare(declare, plan, query) => {
+                        return Ok(self.own_cursor(&bind, &prepared, body, OwnCursor::Declare(declare, *plan, query)));
+                    }
+                    CursorStatement::Own(command) => {
+                        return Ok(self.own_cursor(&bind, &prepared, body, OwnCursor::Use(command)));
+                    }
+                };
                 self.note_plan(plan.kind);
                 let access = batch
                     .access
@@ -386,6 +406,21 @@ impl Session {
             },
             need,
         ))
+    }
+
+    /// A bound statement about a cursor over several shards.
+    fn own_cursor(
+        &mut self,
+        bind: &frontend::Bind<'_>,
+        prepared: &Rc<Prepared>,
+        body: &Bytes,
+        statement: OwnCursor,
+    ) -> (Item, Need) {
+        let portal = bind.portal.to_owned();
+        let place = Place::OwnCursor(Box::new(statement));
+        let entry = Portal { prepared: Rc::clone(prepared), bind: body.clone(), place, hold: false };
+        self.names.set_portal(&portal, entry);
+        (Item::Bind { portal, prepared: Rc::clone(prepared), body: body.clone() }, Need::Own)
     }
 
     /// COMMIT and ROLLBACK are the statements that may still be bound in a failed block.
@@ -433,7 +468,7 @@ impl Session {
     }
 
     /// Runs a batch. True when ReadyForQuery has been said.
-    async fn run_batch(&mut self, batch: Batch, cut: Cut) -> Result<bool, SessionError> {
+    async fn run_batch(&mut self, mut batch: Batch, cut: Cut) -> Result<bool, SessionError> {
         let runs = batch
             .items
             .iter()
@@ -441,8 +476,9 @@ impl Session {
         match self.one_target(&batch) {
             // Nothing may run of a batch that holds a message which cannot be: its error is the batch's.
             Some(shard) if cut == Cut::Sync || !runs => {
-                if batch.failure.is_some() && runs {
-                    return Err(batch.failure.expect("just seen"));
+                match batch.failure {
+                    Some(failure) if runs => return Err(failure),
+                    failure => batch.failure = failure,
                 }
                 self.direct(shard, batch, cut).await
             }
@@ -696,6 +732,13 @@ impl Session {
         } else {
             lease.unnamed == Some(canonical.id)
         };
+        if !known && prepared.sql_types.is_some() {
+            return Err(SessionError::unsupported(
+                "a statement that SQL's PREPARE made cannot be bound by the protocol here",
+                "The statement was prepared by PREPARE.",
+                "Run it with EXECUTE, or prepare it by the driver.",
+            ));
+        }
         if !known {
             self.send_parse(shard, &canonical, prepared, lease, script, To::Nobody)?;
             parses.0.push(Sent {
@@ -800,6 +843,7 @@ impl Session {
             let access = self.segment_access(access, &segment);
             self.segment(shard, access, &segment, To::Nobody).await?;
         }
+        self.pay_bind();
         batch.failure.map_or(Ok(()), Err)
     }
 
@@ -817,10 +861,20 @@ impl Session {
 
     /// A message that Keyway answers itself.
     async fn own_item(&mut self, item: Item) -> Result<(), SessionError> {
+        if !matches!(item, Item::DescribePortal(_) | Item::Execute { .. }) {
+            self.pay_bind();
+        }
         let out = &mut self.client.outbox;
         match item {
             Item::Parse { .. } => reply::parse_complete(out),
-            Item::Bind { .. } => reply::bind_complete(out),
+            Item::Bind { portal, .. } => {
+                // The shards' word on the parameters comes with Describe or Execute.
+                if matches!(self.names.portal(&portal).map(|p| &p.place), Some(Place::Merge(plan)) if plan.kind == PlanKind::Scatter) {
+                    self.bind_owed = true;
+                    return Ok(());
+                }
+                reply::bind_complete(&mut self.client.outbox);
+            }
             Item::CloseStatement => reply::close_complete(out),
             Item::ClosePortal(name) => {
                 self.close_own_portal(&name).await?;
@@ -834,6 +888,13 @@ impl Session {
             Item::Execute { portal, rows_max } => self.execute_own(&portal, rows_max).await?,
         }
         Ok(())
+    }
+
+    /// Says the BindComplete that was held back until a shard had seen the parameters.
+    pub(super) fn pay_bind(&mut self) {
+        if std::mem::take(&mut self.bind_owed) {
+            reply::bind_complete(&mut self.client.outbox);
+        }
     }
 
     async fn close_own_portal(&mut self, name: &str) -> Result<(), SessionError> {
@@ -851,6 +912,10 @@ impl Session {
         use crate::statement::command::Command;
         match &prepared.body {
             Body::Command(Command::ExplainRoute { .. }) => self.say_plan_description(),
+            Body::Routed(scanned) => match self.cursor_description(prepared.own_text(), scanned) {
+                Some(description) => self.client.outbox.extend_from_slice(&description),
+                None => reply::no_data(&mut self.client.outbox),
+            },
             _ => reply::no_data(&mut self.client.outbox),
         }
     }
@@ -864,12 +929,12 @@ impl Session {
             Place::Merge(plan) if plan.kind == PlanKind::Scatter => {
                 let body = portal.bind.clone();
                 let shard = plan.shards.iter().next().unwrap_or(ShardId(0));
-                self.describe_on(shard, &prepared, &body).await
+                self.describe_on(shard, name, &prepared, &body).await
             }
             Place::Merging(gathering) => {
                 let shard = gathering.shards[0];
                 let body = portal.bind.clone();
-                self.describe_on(shard, &prepared, &body).await
+                self.describe_on(shard, name, &prepared, &body).await
             }
             _ => {
                 self.describe_own(&prepared);
@@ -882,10 +947,11 @@ impl Session {
     async fn describe_on(
         &mut self,
         shard: ShardId,
+        portal: &str,
         prepared: &Rc<Prepared>,
         body: &Bytes,
     ) -> Result<(), SessionError> {
-        const PORTAL: &str = "keyway_describe";
+        let whose_bind = if std::mem::take(&mut self.bind_owed) { To::Client } else { To::Nobody };
         let mut taken = self.take(shard, Access::Read).await?;
         let mut parses = Parses::default();
         let name = self.ensure(
@@ -896,13 +962,13 @@ impl Session {
             &mut parses,
         )?;
         let malformed = |_| SessionError::refuse(SqlState::PROTOCOL_VIOLATION, "malformed Bind");
-        frontend::bind_renamed(&mut taken.lease.outbox, body, &name, PORTAL).map_err(malformed)?;
-        taken.script.expect(Reply::Bind, To::Nobody);
+        frontend::bind_renamed(&mut taken.lease.outbox, body, &name, portal).map_err(malformed)?;
+        taken.script.expect(Reply::Bind, whose_bind);
         let too_long =
             |_| SessionError::refuse(SqlState::PROGRAM_LIMIT_EXCEEDED, "the message is too long");
-        frontend::describe(&mut taken.lease.outbox, Target::Portal, PORTAL).map_err(too_long)?;
+        frontend::describe(&mut taken.lease.outbox, Target::Portal, portal).map_err(too_long)?;
         taken.script.expect(Reply::DescribePortal, To::Client);
-        frontend::close(&mut taken.lease.outbox, Target::Portal, PORTAL).map_err(too_long)?;
+        frontend::close(&mut taken.lease.outbox, Target::Portal, portal).map_err(too_long)?;
         taken.script.expect(Reply::Close, To::Nobody);
         frontend::sync(&mut taken.lease.outbox);
         taken.lease.expect_syncs(1);
@@ -946,6 +1012,10 @@ impl Session {
                 self.fetch_portal(name, gathering, u64::from(rows_max))
                     .await
             }
+            Place::OwnCursor(statement) => match *statement {
+                OwnCursor::Declare(declare, plan, query) => self.declare_own(&declare, &plan, &query).await,
+                OwnCursor::Use(command) => self.use_own_cursor(command, Describe::No).await,
+            },
             Place::Server(_) | Place::Cursor(..) | Place::Done => {
                 // A completed portal returns nothing more (manual §55.2.3).
                 reply::command_complete(&mut self.client.outbox, "SELECT 0");

@@ -228,6 +228,8 @@ impl Ready {
             pinned: ShardSet::new(),
             pinned_lost: false,
             skipping: false,
+            copy_took_sync: false,
+            bind_owed: false,
             cancel: self.cancel,
             plan: QueryPlan::Local,
             outcome: Outcome::Done,

@@ -75,6 +75,10 @@ pub struct Session {
     pinned_lost: bool,
     /// The extended protocol skips to the next Sync after an error.
     skipping: bool,
+    /// A COPY consumed the Sync that ends the batch it runs in.
+    copy_took_sync: bool,
+    /// A BindComplete waits for a shard's word on the parameters.
+    bind_owed: bool,
     cancel: Rc<CancelSlot>,
     message_max: usize,
     /// What kind of plan the request at hand has had, for metrics.

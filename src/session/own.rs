@@ -14,7 +14,7 @@ use crate::statement::parse::parse;
 use crate::statement::scan::{LiteralKind, Scanned, Verb, literal_text, scan, shape};
 use crate::wire::backend::{self as reply, Field};
 use crate::wire::error::SqlState;
-use crate::wire::frontend::Format;
+use crate::wire::frontend::{self, Format};
 use crate::wire::types;
 use bytes::Bytes;
 use std::ops::Range;
@@ -199,7 +199,7 @@ impl Session {
         });
         let shard = self.shard_to_check(&prepared)?;
         let mut taken = self.take(shard, crate::route::plan::Access::Read).await?;
-        let sent = self.send_prepare(&prepared, &mut taken);
+        let sent = self.send_prepare(shard, &prepared, &mut taken);
         if let Err(error) = sent {
             self.give_back(shard, taken.lease);
             return Err(error);
@@ -216,6 +216,7 @@ impl Session {
     /// Appends the PREPARE that a server needs, if it does not know the statement.
     fn send_prepare(
         &self,
+        shard: crate::topology::ShardId,
         prepared: &Rc<Prepared>,
         taken: &mut super::servers::Taken,
     ) -> Result<(), SessionError> {
@@ -229,7 +230,18 @@ impl Session {
             taken.script.expect(Reply::Query, To::Nobody);
             taken.script.expect(Reply::Sync, To::Nobody);
         }
-        let types = prepared.sql_types.as_deref().unwrap_or_default();
+        let Some(types) = prepared.sql_types.as_deref() else {
+            // The driver prepared it: by a Parse, as the driver did.
+            let types = self.server_types(shard, &prepared.types)?;
+            frontend::parse(&mut taken.lease.outbox, &canonical.name, &prepared.text, &types).map_err(|_| {
+                SessionError::refuse(SqlState::PROGRAM_LIMIT_EXCEEDED, "the statement is too long")
+            })?;
+            frontend::sync(&mut taken.lease.outbox);
+            taken.lease.expect_syncs(1);
+            taken.script.expect(Reply::Parse, To::Nobody);
+            taken.script.expect(Reply::Sync, To::Nobody);
+            return Ok(());
+        };
         append_query(
             &mut taken.lease,
             &format!("PREPARE {}{types} AS {}", canonical.name, prepared.text),
@@ -274,11 +286,11 @@ impl Session {
                 format!("prepared statement \"{name}\" does not exist"),
             ));
         };
-        let (Some(_), Body::Routed(scanned)) = (&prepared.sql_types, &prepared.body) else {
+        let Body::Routed(scanned) = &prepared.body else {
             return Err(SessionError::unsupported(
-                "EXECUTE of a statement that the driver prepared is not supported",
-                "The statement was prepared by the extended protocol.",
-                "Bind and execute it by the driver, or prepare it with PREPARE.",
+                "EXECUTE of a statement about the session is not supported",
+                "The driver prepared a statement that Keyway runs itself.",
+                "Send the statement itself.",
             ));
         };
         let arguments = Arguments(
@@ -304,7 +316,7 @@ impl Session {
         } else {
             format!("({})", texts.join(", "))
         };
-        let sent = self.send_prepare(&prepared, &mut taken).and_then(|()| {
+        let sent = self.send_prepare(shard, &prepared, &mut taken).and_then(|()| {
             append_query(
                 &mut taken.lease,
                 &format!("EXECUTE {}{call}", canonical.name),

@@ -84,8 +84,11 @@ impl Session {
         if let Some(plan) = self.plan_of_session(&prepared.text[scanned.range.clone()], scanned)? {
             return Ok(plan.shards);
         }
-        let shards = self.recipe_of(prepared, scanned)?.shards();
+        let recipe = self.recipe_of(prepared, scanned)?;
+        let shards = recipe.shards();
         if shards.is_empty() {
+            // No shard has all its tables: the refusal is the same whatever the parameters.
+            self.fill(&recipe, &prepared.text, scanned, &NoParams)?;
             Ok([self.home()?].into_iter().collect())
         } else {
             Ok(shards)

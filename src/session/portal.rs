@@ -3,6 +3,7 @@
 use crate::execute::scatter::Gathering;
 use crate::route::plan::Plan;
 use crate::session::prepared::Prepared;
+use crate::statement::command::{Command, Declare};
 use crate::topology::ShardId;
 use bytes::Bytes;
 use std::rc::Rc;
@@ -20,6 +21,15 @@ pub struct Portal {
     pub hold: bool,
 }
 
+/// SQL about a cursor over several shards.
+#[derive(Debug)]
+pub enum OwnCursor {
+    /// DECLARE: the plan of its query, and the query's text.
+    Declare(Declare, Plan, String),
+    /// FETCH, MOVE, CLOSE.
+    Use(Command),
+}
+
 /// Where a portal's rows come from.
 #[derive(Debug)]
 pub enum Place {
@@ -29,6 +39,8 @@ pub enum Place {
     Server(ShardId),
     /// Several shards, not asked yet.
     Merge(Box<Plan>),
+    /// SQL about a cursor over several shards.
+    OwnCursor(Box<OwnCursor>),
     /// Several shards, some rows fetched.
     Merging(Box<Gathering>),
     /// A cursor over several shards: its rows, and what FETCH says of the columns.

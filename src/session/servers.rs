@@ -219,6 +219,8 @@ impl Session {
                 }
             }
             lease.set_settings(settings);
+            // What its last session had is nothing to this one.
+            lease.take_changes();
         }
         Ok(lease)
     }
@@ -250,6 +252,8 @@ impl Session {
     pub(super) fn let_go(&mut self, shard: ShardId, mut lease: Lease) {
         if self.pinned.contains(shard) || self.worker_keeps {
             if lease.state() == ServerState::Idle {
+                // It holds state of this session, so it is closed when the session ends.
+                lease.retire();
                 self.kept.push((shard, lease));
                 return;
             }

@@ -1,6 +1,7 @@
 //! The simple protocol: a message of statements, answered one after the other, ended by one ReadyForQuery.
 
 use crate::execute::relay::{RelayError, Relayed, Reply, To, relay};
+use crate::execute::scatter::Describe;
 use crate::metrics::Outcome;
 use crate::route::plan::{Access, Plan, PlanKind};
 use crate::session::Session;
@@ -8,7 +9,8 @@ use crate::session::cursors::CursorStatement;
 use crate::session::error::SessionError;
 use crate::session::servers::Taken;
 use crate::statement::command;
-use crate::statement::scan::{Scanned, Verb, scan};
+use crate::statement::parse::parse;
+use crate::statement::scan::{Scanned, Verb, scan, shape};
 use crate::wire::backend as reply;
 use crate::wire::error::{ErrorFields, SqlState};
 use crate::wire::frontend;
@@ -60,6 +62,9 @@ impl Session {
             self.end_implicit().await?;
             self.say_ready();
         }
+        if self.block.is_none() {
+            self.names.portals.retain(|_, portal| portal.survives_its_transaction());
+        }
         Ok(())
     }
 
@@ -83,6 +88,10 @@ impl Session {
                 if let Some(ready) = self.all_on_one(text, several, message).await? {
                     return Ok(ready);
                 }
+                // PostgreSQL parses the whole message before it runs any of it.
+                for scanned in several {
+                    self.must_parse(text, scanned)?;
+                }
                 for scanned in several {
                     if self.block.is_none() {
                         self.open_block(true);
@@ -93,6 +102,22 @@ impl Session {
                 Ok(Ready::Due)
             }
         }
+    }
+
+    /// A statement that cannot be read fails its whole message.
+    fn must_parse(&self, text: &str, scanned: &Scanned) -> Result<(), SessionError> {
+        let own = &text[scanned.range.clone()];
+        let understood = if is_command(scanned.verb) || is_cursor_or_channel(scanned.verb) {
+            command::command(own, scanned.verb, self.scan_settings()).is_ok()
+        } else {
+            parse(&shape(text, scanned), scanned.verb).is_ok()
+        };
+        // What is not understood goes by the rules for such statements, unless a server finds it wrong.
+        if understood || self.make_recipe(text, scanned).is_ok() {
+            return Ok(());
+        }
+        let refusal = ErrorFields::error(SqlState::SYNTAX_ERROR, "syntax error");
+        Err(SessionError::Unparsed(Box::new(refusal), own.to_owned()))
     }
 
     /// Several plain statements that all belong to one shard go there as they came: PostgreSQL itself gives them their
@@ -174,13 +199,20 @@ impl Session {
         self.refuse_in_failed_block()?;
         let plan = match self.cursor_statement(own, scanned)? {
             CursorStatement::None => self.plan_simple(text, scanned)?,
-            CursorStatement::Forward(plan) => *plan,
+            CursorStatement::Forward(plan, declare) => {
+                let shard = self.choose(&plan);
+                let ready = self.run_simple(own, message, *plan, ending).await?;
+                if self.outcome != Outcome::Failed {
+                    self.cursor_declared(shard, &declare);
+                }
+                return Ok(ready);
+            }
             CursorStatement::Declare(declare, plan, query) => {
                 self.declare_own(&declare, &plan, &query).await?;
                 return Ok(Ready::Due);
             }
             CursorStatement::Own(command) => {
-                self.use_own_cursor(command).await?;
+                self.use_own_cursor(command, Describe::Yes).await?;
                 return Ok(Ready::Due);
             }
         };
@@ -307,6 +339,7 @@ impl Session {
     fn note_failure(&mut self, result: &Result<Relayed, RelayError>) {
         match result {
             Ok(relayed) => {
+                self.copy_took_sync |= relayed.copy_took_sync;
                 if relayed.error.is_some() {
                     self.outcome = Outcome::Failed;
                     if let Some(block) = &mut self.block {
@@ -376,6 +409,21 @@ pub(super) enum QueryText<'a> {
     Message(&'a Bytes),
     /// A text.
     Text(&'a str),
+}
+
+/// Statements that the session plans by itself.
+fn is_cursor_or_channel(verb: Verb) -> bool {
+    matches!(
+        verb,
+        Verb::Show
+            | Verb::Declare
+            | Verb::Fetch
+            | Verb::Move
+            | Verb::Close
+            | Verb::Listen
+            | Verb::Unlisten
+            | Verb::Notify
+    )
 }
 
 /// Statements that are about the session, not about data.

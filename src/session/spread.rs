@@ -208,6 +208,7 @@ impl Session {
             format!("keyway_{}", self.next_portal())
         };
         let mut sources = self.sources(&plan).await?;
+        let owed = std::mem::take(&mut self.bind_owed);
         for source in &mut sources {
             let sent = self.send_spread(source, prepared, &bind, &plan, &formats, &name);
             if let Err(error) = sent {
@@ -217,13 +218,15 @@ impl Session {
             }
         }
         if rows_max == 0 {
-            let rows = self
-                .gather_rows(sources, &plan, &formats, Describe::No)
-                .await?;
+            let describe = if owed { Describe::BindComplete } else { Describe::No };
+            let rows = self.gather_rows(sources, &plan, &formats, describe).await?;
             reply::command_complete(&mut self.client.outbox, &format!("SELECT {rows}"));
             return Ok(());
         }
         let gathering = self.open_gathering(&plan, &formats, name, sources).await?;
+        if owed {
+            reply::bind_complete(&mut self.client.outbox);
+        }
         self.fetch_portal(portal, Box::new(gathering), u64::from(rows_max))
             .await
     }

@@ -50,12 +50,15 @@ impl Shared {
     }
 }
 
+/// A pool, and whose connections it holds.
+pub type ShardPool = (Rc<Pool>, Rc<ServerAddress>);
+
 /// One role's pools, by shard, for one epoch.
 #[derive(Debug, Default)]
 pub struct RolePools {
     role: Option<Role>,
     epoch: Cell<u64>,
-    by_shard: RefCell<Vec<Option<(Rc<Pool>, Rc<ServerAddress>)>>>,
+    by_shard: RefCell<Vec<Option<ShardPool>>>,
 }
 
 /// One worker.
