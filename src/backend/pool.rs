@@ -11,7 +11,7 @@ use crate::backend::tls::ServerConnectors;
 use crate::metrics::{ShardMetrics, WorkerMetrics};
 use bb8::ManageConnection;
 use hashbrown::HashMap;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::ops::{Deref, DerefMut};
 use std::rc::Rc;
@@ -83,7 +83,6 @@ struct Budget {
     permits: Arc<Semaphore>,
     size: u32,
     starving: AtomicUsize,
-    busy: AtomicUsize,
     waiting: AtomicUsize,
 }
 
@@ -103,8 +102,6 @@ pub struct PoolCounts {
     pub user: String,
     /// Open connections.
     pub open: usize,
-    /// Of these, in use.
-    pub busy: usize,
     /// Statements waiting for one.
     pub waiting: usize,
     /// The limit.
@@ -128,7 +125,6 @@ impl Budgets {
                 permits: Arc::new(Semaphore::new(size as usize)),
                 size,
                 starving: AtomicUsize::new(0),
-                busy: AtomicUsize::new(0),
                 waiting: AtomicUsize::new(0),
             })
         });
@@ -145,7 +141,6 @@ impl Budgets {
                 shard: key.address.shard.clone(),
                 user: key.role.user.clone(),
                 open: (budget.size as usize).saturating_sub(budget.permits.available_permits()),
-                busy: budget.busy.load(Ordering::Relaxed),
                 waiting: budget.waiting.load(Ordering::Relaxed),
                 size: budget.size as usize,
             })
@@ -267,6 +262,8 @@ pub struct Pool {
     turn: Arc<Semaphore>,
     failures: Failures,
     budget: Arc<Budget>,
+    /// Connections on loan to sessions of this worker.
+    busy: Cell<usize>,
     /// Whose connections these are.
     pub address: ServerAddress,
     fair_share: u32,
@@ -310,6 +307,7 @@ impl Pool {
             metrics,
             worker_metrics: Arc::clone(&pools.metrics),
             budget,
+            busy: Cell::new(0),
             address: key.address.clone(),
             checkout_timeout: options.checkout_timeout,
         })
@@ -342,7 +340,7 @@ impl Pool {
         loop {
             let mut connection = self.connection().await?;
             if connection.may_serve(settings) {
-                self.budget.busy.fetch_add(1, Ordering::Relaxed);
+                self.busy.set(self.busy.get() + 1);
                 self.metrics.checkouts.raise();
                 self.metrics.busy.up();
                 self.metrics.idle.down();
@@ -389,7 +387,7 @@ impl Pool {
         CheckoutError::Full {
             server: self.address.to_string(),
             size: self.budget.size,
-            busy: self.budget.busy.load(Ordering::Relaxed),
+            busy: self.busy.get(),
             waiting: self.budget.waiting.load(Ordering::Relaxed),
             waited: self.checkout_timeout,
         }
@@ -428,7 +426,7 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.pool.budget.busy.fetch_sub(1, Ordering::Relaxed);
+        self.pool.busy.set(self.pool.busy.get().saturating_sub(1));
         self.pool.metrics.busy.down();
         self.pool.metrics.idle.up();
         if self.pool.owes_a_connection() {

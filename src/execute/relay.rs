@@ -242,7 +242,7 @@ pub async fn relay(
             }
             Turn::CopyIn => {
                 client.flush().await.map_err(|_| RelayError::ClientGone)?;
-                relay.copy_in(server, client).await?;
+                Box::pin(relay.copy_in(server, client)).await?;
             }
         }
     }

@@ -113,7 +113,7 @@ impl Session {
                 false
             }
             Err(SessionError::Unparsed(fields, own)) => {
-                self.say_unparsed(*fields, &own).await?;
+                Box::pin(self.say_unparsed(*fields, &own)).await?;
                 self.skipping = true;
                 false
             }
@@ -129,7 +129,9 @@ impl Session {
     /// Sync: the implicit transaction ends, and the client hears where it stands.
     async fn synced(&mut self) -> Result<(), SessionError> {
         self.skipping = false;
-        self.end_implicit().await?;
+        if self.in_implicit_block() {
+            Box::pin(self.end_implicit()).await?;
+        }
         if self.block.is_none() {
             self.names
                 .portals
@@ -483,7 +485,7 @@ impl Session {
                 self.direct(shard, batch, cut).await
             }
             _ => {
-                self.stepwise(batch, cut == Cut::Flush && runs).await?;
+                Box::pin(self.stepwise(batch, cut == Cut::Flush && runs)).await?;
                 Ok(false)
             }
         }

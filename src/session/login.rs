@@ -282,7 +282,7 @@ async fn login(client: &mut Client, worker: &Rc<Worker>) -> Result<(Ready, u32),
         greeting: Rc::default(),
         cancel: Rc::clone(&cancel),
     };
-    ready.greeting = greeting(&ready).await?;
+    ready.greeting = greeting(&mut ready).await?;
 
     let pid = worker.enter(&cancel);
     reply::authentication_ok(&mut client.outbox);
@@ -514,15 +514,17 @@ fn startup_settings(parameters: &[(String, String)]) -> Result<Settings, NoSessi
 }
 
 /// What a server tells a session with these settings: asked once, of any shard that answers.
-async fn greeting(ready: &Ready) -> Result<Rc<Greeting>, NoSession> {
-    let worker = &ready.worker;
+async fn greeting(ready: &mut Ready) -> Result<Rc<Greeting>, NoSession> {
+    let worker = Rc::clone(&ready.worker);
     let key = (
         ready.database.name.clone(),
         ready.role.clone(),
         Arc::clone(&ready.startup),
     );
-    if let Some(known) = worker.greetings.borrow().get(&key) {
-        return Ok(Rc::clone(known));
+    if let Some((known, greeting)) = worker.greetings.borrow().get_key_value(&key) {
+        // One value for all sessions with these settings: servers are compared with it by pointer.
+        ready.startup = Arc::clone(&known.2);
+        return Ok(Rc::clone(greeting));
     }
     let pools = worker.role_pools(ready.role.as_ref());
     let home = ready.database.home;

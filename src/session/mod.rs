@@ -148,6 +148,11 @@ impl Session {
         self.block = Some(Box::new(block));
     }
 
+    /// Is there a transaction that ends with its message or batch?
+    fn in_implicit_block(&self) -> bool {
+        self.block.as_ref().is_some_and(|b| b.implicit)
+    }
+
     /// The type OIDs of a shard, when some differ from those that clients see.
     fn type_map(&self, shard: ShardId) -> Option<&OidMap> {
         self.database.oid_map(shard).map(AsRef::as_ref)

@@ -16,7 +16,6 @@ use crate::wire::backend::{self as reply, Field};
 use crate::wire::error::SqlState;
 use crate::wire::frontend::{self, Format};
 use crate::wire::types;
-use bytes::Bytes;
 use std::ops::Range;
 use std::rc::Rc;
 
@@ -40,7 +39,6 @@ impl Session {
         &mut self,
         command: Command,
         own: &str,
-        _message: Option<&Bytes>,
         ending: Ending,
     ) -> Result<Ready, SessionError> {
         match command {

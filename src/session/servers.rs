@@ -90,7 +90,7 @@ impl Session {
                 )),
             };
         }
-        self.join(shard, access).await
+        Box::pin(self.join(shard, access)).await
     }
 
     /// Cross-shard commit does not exist yet: one shard may write. One snapshot is one shard's.
@@ -208,21 +208,32 @@ impl Session {
             }
         };
         if !Arc::ptr_eq(lease.settings(), settings) {
-            if let Some(sql) = lease.settings().difference(settings) {
-                append_query(&mut lease, &sql)?;
-                lease.expect_syncs(1);
-                let name = self.shard_name(shard).to_owned();
-                if let Err(error) = self.settle(&mut lease, &name).await {
-                    // Some of the settings may be applied, others not.
-                    lease.doubt(Doubt::SessionState);
-                    return Err(error);
-                }
-            }
-            lease.set_settings(settings);
-            // What its last session had is nothing to this one.
-            lease.take_changes();
+            Box::pin(self.apply_settings(shard, &mut lease, settings)).await?;
         }
         Ok(lease)
+    }
+
+    /// Takes a server from what its last session had set to `settings`.
+    async fn apply_settings(
+        &mut self,
+        shard: ShardId,
+        lease: &mut Lease,
+        settings: &Arc<Settings>,
+    ) -> Result<(), SessionError> {
+        if let Some(sql) = lease.settings().difference(settings) {
+            append_query(lease, &sql)?;
+            lease.expect_syncs(1);
+            let name = self.shard_name(shard).to_owned();
+            if let Err(error) = self.settle(lease, &name).await {
+                // Some of the settings may be applied, others not.
+                lease.doubt(Doubt::SessionState);
+                return Err(error);
+            }
+        }
+        lease.set_settings(settings);
+        // What its last session had is nothing to this one.
+        lease.take_changes();
+        Ok(())
     }
 
     /// The statement is through: the server stays with the transaction, or with the session if something pins it, or

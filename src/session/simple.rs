@@ -53,13 +53,15 @@ impl Session {
                 Ready::Due
             }
             Err(SessionError::Unparsed(fields, own)) => {
-                self.say_unparsed(*fields, &own).await?;
+                Box::pin(self.say_unparsed(*fields, &own)).await?;
                 Ready::Due
             }
             Err(other) => return Err(other),
         };
         if ready == Ready::Due {
-            self.end_implicit().await?;
+            if self.in_implicit_block() {
+                Box::pin(self.end_implicit()).await?;
+            }
             self.say_ready();
         }
         if self.block.is_none() {
@@ -84,24 +86,32 @@ impl Session {
                 self.statement(text, one, Some(message), Ending::Server)
                     .await
             }
-            several => {
-                if let Some(ready) = self.all_on_one(text, several, message).await? {
-                    return Ok(ready);
-                }
-                // PostgreSQL parses the whole message before it runs any of it.
-                for scanned in several {
-                    self.must_parse(text, scanned)?;
-                }
-                for scanned in several {
-                    if self.block.is_none() {
-                        self.open_block(true);
-                    }
-                    self.statement(text, scanned, None, Ending::Keyway).await?;
-                    self.look_around()?;
-                }
-                Ok(Ready::Due)
-            }
+            several => Box::pin(self.several(text, several, message)).await,
         }
+    }
+
+    /// Several statements in one message.
+    async fn several(
+        &mut self,
+        text: &str,
+        several: &[&Scanned],
+        message: &Bytes,
+    ) -> Result<Ready, SessionError> {
+        if let Some(ready) = self.all_on_one(text, several, message).await? {
+            return Ok(ready);
+        }
+        // PostgreSQL parses the whole message before it runs any of it.
+        for scanned in several {
+            self.must_parse(text, scanned)?;
+        }
+        for scanned in several {
+            if self.block.is_none() {
+                self.open_block(true);
+            }
+            self.statement(text, scanned, None, Ending::Keyway).await?;
+            self.look_around()?;
+        }
+        Ok(Ready::Due)
     }
 
     /// A statement that cannot be read fails its whole message.
@@ -191,9 +201,9 @@ impl Session {
         let own = &text[scanned.range.clone()];
         if is_command(scanned.verb) {
             return match command::command(own, scanned.verb, self.scan_settings()) {
-                Ok(command) => self.simple_command(command, own, message, ending).await,
+                Ok(command) => Box::pin(self.simple_command(command, own, ending)).await,
                 // The genuine syntax error is a server's to give.
-                Err(_) => self.syntax_error_of_a_server(own).await,
+                Err(_) => Box::pin(self.syntax_error_of_a_server(own)).await,
             };
         }
         self.refuse_in_failed_block()?;
@@ -201,18 +211,18 @@ impl Session {
             CursorStatement::None => self.plan_simple(text, scanned)?,
             CursorStatement::Forward(plan, declare) => {
                 let shard = self.choose(&plan);
-                let ready = self.run_simple(own, message, *plan, ending).await?;
+                let ready = Box::pin(self.run_simple(own, message, *plan, ending)).await?;
                 if self.outcome != Outcome::Failed {
                     self.cursor_declared(shard, &declare);
                 }
                 return Ok(ready);
             }
             CursorStatement::Declare(declare, plan, query) => {
-                self.declare_own(&declare, &plan, &query).await?;
+                Box::pin(self.declare_own(&declare, &plan, &query)).await?;
                 return Ok(Ready::Due);
             }
             CursorStatement::Own(command) => {
-                self.use_own_cursor(command, Describe::Yes).await?;
+                Box::pin(self.use_own_cursor(command, Describe::Yes)).await?;
                 return Ok(Ready::Due);
             }
         };
@@ -236,13 +246,13 @@ impl Session {
         }
         if !Self::is_for_one(&plan) {
             return match plan.kind {
-                PlanKind::Scatter => self.scatter_simple(own, plan).await,
-                _ => self.broadcast_simple(own, plan).await,
+                PlanKind::Scatter => Box::pin(self.scatter_simple(own, plan)).await,
+                _ => Box::pin(self.broadcast_simple(own, plan)).await,
             };
         }
         if plan.access == Access::Schema {
             // After it every plan may be another one.
-            return self.broadcast_simple(own, plan).await;
+            return Box::pin(self.broadcast_simple(own, plan)).await;
         }
         let shard = self.choose(&plan);
         if let Some(pin) = plan.pin {
