@@ -4,12 +4,13 @@
 //! batch is taken apart into segments ([`Session::stepwise`]) inside an implicit transaction.
 
 use crate::backend::pool::Lease;
-use crate::execute::scatter::Describe;
+use crate::backend::server::Doubt;
 use crate::execute::relay::{Relayed, Reply, Script, To};
+use crate::execute::scatter::Describe;
 use crate::route::plan::{Access, PlanKind, ShardSet};
 use crate::session::Session;
-use crate::session::error::SessionError;
 use crate::session::cursors::CursorStatement;
+use crate::session::error::SessionError;
 use crate::session::portal::{OwnCursor, Place, Portal};
 use crate::session::prepared::{Body, Canonical, Prepared};
 use crate::session::servers::Taken;
@@ -52,9 +53,13 @@ enum Item {
     Execute {
         portal: String,
         rows_max: u32,
+        access: Access,
+        /// It is a COPY.
+        copies: bool,
     },
     CloseStatement,
-    ClosePortal(String),
+    /// The portal, and whether it is on a server.
+    ClosePortal(String, bool),
 }
 
 /// What a message needs.
@@ -76,7 +81,6 @@ struct Batch {
     items: SmallVec<[(Item, Need); 6]>,
     /// Why the message behind the last item cannot be.
     failure: Option<SessionError>,
-    access: Option<Access>,
     executes: usize,
 }
 
@@ -101,8 +105,7 @@ impl Session {
             }
             return Ok(());
         }
-        let batch = self.understand(&messages);
-        let said_ready = match self.run_batch(batch, cut).await {
+        let said_ready = match self.run_messages(&messages, cut).await {
             Ok(said) => said,
             Err(SessionError::Statement(fields)) => {
                 if let Some(fields) = fields {
@@ -119,11 +122,32 @@ impl Session {
             }
             Err(other) => return Err(other),
         };
-        let client_synced = std::mem::take(&mut self.copy_took_sync);
-        if (cut == Cut::Sync || client_synced) && !said_ready {
+        // The Sync in front of a COPY's data is ignored (§55.2.7): the client sends another.
+        let void = std::mem::take(&mut self.sync_void);
+        if cut == Cut::Sync && !void && !said_ready {
             self.synced().await?;
         }
         Ok(())
+    }
+
+    /// Runs the messages of a batch. What Keyway executes itself may change how the messages behind it are to be read
+    /// (BEGIN, SET, DDL), so a batch is understood as far as the first of those, and then further. True when
+    /// ReadyForQuery has been said.
+    async fn run_messages(
+        &mut self,
+        messages: &[(u8, Bytes)],
+        cut: Cut,
+    ) -> Result<bool, SessionError> {
+        let mut rest = messages;
+        loop {
+            let (batch, used) = self.understand(rest);
+            rest = &rest[used..];
+            if rest.is_empty() {
+                return self.run_batch(batch, cut).await;
+            }
+            self.run_batch(batch, Cut::Flush).await?;
+            self.look_around()?;
+        }
     }
 
     /// Sync: the implicit transaction ends, and the client hears where it stands.
@@ -183,20 +207,27 @@ impl Session {
         }
     }
 
-    /// Reads and plans every message. Statements and portals are entered under their names as they would be when the
-    /// message is reached, for the messages behind to find them.
-    fn understand(&mut self, messages: &[(u8, Bytes)]) -> Batch {
+    /// Reads and plans messages as far as the first that Keyway executes itself. Returns how many. Statements and
+    /// portals are entered under their names as they would be when the message is reached, for the messages behind to
+    /// find them.
+    fn understand(&mut self, messages: &[(u8, Bytes)]) -> (Batch, usize) {
         let mut batch = Batch::default();
-        for (kind, body) in messages {
+        for (index, (kind, body)) in messages.iter().enumerate() {
             match self.item(*kind, body, &mut batch) {
-                Ok(entry) => batch.items.push(entry),
+                Ok(entry) => {
+                    let own = matches!(entry, (Item::Execute { .. }, Need::Own));
+                    batch.items.push(entry);
+                    if own {
+                        return (batch, index + 1);
+                    }
+                }
                 Err(error) => {
                     batch.failure = Some(error);
                     break;
                 }
             }
         }
-        batch
+        (batch, messages.len())
     }
 
     fn item(
@@ -208,7 +239,7 @@ impl Session {
         let protocol = |error| SessionError::from_client_error(&error);
         match kind {
             tag::PARSE => self.parse_item(&frontend::Parse::decode(body).map_err(protocol)?),
-            tag::BIND => self.bind_item(body, batch),
+            tag::BIND => self.bind_item(body),
             tag::DESCRIBE => {
                 let describe = frontend::Describe::decode(body).map_err(protocol)?;
                 match describe.kind {
@@ -228,10 +259,16 @@ impl Session {
                 batch.executes += 1;
                 let need = self.portal_need(execute.portal)?;
                 let rows_max = execute.max_rows;
+                let (access, copies) = match self.names.portal(execute.portal) {
+                    Some(portal) => (portal.access, portal.prepared.copies()),
+                    None => (Access::Read, false),
+                };
                 Ok((
                     Item::Execute {
                         portal: execute.portal.to_owned(),
                         rows_max,
+                        access,
+                        copies,
                     },
                     need,
                 ))
@@ -248,15 +285,17 @@ impl Session {
                         (Item::CloseStatement, Need::Nothing)
                     }
                     Target::Portal => {
+                        // Own portals are closed when the message is reached; a server's name is free from here on.
                         let need = match self.names.portal(close.name).map(|p| &p.place) {
                             Some(Place::Server(shard)) => Need::Shard(*shard),
-                            Some(Place::Merging(_)) => Need::Own,
+                            Some(Place::Merging(_) | Place::Cursor(..)) => Need::Own,
                             _ => Need::Nothing,
                         };
-                        if matches!(need, Need::Nothing) {
+                        if !matches!(need, Need::Own) {
                             self.names.close_portal(close.name);
                         }
-                        (Item::ClosePortal(close.name.to_owned()), need)
+                        let on_server = matches!(need, Need::Shard(_));
+                        (Item::ClosePortal(close.name.to_owned(), on_server), need)
                     }
                 })
             }
@@ -336,7 +375,7 @@ impl Session {
         })
     }
 
-    fn bind_item(&mut self, body: &Bytes, batch: &mut Batch) -> Result<(Item, Need), SessionError> {
+    fn bind_item(&mut self, body: &Bytes) -> Result<(Item, Need), SessionError> {
         let bind = frontend::Bind::decode(body)
             .map_err(|error| SessionError::from_client_error(&error))?;
         if !bind.portal.is_empty() && self.names.portals.contains_key(bind.portal) {
@@ -349,6 +388,7 @@ impl Session {
         if !self.ends_block(&prepared) {
             self.refuse_in_failed_block()?;
         }
+        let mut access = Access::Read;
         let place = match &prepared.body {
             Body::Command(_) | Body::Empty => Place::Local,
             Body::Routed(scanned) => {
@@ -364,17 +404,24 @@ impl Session {
                         *plan
                     }
                     CursorStatement::Declare(declare, plan, query) => {
-                        return Ok(self.own_cursor(&bind, &prepared, body, OwnCursor::Declare(declare, *plan, query)));
+                        return Ok(self.own_cursor(
+                            &bind,
+                            &prepared,
+                            body,
+                            OwnCursor::Declare(declare, *plan, query),
+                        ));
                     }
                     CursorStatement::Own(command) => {
-                        return Ok(self.own_cursor(&bind, &prepared, body, OwnCursor::Use(command)));
+                        return Ok(self.own_cursor(
+                            &bind,
+                            &prepared,
+                            body,
+                            OwnCursor::Use(command),
+                        ));
                     }
                 };
                 self.note_plan(plan.kind);
-                let access = batch
-                    .access
-                    .map_or(plan.access, |known| heavier(known, plan.access));
-                batch.access = Some(access);
+                access = plan.access;
                 if Self::is_for_one(&plan) && plan.access != Access::Schema && plan.text.is_none() {
                     let shard = self.choose(&plan);
                     if let Some(pin) = plan.pin {
@@ -398,6 +445,7 @@ impl Session {
                 bind: body.clone(),
                 place,
                 hold: false,
+                access,
             },
         );
         Ok((
@@ -420,9 +468,22 @@ impl Session {
     ) -> (Item, Need) {
         let portal = bind.portal.to_owned();
         let place = Place::OwnCursor(Box::new(statement));
-        let entry = Portal { prepared: Rc::clone(prepared), bind: body.clone(), place, hold: false };
+        let entry = Portal {
+            prepared: Rc::clone(prepared),
+            bind: body.clone(),
+            place,
+            hold: false,
+            access: Access::Lock,
+        };
         self.names.set_portal(&portal, entry);
-        (Item::Bind { portal, prepared: Rc::clone(prepared), body: body.clone() }, Need::Own)
+        (
+            Item::Bind {
+                portal,
+                prepared: Rc::clone(prepared),
+                body: body.clone(),
+            },
+            Need::Own,
+        )
     }
 
     /// COMMIT and ROLLBACK are the statements that may still be bound in a failed block.
@@ -462,30 +523,24 @@ impl Session {
                 ..
             }) => Ok(Need::Shard(*shard)),
             Some(_) => Ok(Need::Own),
-            None => Err(SessionError::refuse(
-                SqlState::INVALID_CURSOR_NAME,
-                format!("portal \"{name}\" does not exist"),
-            )),
+            None => Err(no_portal(name)),
         }
     }
 
     /// Runs a batch. True when ReadyForQuery has been said.
-    async fn run_batch(&mut self, mut batch: Batch, cut: Cut) -> Result<bool, SessionError> {
+    async fn run_batch(&mut self, batch: Batch, cut: Cut) -> Result<bool, SessionError> {
         let runs = batch
             .items
             .iter()
             .any(|(item, _)| matches!(item, Item::Bind { .. } | Item::Execute { .. }));
         match self.one_target(&batch) {
-            // Nothing may run of a batch that holds a message which cannot be: its error is the batch's.
-            Some(shard) if cut == Cut::Sync || !runs => {
-                match batch.failure {
-                    Some(failure) if runs => return Err(failure),
-                    failure => batch.failure = failure,
-                }
+            Some(shard) if (cut == Cut::Sync && batch.failure.is_none()) || !runs => {
                 self.direct(shard, batch, cut).await
             }
             _ => {
-                Box::pin(self.stepwise(batch, cut == Cut::Flush && runs)).await?;
+                // What stands before a message that cannot be is answered, and rolled back with it.
+                let keep_open = runs && (cut == Cut::Flush || batch.failure.is_some());
+                Box::pin(self.stepwise(batch, keep_open)).await?;
                 Ok(false)
             }
         }
@@ -526,19 +581,23 @@ impl Session {
         batch: Batch,
         cut: Cut,
     ) -> Result<bool, SessionError> {
-        let access = batch.access.unwrap_or(Access::Read);
         if self.known_everywhere(&batch) {
             self.answer_known(&batch);
             return batch.failure.map_or(Ok(false), Err);
         }
         let implicit = self.block.as_ref().is_some_and(|b| b.implicit);
-        let whose = if cut == Cut::Sync && !implicit && batch.failure.is_none() {
+        // A COPY decides whether this Sync counts, so its ReadyForQuery waits for it.
+        let copies = batch
+            .items
+            .iter()
+            .any(|(item, _)| matches!(item, Item::Execute { copies: true, .. }));
+        let whose = if cut == Cut::Sync && !implicit && !copies && batch.failure.is_none() {
             To::Client
         } else {
             To::Nobody
         };
         let items: SmallVec<[Item; 6]> = batch.items.into_iter().map(|(item, _)| item).collect();
-        self.segment(shard, access, &items, whose).await?;
+        self.segment(shard, &items, whose).await?;
         if let Some(failure) = batch.failure {
             return Err(failure);
         }
@@ -553,7 +612,7 @@ impl Session {
 
     /// Only statements to be parsed that a server has parsed before: no server need be asked again.
     fn known_everywhere(&self, batch: &Batch) -> bool {
-        let key = self.effective().parse_key();
+        let key = self.reading();
         batch.items.iter().all(|(item, _)| match item {
             Item::Parse { prepared, .. } => {
                 prepared.named
@@ -580,11 +639,25 @@ impl Session {
     async fn segment(
         &mut self,
         shard: ShardId,
-        access: Access,
         items: &[Item],
         whose_sync: To,
     ) -> Result<(), SessionError> {
+        // What is executed counts: a portal may have been bound in an earlier batch.
+        let mut access = Access::Read;
+        let mut copying = false;
+        for item in items {
+            if let Item::Execute {
+                access: own,
+                copies,
+                ..
+            } = item
+            {
+                access = heavier(access, *own);
+                copying |= copies;
+            }
+        }
         let mut taken = self.take(shard, access).await?;
+        taken.lease.begin_batch();
         let mut parses = Parses::default();
         for item in items {
             let sent = self.send(
@@ -595,13 +668,18 @@ impl Session {
                 &mut parses,
             );
             if let Err(error) = sent {
-                // Nothing has been flushed: the server has seen nothing of it.
-                taken.lease.outbox.clear();
+                // What was entered as prepared has not been sent.
+                taken.lease.doubt(Doubt::SessionState);
                 self.give_back(shard, taken.lease);
                 return Err(error);
             }
         }
-        frontend::sync(&mut taken.lease.outbox);
+        if copying {
+            frontend::flush(&mut taken.lease.outbox);
+            taken.script.late_sync = true;
+        } else {
+            frontend::sync(&mut taken.lease.outbox);
+        }
         taken.lease.expect_syncs(1);
         taken.script.expect(Reply::Sync, whose_sync);
         let forget: SmallVec<[u64; 2]> = parses.0.iter().map(|p| p.canonical.id).collect();
@@ -638,6 +716,9 @@ impl Session {
         let parsed = result.as_ref().map_or(0, |relayed| relayed.parsed);
         for id in parses.iter().skip(parsed) {
             taken.lease.forget_prepared(*id);
+            if taken.lease.unnamed == Some(*id) {
+                taken.lease.unnamed = None;
+            }
         }
         self.give_back(shard, taken.lease);
         Ok(result?)
@@ -665,7 +746,7 @@ impl Session {
             |_| SessionError::refuse(SqlState::PROGRAM_LIMIT_EXCEEDED, "the message is too long");
         match item {
             Item::Parse { name, prepared } => {
-                let key = self.effective().parse_key();
+                let key = self.reading();
                 let canonical = prepared.canonical(&self.worker.statements, key);
                 if prepared.named && lease.has_prepared(canonical.id) {
                     script.say(Bytes::from_static(b"1\0\0\0\x04"));
@@ -698,23 +779,18 @@ impl Session {
                 frontend::describe(&mut lease.outbox, Target::Portal, portal).map_err(too_long)?;
                 script.expect(Reply::DescribePortal, To::Client);
             }
-            Item::Execute { portal, rows_max } => {
+            Item::Execute {
+                portal, rows_max, ..
+            } => {
                 frontend::execute(&mut lease.outbox, portal, *rows_max).map_err(too_long)?;
                 script.expect(Reply::Execute, To::Client);
             }
             Item::CloseStatement => script.say(Bytes::from_static(b"3\0\0\0\x04")),
-            Item::ClosePortal(portal) => {
-                if let Some(Portal {
-                    place: Place::Server(_),
-                    ..
-                }) = self.names.close_portal(portal)
-                {
-                    frontend::close(&mut lease.outbox, Target::Portal, portal).map_err(too_long)?;
-                    script.expect(Reply::Close, To::Client);
-                } else {
-                    script.say(Bytes::from_static(b"3\0\0\0\x04"));
-                }
+            Item::ClosePortal(portal, true) => {
+                frontend::close(&mut lease.outbox, Target::Portal, portal).map_err(too_long)?;
+                script.expect(Reply::Close, To::Client);
             }
+            Item::ClosePortal(_, false) => script.say(Bytes::from_static(b"3\0\0\0\x04")),
         }
         Ok(())
     }
@@ -728,7 +804,7 @@ impl Session {
         script: &mut Script,
         parses: &mut Parses,
     ) -> Result<String, SessionError> {
-        let canonical = prepared.canonical(&self.worker.statements, self.effective().parse_key());
+        let canonical = prepared.canonical(&self.worker.statements, self.reading());
         let known = if prepared.named {
             lease.has_prepared(canonical.id)
         } else {
@@ -766,6 +842,7 @@ impl Session {
                 "the statement is too long",
             )
         };
+        let types = self.server_types(shard, &prepared.types)?;
         if prepared.named {
             if let Some(evicted) = lease.add_prepared(canonical.id) {
                 // In front of everything else of the batch, so that no error can skip it.
@@ -779,7 +856,6 @@ impl Session {
         } else {
             lease.unnamed = Some(canonical.id);
         }
-        let types = self.server_types(shard, &prepared.types)?;
         frontend::parse(&mut lease.outbox, &canonical.name, &prepared.text, &types)
             .map_err(too_long)?;
         script.expect(Reply::Parse, to);
@@ -819,7 +895,6 @@ impl Session {
         }
         let mut segment: SmallVec<[Item; 6]> = SmallVec::new();
         let mut target: Option<ShardId> = None;
-        let access = batch.access.unwrap_or(Access::Read);
         for (item, need) in batch.items {
             let next = match need {
                 Need::Nothing | Need::Own => None,
@@ -830,8 +905,7 @@ impl Session {
                 }),
             };
             if let (Some(shard), true) = (target, next != target) {
-                let access = self.segment_access(access, &segment);
-                self.segment(shard, access, &std::mem::take(&mut segment), To::Nobody)
+                self.segment(shard, &std::mem::take(&mut segment), To::Nobody)
                     .await?;
             }
             target = next;
@@ -842,23 +916,10 @@ impl Session {
             }
         }
         if let Some(shard) = target {
-            let access = self.segment_access(access, &segment);
-            self.segment(shard, access, &segment, To::Nobody).await?;
+            self.segment(shard, &segment, To::Nobody).await?;
         }
         self.pay_bind();
         batch.failure.map_or(Ok(()), Err)
-    }
-
-    /// A segment without an Execute writes nothing.
-    fn segment_access(&self, batch: Access, items: &[Item]) -> Access {
-        if items
-            .iter()
-            .any(|item| matches!(item, Item::Execute { .. }))
-        {
-            batch
-        } else {
-            Access::Read
-        }
     }
 
     /// A message that Keyway answers itself.
@@ -871,14 +932,15 @@ impl Session {
             Item::Parse { .. } => reply::parse_complete(out),
             Item::Bind { portal, .. } => {
                 // The shards' word on the parameters comes with Describe or Execute.
-                if matches!(self.names.portal(&portal).map(|p| &p.place), Some(Place::Merge(plan)) if plan.kind == PlanKind::Scatter) {
+                if matches!(self.names.portal(&portal).map(|p| &p.place), Some(Place::Merge(plan)) if plan.kind == PlanKind::Scatter)
+                {
                     self.bind_owed = true;
                     return Ok(());
                 }
                 reply::bind_complete(&mut self.client.outbox);
             }
             Item::CloseStatement => reply::close_complete(out),
-            Item::ClosePortal(name) => {
+            Item::ClosePortal(name, _) => {
                 self.close_own_portal(&name).await?;
                 reply::close_complete(&mut self.client.outbox);
             }
@@ -887,7 +949,9 @@ impl Session {
                 self.describe_own(&prepared);
             }
             Item::DescribePortal(name) => self.describe_portal(&name).await?,
-            Item::Execute { portal, rows_max } => self.execute_own(&portal, rows_max).await?,
+            Item::Execute {
+                portal, rows_max, ..
+            } => self.execute_own(&portal, rows_max).await?,
         }
         Ok(())
     }
@@ -924,7 +988,7 @@ impl Session {
 
     async fn describe_portal(&mut self, name: &str) -> Result<(), SessionError> {
         let Some(portal) = self.names.portal(name) else {
-            return Ok(());
+            return Err(no_portal(name));
         };
         let prepared = Rc::clone(&portal.prepared);
         match &portal.place {
@@ -953,16 +1017,28 @@ impl Session {
         prepared: &Rc<Prepared>,
         body: &Bytes,
     ) -> Result<(), SessionError> {
-        let whose_bind = if std::mem::take(&mut self.bind_owed) { To::Client } else { To::Nobody };
+        let whose_bind = if std::mem::take(&mut self.bind_owed) {
+            To::Client
+        } else {
+            To::Nobody
+        };
         let mut taken = self.take(shard, Access::Read).await?;
         let mut parses = Parses::default();
-        let name = self.ensure(
+        let known = self.ensure(
             shard,
             prepared,
             &mut taken.lease,
             &mut taken.script,
             &mut parses,
-        )?;
+        );
+        let name = match known {
+            Ok(name) => name,
+            Err(error) => {
+                taken.lease.doubt(Doubt::SessionState);
+                self.give_back(shard, taken.lease);
+                return Err(error);
+            }
+        };
         let malformed = |_| SessionError::refuse(SqlState::PROTOCOL_VIOLATION, "malformed Bind");
         frontend::bind_renamed(&mut taken.lease.outbox, body, &name, portal).map_err(malformed)?;
         taken.script.expect(Reply::Bind, whose_bind);
@@ -987,7 +1063,7 @@ impl Session {
     /// Executes a portal that no single server holds.
     async fn execute_own(&mut self, name: &str, rows_max: u32) -> Result<(), SessionError> {
         let Some(portal) = self.names.portal(name) else {
-            return Ok(());
+            return Err(no_portal(name));
         };
         let prepared = Rc::clone(&portal.prepared);
         match std::mem::replace(&mut portal.place, Place::Done) {
@@ -1015,7 +1091,9 @@ impl Session {
                     .await
             }
             Place::OwnCursor(statement) => match *statement {
-                OwnCursor::Declare(declare, plan, query) => self.declare_own(&declare, &plan, &query).await,
+                OwnCursor::Declare(declare, plan, query) => {
+                    self.declare_own(&declare, &plan, &query).await
+                }
                 OwnCursor::Use(command) => self.use_own_cursor(command, Describe::No).await,
             },
             Place::Server(_) | Place::Cursor(..) | Place::Done => {
@@ -1025,6 +1103,13 @@ impl Session {
             }
         }
     }
+}
+
+fn no_portal(name: &str) -> SessionError {
+    SessionError::refuse(
+        SqlState::INVALID_CURSOR_NAME,
+        format!("portal \"{name}\" does not exist"),
+    )
 }
 
 /// The one of the two that asks more of a transaction.
