@@ -200,10 +200,11 @@ impl Manager {
 }
 
 impl ManageConnection for Manager {
-    type Connection = Server;
+    /// Boxed: a lease changes hands many times on a statement's way.
+    type Connection = Box<Server>;
     type Error = ConnectError;
 
-    async fn connect(&self) -> Result<Server, ConnectError> {
+    async fn connect(&self) -> Result<Box<Server>, ConnectError> {
         let permit = self.permit().await;
         self.metrics.opening.up();
         let result = connect(
@@ -218,7 +219,7 @@ impl ManageConnection for Manager {
         match result {
             Ok(mut server) => {
                 server.count_in(&self.metrics);
-                Ok(server)
+                Ok(Box::new(server))
             }
             Err(error) => {
                 self.metrics.failed.raise();
@@ -227,11 +228,11 @@ impl ManageConnection for Manager {
         }
     }
 
-    async fn is_valid(&self, _: &mut Server) -> Result<(), ConnectError> {
+    async fn is_valid(&self, _: &mut Box<Server>) -> Result<(), ConnectError> {
         Ok(())
     }
 
-    fn has_broken(&self, server: &mut Server) -> bool {
+    fn has_broken(&self, server: &mut Box<Server>) -> bool {
         !server.is_reusable()
     }
 }
