@@ -4,12 +4,12 @@
 //! batch is taken apart into segments ([`Session::stepwise`]) inside an implicit transaction.
 
 use crate::backend::pool::Lease;
-use crate::execute::scatter::Describe;
 use crate::execute::relay::{Relayed, Reply, Script, To};
+use crate::execute::scatter::Describe;
 use crate::route::plan::{Access, PlanKind, ShardSet};
 use crate::session::Session;
-use crate::session::error::SessionError;
 use crate::session::cursors::CursorStatement;
+use crate::session::error::SessionError;
 use crate::session::portal::{OwnCursor, Place, Portal};
 use crate::session::prepared::{Body, Canonical, Prepared};
 use crate::session::servers::Taken;
@@ -20,7 +20,7 @@ use crate::topology::ShardId;
 use crate::wire::backend as reply;
 use crate::wire::error::{ErrorFields, SqlState};
 use crate::wire::frame::next_frame;
-use crate::wire::frontend::{self, Target, tag};
+use crate::wire::frontend::{self, Format, Target, tag};
 use bytes::{Bytes, BytesMut};
 use smallvec::SmallVec;
 use std::rc::Rc;
@@ -46,6 +46,10 @@ enum Item {
         portal: String,
         prepared: Rc<Prepared>,
         body: Bytes,
+        /// What it makes, when Keyway itself holds it: entered when the message's turn comes, because a later message
+        /// of the batch may give the name to another portal.
+        own: Option<Box<Portal>>,
+        access: Access,
     },
     DescribeStatement(Rc<Prepared>),
     DescribePortal(String),
@@ -54,7 +58,11 @@ enum Item {
         rows_max: u32,
     },
     CloseStatement,
-    ClosePortal(String),
+    ClosePortal {
+        name: String,
+        /// The portal that had the name before the batch, or a mark that the batch made it.
+        portal: Option<Box<Portal>>,
+    },
 }
 
 /// What a message needs.
@@ -78,6 +86,8 @@ struct Batch {
     failure: Option<SessionError>,
     access: Option<Access>,
     executes: usize,
+    /// The shard of the latest portal: what may run anywhere runs there too.
+    latest: Option<ShardId>,
 }
 
 /// Statements sent to a server to be parsed, in order, and whose they are.
@@ -101,8 +111,18 @@ impl Session {
             }
             return Ok(());
         }
-        let batch = self.understand(&messages);
-        let said_ready = match self.run_batch(batch, cut).await {
+        let mut rest = messages.as_slice();
+        let ran = loop {
+            let (batch, understood) = self.understand(rest);
+            rest = rest.get(understood..).unwrap_or_default();
+            let here = if rest.is_empty() { cut } else { Cut::Flush };
+            let ran = self.run_batch(batch, here).await;
+            if rest.is_empty() || ran.is_err() {
+                break ran;
+            }
+            self.look_around()?;
+        };
+        let said_ready = match ran {
             Ok(said) => said,
             Err(SessionError::Statement(fields)) => {
                 if let Some(fields) = fields {
@@ -185,18 +205,38 @@ impl Session {
 
     /// Reads and plans every message. Statements and portals are entered under their names as they would be when the
     /// message is reached, for the messages behind to find them.
-    fn understand(&mut self, messages: &[(u8, Bytes)]) -> Batch {
+    ///
+    /// What stands behind a statement that may change how text is read or where it goes (SET, a change of the schema)
+    /// is left for the next round. Returns how many messages were understood.
+    fn understand(&mut self, messages: &[(u8, Bytes)]) -> (Batch, usize) {
         let mut batch = Batch::default();
-        for (kind, body) in messages {
+        let mut changes = false;
+        for (index, (kind, body)) in messages.iter().enumerate() {
             match self.item(*kind, body, &mut batch) {
                 Ok(entry) => batch.items.push(entry),
                 Err(error) => {
                     batch.failure = Some(error);
-                    break;
+                    return (batch, messages.len());
                 }
             }
+            match batch.items.last() {
+                Some((
+                    Item::Bind {
+                        own: Some(made), ..
+                    },
+                    _,
+                )) => {
+                    changes |= match &made.place {
+                        Place::Local => !matches!(made.prepared.body, Body::Empty),
+                        Place::Merge(plan) => plan.access == Access::Schema,
+                        _ => true,
+                    };
+                }
+                Some((Item::Execute { .. }, Need::Own)) if changes => return (batch, index + 1),
+                _ => {}
+            }
         }
-        batch
+        (batch, messages.len())
     }
 
     fn item(
@@ -248,15 +288,14 @@ impl Session {
                         (Item::CloseStatement, Need::Nothing)
                     }
                     Target::Portal => {
-                        let need = match self.names.portal(close.name).map(|p| &p.place) {
+                        let portal = self.names.close_portal(close.name);
+                        let need = match portal.as_ref().map(|p| &p.place) {
                             Some(Place::Server(shard)) => Need::Shard(*shard),
-                            Some(Place::Merging(_)) => Need::Own,
-                            _ => Need::Nothing,
+                            Some(_) => Need::Own,
+                            None => Need::Nothing,
                         };
-                        if matches!(need, Need::Nothing) {
-                            self.names.close_portal(close.name);
-                        }
-                        (Item::ClosePortal(close.name.to_owned()), need)
+                        let (name, portal) = (close.name.to_owned(), portal.map(Box::new));
+                        (Item::ClosePortal { name, portal }, need)
                     }
                 })
             }
@@ -349,6 +388,7 @@ impl Session {
         if !self.ends_block(&prepared) {
             self.refuse_in_failed_block()?;
         }
+        let mut own_access = Access::Read;
         let place = match &prepared.body {
             Body::Command(_) | Body::Empty => Place::Local,
             Body::Routed(scanned) => {
@@ -364,19 +404,34 @@ impl Session {
                         *plan
                     }
                     CursorStatement::Declare(declare, plan, query) => {
-                        return Ok(self.own_cursor(&bind, &prepared, body, OwnCursor::Declare(declare, *plan, query)));
+                        return Ok(self.own_cursor(
+                            &bind,
+                            &prepared,
+                            body,
+                            OwnCursor::Declare(declare, *plan, query),
+                        ));
                     }
                     CursorStatement::Own(command) => {
-                        return Ok(self.own_cursor(&bind, &prepared, body, OwnCursor::Use(command)));
+                        return Ok(self.own_cursor(
+                            &bind,
+                            &prepared,
+                            body,
+                            OwnCursor::Use(command),
+                        ));
                     }
                 };
                 self.note_plan(plan.kind);
+                own_access = plan.access;
                 let access = batch
                     .access
                     .map_or(plan.access, |known| heavier(known, plan.access));
                 batch.access = Some(access);
                 if Self::is_for_one(&plan) && plan.access != Access::Schema && plan.text.is_none() {
-                    let shard = self.choose(&plan);
+                    let shard = match batch.latest {
+                        Some(latest) if plan.shards.contains(latest) => latest,
+                        _ => self.choose(&plan),
+                    };
+                    batch.latest = Some(shard);
                     if let Some(pin) = plan.pin {
                         self.pin(shard, pin);
                     }
@@ -390,24 +445,45 @@ impl Session {
             Place::Server(shard) => Need::Shard(*shard),
             _ => Need::Own,
         };
-        let portal = bind.portal.to_owned();
-        self.names.set_portal(
-            &portal,
-            Portal {
-                prepared: Rc::clone(&prepared),
-                bind: body.clone(),
-                place,
-                hold: false,
-            },
-        );
-        Ok((
+        let made = Portal {
+            prepared: Rc::clone(&prepared),
+            bind: body.clone(),
+            place,
+            hold: false,
+        };
+        Ok(self.bound(bind.portal, made, need, own_access))
+    }
+
+    /// Enters a portal under its name for the messages behind to find it.
+    fn bound(&mut self, name: &str, made: Portal, need: Need, access: Access) -> (Item, Need) {
+        let (prepared, body) = (Rc::clone(&made.prepared), made.bind.clone());
+        let own = match made.place {
+            Place::Server(_) => {
+                self.names.set_portal(name, made);
+                None
+            }
+            _ => {
+                let mark = Portal {
+                    prepared: Rc::clone(&prepared),
+                    bind: Bytes::new(),
+                    place: Place::Done,
+                    hold: false,
+                };
+                self.names.set_portal(name, mark);
+                Some(Box::new(made))
+            }
+        };
+        let portal = name.to_owned();
+        (
             Item::Bind {
                 portal,
                 prepared,
-                body: body.clone(),
+                body,
+                own,
+                access,
             },
             need,
-        ))
+        )
     }
 
     /// A bound statement about a cursor over several shards.
@@ -418,11 +494,13 @@ impl Session {
         body: &Bytes,
         statement: OwnCursor,
     ) -> (Item, Need) {
-        let portal = bind.portal.to_owned();
-        let place = Place::OwnCursor(Box::new(statement));
-        let entry = Portal { prepared: Rc::clone(prepared), bind: body.clone(), place, hold: false };
-        self.names.set_portal(&portal, entry);
-        (Item::Bind { portal, prepared: Rc::clone(prepared), body: body.clone() }, Need::Own)
+        let made = Portal {
+            prepared: Rc::clone(prepared),
+            bind: body.clone(),
+            place: Place::OwnCursor(Box::new(statement)),
+            hold: false,
+        };
+        self.bound(bind.portal, made, Need::Own, Access::Read)
     }
 
     /// COMMIT and ROLLBACK are the statements that may still be bound in a failed block.
@@ -451,6 +529,14 @@ impl Session {
     fn parse_need(&mut self, prepared: &Rc<Prepared>) -> Result<Need, SessionError> {
         match &prepared.body {
             Body::Empty | Body::Command(_) => Ok(Need::Own),
+            // Only Keyway knows the columns of a cursor over several shards.
+            Body::Routed(scanned)
+                if self
+                    .cursor_description(prepared.own_text(), scanned)
+                    .is_some() =>
+            {
+                Ok(Need::Own)
+            }
             Body::Routed(scanned) => Ok(Need::Any(self.shards_that_parse(prepared, scanned)?)),
         }
     }
@@ -470,22 +556,19 @@ impl Session {
     }
 
     /// Runs a batch. True when ReadyForQuery has been said.
-    async fn run_batch(&mut self, mut batch: Batch, cut: Cut) -> Result<bool, SessionError> {
+    async fn run_batch(&mut self, batch: Batch, cut: Cut) -> Result<bool, SessionError> {
         let runs = batch
             .items
             .iter()
             .any(|(item, _)| matches!(item, Item::Bind { .. } | Item::Execute { .. }));
         match self.one_target(&batch) {
-            // Nothing may run of a batch that holds a message which cannot be: its error is the batch's.
-            Some(shard) if cut == Cut::Sync || !runs => {
-                match batch.failure {
-                    Some(failure) if runs => return Err(failure),
-                    failure => batch.failure = failure,
-                }
+            // What runs in front of a message that cannot be is answered, and undone with the batch's transaction.
+            Some(shard) if !runs || (cut == Cut::Sync && batch.failure.is_none()) => {
                 self.direct(shard, batch, cut).await
             }
             _ => {
-                Box::pin(self.stepwise(batch, cut == Cut::Flush && runs)).await?;
+                let keep_open = runs && (cut == Cut::Flush || batch.failure.is_some());
+                Box::pin(self.stepwise(batch, keep_open)).await?;
                 Ok(false)
             }
         }
@@ -681,12 +764,21 @@ impl Session {
                 portal,
                 prepared,
                 body,
+                ..
             } => {
                 let name = self.ensure(shard, prepared, lease, script, parses)?;
                 frontend::bind_renamed(&mut lease.outbox, body, &name, portal).map_err(|_| {
                     SessionError::refuse(SqlState::PROTOCOL_VIOLATION, "malformed Bind")
                 })?;
                 script.expect(Reply::Bind, To::Client);
+                let formats = frontend::Bind::decode(body).map(|b| b.result_formats);
+                let binary = formats.is_ok_and(|f| f.iter().any(|f| f == Format::Binary));
+                if binary && self.type_map(shard).is_some() {
+                    // Do the columns' binary forms name types by this shard's numbers? The client may not ask.
+                    frontend::describe(&mut lease.outbox, Target::Portal, portal)
+                        .map_err(too_long)?;
+                    script.expect(Reply::DescribePortal, To::Nobody);
+                }
             }
             Item::DescribeStatement(prepared) => {
                 let name = self.ensure(shard, prepared, lease, script, parses)?;
@@ -703,17 +795,15 @@ impl Session {
                 script.expect(Reply::Execute, To::Client);
             }
             Item::CloseStatement => script.say(Bytes::from_static(b"3\0\0\0\x04")),
-            Item::ClosePortal(portal) => {
-                if let Some(Portal {
-                    place: Place::Server(_),
-                    ..
-                }) = self.names.close_portal(portal)
-                {
-                    frontend::close(&mut lease.outbox, Target::Portal, portal).map_err(too_long)?;
-                    script.expect(Reply::Close, To::Client);
-                } else {
-                    script.say(Bytes::from_static(b"3\0\0\0\x04"));
-                }
+            Item::ClosePortal {
+                name,
+                portal: Some(_),
+            } => {
+                frontend::close(&mut lease.outbox, Target::Portal, name).map_err(too_long)?;
+                script.expect(Reply::Close, To::Client);
+            }
+            Item::ClosePortal { portal: None, .. } => {
+                script.say(Bytes::from_static(b"3\0\0\0\x04"));
             }
         }
         Ok(())
@@ -835,7 +925,8 @@ impl Session {
                     .await?;
             }
             target = next;
-            if next.is_some() {
+            if let Some(shard) = next {
+                self.enter(&item, shard);
                 segment.push(item);
             } else {
                 self.own_item(item).await?;
@@ -849,16 +940,45 @@ impl Session {
         batch.failure.map_or(Ok(()), Err)
     }
 
-    /// A segment without an Execute writes nothing.
-    fn segment_access(&self, batch: Access, items: &[Item]) -> Access {
-        if items
-            .iter()
-            .any(|item| matches!(item, Item::Execute { .. }))
-        {
-            batch
-        } else {
-            Access::Read
+    /// The names of portals as they are when the batch has come to this message.
+    fn enter(&mut self, item: &Item, shard: ShardId) {
+        match item {
+            Item::Bind {
+                portal,
+                prepared,
+                body,
+                own: None,
+                ..
+            } => {
+                let made = Portal {
+                    prepared: Rc::clone(prepared),
+                    bind: body.clone(),
+                    place: Place::Server(shard),
+                    hold: false,
+                };
+                self.names.set_portal(portal, made);
+            }
+            Item::ClosePortal { name, .. } => {
+                self.names.close_portal(name);
+            }
+            _ => {}
         }
+    }
+
+    /// What a segment does on its shard: what the portals it executes do. One bound by an earlier batch or segment may
+    /// do whatever the batch does.
+    fn segment_access(&self, batch: Access, items: &[Item]) -> Access {
+        let mut access = Access::Read;
+        for (index, item) in items.iter().enumerate() {
+            if let Item::Execute { portal: name, .. } = item {
+                let bound = items[..index].iter().rev().find_map(|item| match item {
+                    Item::Bind { portal, access, .. } if portal == name => Some(*access),
+                    _ => None,
+                });
+                access = heavier(access, bound.unwrap_or(batch));
+            }
+        }
+        access
     }
 
     /// A message that Keyway answers itself.
@@ -869,17 +989,21 @@ impl Session {
         let out = &mut self.client.outbox;
         match item {
             Item::Parse { .. } => reply::parse_complete(out),
-            Item::Bind { portal, .. } => {
+            Item::Bind { portal, own, .. } => {
+                if let Some(made) = own {
+                    self.names.set_portal(&portal, *made);
+                }
                 // The shards' word on the parameters comes with Describe or Execute.
-                if matches!(self.names.portal(&portal).map(|p| &p.place), Some(Place::Merge(plan)) if plan.kind == PlanKind::Scatter) {
+                if matches!(self.names.portal(&portal).map(|p| &p.place), Some(Place::Merge(plan)) if plan.kind == PlanKind::Scatter)
+                {
                     self.bind_owed = true;
                     return Ok(());
                 }
                 reply::bind_complete(&mut self.client.outbox);
             }
             Item::CloseStatement => reply::close_complete(out),
-            Item::ClosePortal(name) => {
-                self.close_own_portal(&name).await?;
+            Item::ClosePortal { name, portal } => {
+                self.close_own_portal(&name, portal).await?;
                 reply::close_complete(&mut self.client.outbox);
             }
             Item::DescribeStatement(prepared) => {
@@ -899,12 +1023,15 @@ impl Session {
         }
     }
 
-    async fn close_own_portal(&mut self, name: &str) -> Result<(), SessionError> {
-        match self.names.close_portal(name) {
-            Some(Portal {
-                place: Place::Merging(gathering),
-                ..
-            }) => self.close_gathering(&gathering).await,
+    /// Closes a portal that the batch made, or else the one from before the batch.
+    async fn close_own_portal(
+        &mut self,
+        name: &str,
+        before: Option<Box<Portal>>,
+    ) -> Result<(), SessionError> {
+        let portal = self.names.close_portal(name).or(before.map(|p| *p));
+        match portal.map(|p| p.place) {
+            Some(Place::Merging(gathering)) => self.close_gathering(&gathering).await,
             _ => Ok(()),
         }
     }
@@ -953,7 +1080,11 @@ impl Session {
         prepared: &Rc<Prepared>,
         body: &Bytes,
     ) -> Result<(), SessionError> {
-        let whose_bind = if std::mem::take(&mut self.bind_owed) { To::Client } else { To::Nobody };
+        let whose_bind = if std::mem::take(&mut self.bind_owed) {
+            To::Client
+        } else {
+            To::Nobody
+        };
         let mut taken = self.take(shard, Access::Read).await?;
         let mut parses = Parses::default();
         let name = self.ensure(
@@ -1015,7 +1146,9 @@ impl Session {
                     .await
             }
             Place::OwnCursor(statement) => match *statement {
-                OwnCursor::Declare(declare, plan, query) => self.declare_own(&declare, &plan, &query).await,
+                OwnCursor::Declare(declare, plan, query) => {
+                    self.declare_own(&declare, &plan, &query).await
+                }
                 OwnCursor::Use(command) => self.use_own_cursor(command, Describe::No).await,
             },
             Place::Server(_) | Place::Cursor(..) | Place::Done => {

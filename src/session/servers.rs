@@ -308,6 +308,8 @@ impl Session {
 
 /// Appends a simple Query to a server's outbox.
 pub(super) fn append_query(lease: &mut Lease, sql: &str) -> Result<(), SessionError> {
+    // A simple Query destroys the unnamed statement (manual §55.2.3).
+    lease.unnamed = None;
     frontend::query(&mut lease.outbox, sql).map_err(|_| {
         SessionError::refuse(
             SqlState::PROGRAM_LIMIT_EXCEEDED,
