@@ -20,6 +20,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 
+/// How often the other workers are asked again for a connection they do not use.
+const ASK_AGAIN: Duration = Duration::from_millis(20);
+
 /// How pools behave.
 #[derive(Debug, Clone)]
 pub struct PoolOptions {
@@ -184,6 +187,19 @@ impl Manager {
             return permit;
         }
         let _starving = Counted::new(&self.budget.starving);
+        let acquired = permits.acquire_owned();
+        tokio::pin!(acquired);
+        loop {
+            self.ask();
+            // Another worker may open a connection that nobody of its own waits for any more: it is asked again.
+            if let Ok(permit) = tokio::time::timeout(ASK_AGAIN, acquired.as_mut()).await {
+                return permit.expect("budgets are never closed");
+            }
+        }
+    }
+
+    /// Asks the other workers to close an idle connection.
+    fn ask(&self) {
         for (index, worker) in self.budgets.workers.iter().enumerate() {
             if index != self.worker {
                 // A full channel means that worker is being asked already.
@@ -192,10 +208,6 @@ impl Manager {
                 });
             }
         }
-        permits
-            .acquire_owned()
-            .await
-            .expect("budgets are never closed")
     }
 }
 
@@ -268,6 +280,9 @@ pub struct Pool {
     /// Whose connections these are.
     pub address: ServerAddress,
     fair_share: u32,
+    workers: u32,
+    /// Sessions of this worker that wait for a connection.
+    queued: AtomicUsize,
     checkout_timeout: Duration,
     metrics: Arc<ShardMetrics>,
     worker_metrics: Arc<WorkerMetrics>,
@@ -305,6 +320,8 @@ impl Pool {
             turn: Arc::new(Semaphore::new(options.size as usize)),
             failures,
             fair_share: (options.size / workers).max(1),
+            workers,
+            queued: AtomicUsize::new(0),
             metrics,
             worker_metrics: Arc::clone(&pools.metrics),
             budget,
@@ -326,6 +343,7 @@ impl Pool {
             Ok(turn) => turn,
             Err(_) => {
                 let _waiting = Counted::new(&self.budget.waiting);
+                let _queued = Counted::new(&self.queued);
                 let started = tokio::time::Instant::now();
                 let acquired = tokio::time::timeout(
                     self.checkout_timeout,
@@ -394,10 +412,14 @@ impl Pool {
         }
     }
 
-    /// Connections of this worker beyond its share are closed while another worker has none.
+    /// Is a connection that comes back needed elsewhere? While another worker waits for leave to open one, a worker
+    /// closes what it has beyond its share, or what none of its own sessions waits for: a share cannot be less than
+    /// one, so there may be more workers than shares.
     fn owes_a_connection(&self) -> bool {
         self.budget.starving.load(Ordering::Relaxed) > 0
-            && self.connections.state().connections > self.fair_share
+            && (self.queued.load(Ordering::Relaxed) == 0
+                || self.connections.state().connections > self.fair_share
+                || self.budget.size < self.workers)
     }
 
     async fn close_one_idle(&self) {

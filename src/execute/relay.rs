@@ -423,7 +423,16 @@ impl Relay<'_> {
         server: &mut Server,
     ) -> Result<(), RelayError> {
         match (to, self.oids) {
-            (To::Nobody | To::Notices, _) => {}
+            (To::Nobody | To::Notices, Some(oids)) => {
+                // Nobody is shown the description, but rows in its formats may follow.
+                if let Err(OidError::Inside) =
+                    oids::description(oids, stop.tag, stop.body, &mut BytesMut::new())
+                {
+                    server.doubt(Doubt::SessionState);
+                    return Err(RelayError::OidsInside);
+                }
+            }
+            (To::Nobody | To::Notices, None) => {}
             (To::Client, None) => out.extend_from_slice(whole),
             (To::Client, Some(oids)) => {
                 match oids::description(oids, stop.tag, stop.body, out) {
@@ -605,9 +614,15 @@ impl crate::wire::error::ClientError for RelayError {
         }
     }
 
+    fn detail(&self) -> Option<String> {
+        matches!(self, Self::OidsInside).then(|| {
+            "A composite, an array of a user-defined type or a record names types by numbers inside its binary form.".to_owned()
+        })
+    }
+
     fn hint(&self) -> Option<String> {
         Some(match self {
-            Self::OidsInside => "Ask for the text format, or cast the column to text.".to_owned(),
+            Self::OidsInside => "Ask for the text format, or cast the column to text. A write may have taken effect.".to_owned(),
             Self::ClientGone | Self::ServerLost { .. } | Self::OutOfStep { .. } => {
                 "The statement may or may not have taken effect.".to_owned()
             }

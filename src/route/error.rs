@@ -220,7 +220,8 @@ impl ClientError for RouteError {
                 named(tables)
             )),
             Self::Unparsed { reason } => Some(reason.clone()),
-            Self::BadHint { .. } | Self::Window(_) | Self::WindowValue | Self::NoShard => None,
+            Self::WindowValue => Some("Its value decides which shards' rows are shown, and it is not one that Keyway can read.".to_owned()),
+            Self::BadHint { .. } | Self::Window(_) | Self::NoShard => None,
         }
     }
 

@@ -21,7 +21,7 @@ use crate::topology::ShardId;
 use crate::wire::backend as reply;
 use crate::wire::error::{ErrorFields, SqlState};
 use crate::wire::frame::next_frame;
-use crate::wire::frontend::{self, Target, tag};
+use crate::wire::frontend::{self, Format, Target, tag};
 use bytes::{Bytes, BytesMut};
 use smallvec::SmallVec;
 use std::rc::Rc;
@@ -98,6 +98,7 @@ struct Sent {
 impl Session {
     /// Answers the messages up to the next Sync or Flush.
     pub(super) async fn batch(&mut self) -> Result<(), SessionError> {
+        self.bind_owed = None;
         let (messages, cut) = self.gather().await?;
         if self.skipping {
             if cut == Cut::Sync {
@@ -512,6 +513,14 @@ impl Session {
     fn parse_need(&mut self, prepared: &Rc<Prepared>) -> Result<Need, SessionError> {
         match &prepared.body {
             Body::Empty | Body::Command(_) => Ok(Need::Own),
+            // Only Keyway knows the columns of a cursor over several shards.
+            Body::Routed(scanned)
+                if self
+                    .cursor_description(prepared.own_text(), scanned)
+                    .is_some() =>
+            {
+                Ok(Need::Own)
+            }
             Body::Routed(scanned) => Ok(Need::Any(self.shards_that_parse(prepared, scanned)?)),
         }
     }
@@ -768,6 +777,14 @@ impl Session {
                     SessionError::refuse(SqlState::PROTOCOL_VIOLATION, "malformed Bind")
                 })?;
                 script.expect(Reply::Bind, To::Client);
+                let formats = frontend::Bind::decode(body).map(|b| b.result_formats);
+                let binary = formats.is_ok_and(|f| f.iter().any(|f| f == Format::Binary));
+                if binary && self.type_map(shard).is_some() {
+                    // Do the columns' binary forms name types by this shard's numbers? The client may not ask.
+                    frontend::describe(&mut lease.outbox, Target::Portal, portal)
+                        .map_err(too_long)?;
+                    script.expect(Reply::DescribePortal, To::Nobody);
+                }
             }
             Item::DescribeStatement(prepared) => {
                 let name = self.ensure(shard, prepared, lease, script, parses)?;
@@ -918,14 +935,14 @@ impl Session {
         if let Some(shard) = target {
             self.segment(shard, &segment, To::Nobody).await?;
         }
-        self.pay_bind();
+        self.pay_bind().await?;
         batch.failure.map_or(Ok(()), Err)
     }
 
     /// A message that Keyway answers itself.
     async fn own_item(&mut self, item: Item) -> Result<(), SessionError> {
         if !matches!(item, Item::DescribePortal(_) | Item::Execute { .. }) {
-            self.pay_bind();
+            self.pay_bind().await?;
         }
         let out = &mut self.client.outbox;
         match item {
@@ -934,7 +951,7 @@ impl Session {
                 // The shards' word on the parameters comes with Describe or Execute.
                 if matches!(self.names.portal(&portal).map(|p| &p.place), Some(Place::Merge(plan)) if plan.kind == PlanKind::Scatter)
                 {
-                    self.bind_owed = true;
+                    self.bind_owed = Some(portal);
                     return Ok(());
                 }
                 reply::bind_complete(&mut self.client.outbox);
@@ -956,11 +973,23 @@ impl Session {
         Ok(())
     }
 
-    /// Says the BindComplete that was held back until a shard had seen the parameters.
-    pub(super) fn pay_bind(&mut self) {
-        if std::mem::take(&mut self.bind_owed) {
+    /// Says the BindComplete that was held back, once a shard has seen the parameters.
+    async fn pay_bind(&mut self) -> Result<(), SessionError> {
+        let Some(name) = self.bind_owed.clone() else {
+            return Ok(());
+        };
+        let Some(portal) = self.names.portal(&name) else {
+            self.bind_owed = None;
             reply::bind_complete(&mut self.client.outbox);
-        }
+            return Ok(());
+        };
+        let Place::Merge(plan) = &portal.place else {
+            return Ok(());
+        };
+        let (prepared, body) = (Rc::clone(&portal.prepared), portal.bind.clone());
+        let shard = plan.shards.iter().next().unwrap_or(ShardId(0));
+        self.describe_on(shard, &name, &prepared, &body, To::Nobody)
+            .await
     }
 
     async fn close_own_portal(&mut self, name: &str) -> Result<(), SessionError> {
@@ -995,12 +1024,14 @@ impl Session {
             Place::Merge(plan) if plan.kind == PlanKind::Scatter => {
                 let body = portal.bind.clone();
                 let shard = plan.shards.iter().next().unwrap_or(ShardId(0));
-                self.describe_on(shard, name, &prepared, &body).await
+                self.describe_on(shard, name, &prepared, &body, To::Client)
+                    .await
             }
             Place::Merging(gathering) => {
                 let shard = gathering.shards[0];
                 let body = portal.bind.clone();
-                self.describe_on(shard, name, &prepared, &body).await
+                self.describe_on(shard, name, &prepared, &body, To::Client)
+                    .await
             }
             _ => {
                 self.describe_own(&prepared);
@@ -1016,8 +1047,9 @@ impl Session {
         portal: &str,
         prepared: &Rc<Prepared>,
         body: &Bytes,
+        whose: To,
     ) -> Result<(), SessionError> {
-        let whose_bind = if std::mem::take(&mut self.bind_owed) {
+        let whose_bind = if self.bind_owed.take().is_some() {
             To::Client
         } else {
             To::Nobody
@@ -1045,7 +1077,7 @@ impl Session {
         let too_long =
             |_| SessionError::refuse(SqlState::PROGRAM_LIMIT_EXCEEDED, "the message is too long");
         frontend::describe(&mut taken.lease.outbox, Target::Portal, portal).map_err(too_long)?;
-        taken.script.expect(Reply::DescribePortal, To::Client);
+        taken.script.expect(Reply::DescribePortal, whose);
         frontend::close(&mut taken.lease.outbox, Target::Portal, portal).map_err(too_long)?;
         taken.script.expect(Reply::Close, To::Nobody);
         frontend::sync(&mut taken.lease.outbox);

@@ -237,7 +237,7 @@ impl Ready {
             pinned_lost: false,
             skipping: false,
             sync_void: false,
-            bind_owed: false,
+            bind_owed: None,
             cancel: self.cancel,
             plan: QueryPlan::Local,
             outcome: Outcome::Done,

@@ -77,8 +77,8 @@ pub struct Session {
     skipping: bool,
     /// The data of a COPY made the Sync that came before it void: the client sends another.
     sync_void: bool,
-    /// A BindComplete waits for a shard's word on the parameters.
-    bind_owed: bool,
+    /// The portal whose BindComplete waits for a shard's word on the parameters.
+    bind_owed: Option<String>,
     cancel: Rc<CancelSlot>,
     message_max: usize,
     /// What kind of plan the request at hand has had, for metrics.

@@ -3,6 +3,7 @@
 use crate::backend::settings::SettingValue;
 use crate::cache::plans::PlanKey;
 use crate::route::choose::{Context, RouteHint, hinted, recipe, unparsed};
+use crate::route::error::RouteError;
 use crate::route::key::{NoParams, Param, Params, Values};
 use crate::route::plan::{Access, Pin, Plan, PlanKind, ShardSet};
 use crate::route::recipe::Recipe;
@@ -107,9 +108,14 @@ impl Session {
             statement: scanned,
             params,
         };
-        let plan = recipe
-            .plan(&values, &self.topology)
-            .map_err(|error| SessionError::from_client_error(&error))?;
+        let plan = match recipe.plan(&values, &self.topology) {
+            Ok(plan) => plan,
+            // A negative LIMIT or OFFSET fails when the statement runs, whatever the rows: a shard says so in its time.
+            Err(RouteError::Window(_)) if !recipe.shards().is_empty() => {
+                self.fixed(PlanKind::Any, recipe.shards(), Access::Read, None)
+            }
+            Err(error) => return Err(SessionError::from_client_error(&error)),
+        };
         if recipe.set_config {
             return Err(SessionError::unsupported(
                 "set_config() is not supported in queries",

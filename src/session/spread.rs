@@ -213,7 +213,7 @@ impl Session {
             self.open_block(true);
         }
         let mut sources = self.sources(&plan).await?;
-        let owed = std::mem::take(&mut self.bind_owed);
+        let owed = self.bind_owed.take().is_some();
         for source in &mut sources {
             let sent = self.send_spread(source, prepared, &bind, &plan, &formats, &name);
             if let Err(error) = sent {

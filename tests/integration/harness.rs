@@ -250,6 +250,8 @@ pub(crate) struct Setup<'a> {
     pub(crate) tables: &'a str,
     /// More configuration: tables of TOML.
     pub(crate) more: &'a str,
+    /// Keys in front of all tables of the configuration.
+    pub(crate) top: &'a str,
     /// More lines of `[pool]`.
     pub(crate) pool: &'a str,
     /// Shards that live elsewhere, by name, with their connection strings.
@@ -267,6 +269,7 @@ impl Default for Setup<'_> {
             pool_size: 10,
             tables: "",
             more: "",
+            top: "",
             pool: "",
             elsewhere: &[],
             types: "",
@@ -310,12 +313,13 @@ impl Setup<'_> {
         let Self {
             tables,
             more,
+            top,
             pool,
             pool_size,
             ..
         } = self;
         let config = format!(
-            "[users.app]\npassword = \"{PASSWORD}\"\n\
+            "{top}\n[users.app]\npassword = \"{PASSWORD}\"\n\
              {shards}\
              [databases.app]\nkeyspaces = [\"main\", \"activity\", \"settings\"]\ndefault = \"main\"\n\
              [keyspaces.main]\nshards = [\"s0\", \"s1\", \"s2\"]\n[keyspaces.main.tables]\n{tables}\n\

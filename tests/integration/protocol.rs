@@ -597,6 +597,7 @@ fn wrong_names_and_counts() {
     one(&[
         parse("", "select v from items where k = $1", &[]),
         bind("", "", &[Value::text("x")], 0),
+        execute("", 0),
     ]);
     one(&[
         parse("", "select v from items where k = $1", &[]),
@@ -886,7 +887,7 @@ fn cancel_ends_the_query_and_not_the_session() {
     let canceller = client.canceller();
     for sql in [
         "select pg_sleep(60) from items where k = 3",
-        "select pg_sleep(60) from items",
+        "select count(*) from items where k < (select count(*) from generate_series(1, 1000000000))",
         "select pg_sleep(60)",
     ] {
         client.send(&query(sql)).expect("send");

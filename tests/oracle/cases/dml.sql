@@ -36,6 +36,7 @@ insert into smalls values (-100, 'n') returning k;
 -- name: insert_string_key
 insert into users (id, name) values ('1000', 's') returning id;
 -- name: insert_expression_key
+-- expect: listed
 insert into t (id, k) values (1000, 3 + 4);
 select count(*) from t where k = 7;
 -- name: insert_expression_key_cast
@@ -78,12 +79,14 @@ select code, n from codes where code = '777';
 insert into chars values ('q', 1);
 select c, n from chars where c = 'q';
 -- name: insert_char_key_too_long
+-- expect: listed
 -- error: 22001
 insert into chars values ('much too long', 1);
 -- name: insert_uuid_key
 insert into tokens values ('AAAAAAAA-0000-4000-8000-000000000001', 'x') returning token;
 select note from tokens where token = 'aaaaaaaa-0000-4000-8000-000000000001';
 -- name: insert_date_key
+-- expect: listed
 insert into days values ('Feb 3, 2030', 1) returning day;
 select n from days where day = '2030-02-03';
 -- name: insert_bytea_key
@@ -116,6 +119,7 @@ insert into notes (user_id, id, body) overriding system value values (5, 1, 'b')
 -- name: insert_serial
 insert into tickets (user_id, note) values (5, 'x') returning id > 0, user_id, note;
 -- name: insert_all_types
+-- expect: listed
 insert into users values (1000, 'n', 'e', 'DE', 5, 1.5, 2.25, true, '2000-01-01', '2000-01-01 01:02:03', '2000-01-01 01:02:03+01', '00000000-0000-0000-0000-000000000001', '\x01', 'ok', '{a,"b c"}', '{"a": 1}', '("S",1,10001)', '12345', '{ok,sad}') returning *;
 -- name: insert_multi_same_shard
 insert into posts (user_id, id, title) values (1000, 1, 'a'), (1000, 2, 'b'), (1000, 3, 'c') returning user_id, id, title;
@@ -182,6 +186,7 @@ insert into follows (user_id, nope) values (1, 2);
 -- error: 42701
 insert into follows (user_id, user_id) values (1, 2);
 -- name: insert_bad_key_text
+-- expect: listed
 -- error: 22P02
 insert into users (id, name) values ('x', 'y');
 -- name: insert_key_out_of_range
@@ -201,6 +206,7 @@ select count(*) from t where k = 7;
 -- expect: refused
 insert into t (id, k) values (1000, (random() * 100)::int);
 -- name: insert_value_volatile
+-- expect: listed
 insert into stamps values ('2030-01-01 00:00:00', (random() * 0)::int) returning at, n;
 
 -- name: update_key
@@ -269,6 +275,7 @@ update follows set other_id = 1 where user_id = 7;
 -- error: 23514
 update order_items set qty = -1 where user_id = 4;
 -- name: update_where_current_of
+-- expect: listed
 begin;
 declare c cursor for select id from posts where user_id = 4 order by id for update;
 fetch 1 from c;
@@ -305,6 +312,7 @@ delete from users where id = 4;
 -- name: delete_cte
 with gone as (delete from posts where user_id = 4 returning id) select count(*) from gone;
 -- name: insert_cte
+-- expect: listed
 with n as (insert into follows values (3, 2000, null) returning user_id, other_id) select * from n;
 -- name: update_cte
 with u as (update posts set likes = 7 where user_id = 4 returning id) select id from u order by id;
@@ -343,6 +351,7 @@ lock table users in share mode;
 truncate follows;
 select count(*) from follows;
 -- name: truncate_foreign_key
+-- compare: status
 -- error: 0A000
 truncate users;
 -- name: reference_read_after_nothing

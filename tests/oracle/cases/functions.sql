@@ -96,10 +96,10 @@ select touch(id) from users where id = 4;
 -- expect: equal
 select random() between 0 and 1 from users where id = 4;
 -- name: fn_random_scatter
--- expect: equal
+-- expect: listed
 select id, random() between 0 and 1 from users order by id;
 -- name: fn_clock_where
--- expect: equal
+-- expect: listed
 select count(*) from users where created < clock_timestamp();
 -- name: fn_setseed
 -- expect: listed

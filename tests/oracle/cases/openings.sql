@@ -126,6 +126,8 @@ insert into t select * from t;
 select count(*) from t;
 -- name: opening_two_inserts_one_query
 -- modes: simple
+-- cleanup: delete from t where k = 1 and id = 1000
+-- cleanup: delete from t where k = 2 and id = 1001
 insert into t (id, k) values (1000, 1); insert into t (id, k) values (1001, 2);
 select id from t where k = 2 order by id;
 -- name: opening_copy_no_columns

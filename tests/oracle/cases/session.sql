@@ -90,6 +90,7 @@ select f8 from kinds where k = 9;
 set search_path = other, public;
 select id, k from t where k = 3 order by id;
 -- name: set_search_path_missing_schema
+-- expect: listed
 -- error: 42P01
 set search_path = nowhere;
 select id from users where id = 3;
@@ -153,14 +154,17 @@ discard sequences;
 discard temp;
 
 -- name: prepare_execute
+-- expect: listed
 prepare p (bigint) as select name from users where id = $1;
 execute p (4);
 execute p (5);
 deallocate p;
 -- name: prepare_untyped
+-- expect: listed
 prepare p as select name from users where id = $1;
 execute p ('4');
 -- name: prepare_insert
+-- expect: listed
 begin;
 prepare p (bigint, bigint) as insert into follows values ($1, $2, null) returning user_id;
 execute p (600, 1);
@@ -171,17 +175,20 @@ rollback;
 prepare p as select 1;
 prepare p as select 2;
 -- name: prepare_execute_unknown
+-- expect: listed
 -- error: 26000
 execute nope;
 -- name: prepare_deallocate_unknown
 -- error: 26000
 deallocate nope;
 -- name: prepare_deallocate_all
+-- expect: listed
 -- error: 26000
 prepare p as select 1;
 deallocate all;
 execute p;
 -- name: prepare_wrong_count
+-- expect: listed
 -- error: 42601
 prepare p (int) as select $1;
 execute p (1, 2);
@@ -190,6 +197,7 @@ execute p (1, 2);
 prepare p (int) as select id from t where x > $1 order by id;
 execute p (50);
 -- name: prepare_survives_rollback
+-- expect: listed
 begin;
 prepare p as select 1;
 rollback;
@@ -199,6 +207,7 @@ execute p;
 prepare p (bigint) as select name from users where id = $1;
 execute p (2 + 2);
 -- name: prepare_syntax_error
+-- compare: status
 -- error: 42601
 prepare p as selec 1;
 

@@ -52,6 +52,7 @@ select 1 / 0;
 commit;
 select 2;
 -- name: tx_error_on_shard_then_commit
+-- expect: listed
 -- error: 23505
 begin;
 insert into follows values (503, 1, null);
@@ -189,6 +190,7 @@ begin isolation level serializable;
 select count(*) from posts;
 commit;
 -- name: tx_set_transaction
+-- expect: listed
 begin;
 set transaction isolation level repeatable read;
 show transaction_isolation;
@@ -281,6 +283,7 @@ delete from follows where user_id = 512;
 insert into follows values (513, 1, null); selec 1;
 select count(*) from follows where user_id = 513;
 -- name: implicit_unknown_table_later
+-- expect: listed
 -- modes: simple
 -- error: 42P01
 select 1; select * from nope; select 2;

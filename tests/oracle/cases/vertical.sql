@@ -120,7 +120,9 @@ select count(*) from pg_class c join users u on u.name = c.relname;
 -- name: catalog_type
 select typname from pg_type where oid = 23;
 -- name: catalog_vertical_table
--- expect: listed
+-- expect: equal
+-- cleanup: reset keyway.shard
+set keyway.shard = 'settings';
 select count(*) from pg_class where relname = 'user_settings';
 -- name: unlisted_table
 -- autocommit
