@@ -15,7 +15,7 @@ use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::ops::{Deref, DerefMut};
 use std::rc::Rc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
@@ -161,6 +161,7 @@ pub struct Manager {
     budgets: Arc<Budgets>,
     worker: usize,
     metrics: Arc<ShardMetrics>,
+    failing: Arc<AtomicBool>,
 }
 
 /// Counts up while it lives.
@@ -230,6 +231,7 @@ impl ManageConnection for Manager {
         self.metrics.opening.down();
         match result {
             Ok(mut server) => {
+                self.failing.store(false, Ordering::Relaxed);
                 server.count_in(&self.metrics);
                 Ok(Box::new(server))
             }
@@ -252,6 +254,8 @@ impl ManageConnection for Manager {
 /// The last failure to connect, and who waits to hear of one.
 #[derive(Debug, Clone, Default)]
 struct Failures {
+    /// The last attempt failed.
+    failing: Arc<AtomicBool>,
     last: Arc<Mutex<Option<Arc<ConnectError>>>>,
     heard: Arc<Notify>,
 }
@@ -259,6 +263,7 @@ struct Failures {
 impl bb8::ErrorSink<ConnectError> for Failures {
     fn sink(&self, error: ConnectError) {
         tracing::warn!(%error, "no server connection");
+        self.failing.store(true, Ordering::Relaxed);
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(error));
         self.heard.notify_waiters();
     }
@@ -303,6 +308,7 @@ impl Pool {
             budgets: Arc::clone(&pools.budgets),
             worker: pools.worker,
             metrics: Arc::clone(&metrics),
+            failing: Arc::clone(&failures.failing),
         };
         let connections = bb8::Pool::builder()
             .max_size(options.size)
@@ -329,6 +335,12 @@ impl Pool {
             address: key.address.clone(),
             checkout_timeout: options.checkout_timeout,
         })
+    }
+
+    /// Could the last new connection not be opened?
+    #[must_use]
+    pub fn is_failing(&self) -> bool {
+        self.failures.failing.load(Ordering::Relaxed)
     }
 
     /// A connection on which a session with `settings` may run, first come first served.

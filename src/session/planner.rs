@@ -116,6 +116,13 @@ impl Session {
             }
             Err(error) => return Err(SessionError::from_client_error(&error)),
         };
+        if plan.pin == Some(Pin::SessionFunction) && !self.worker_keeps {
+            return Err(SessionError::unsupported(
+                "currval(), lastval() and setseed() are not supported with transaction pooling",
+                "Their values belong to a server's session, which other clients use too.",
+                "Use INSERT … RETURNING, or set pool.mode = \"session\".",
+            ));
+        }
         if recipe.set_config {
             return Err(SessionError::unsupported(
                 "set_config() is not supported in queries",

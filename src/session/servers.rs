@@ -52,7 +52,45 @@ impl Session {
             return shard;
         }
         let turn = self.worker.next_turn() % plan.shards.len().max(1);
-        plan.shards.iter().nth(turn).unwrap_or(ShardId(0))
+        let in_turn = || {
+            plan.shards
+                .iter()
+                .skip(turn)
+                .chain(plan.shards.iter().take(turn))
+        };
+        let reachable = in_turn().find(|shard| !self.is_failing(*shard));
+        reachable.or_else(|| in_turn().next()).unwrap_or(ShardId(0))
+    }
+
+    fn is_failing(&self, shard: ShardId) -> bool {
+        let pool = self.worker.pool(&self.topology, &self.pools, shard);
+        pool.is_some_and(|(pool, _)| pool.is_failing())
+    }
+
+    /// As [`Session::choose`], passing over shards that cannot be reached: their answer would be the same.
+    pub(super) async fn choose_reachable(&mut self, plan: &Plan) -> Result<ShardId, SessionError> {
+        let first = self.choose(plan);
+        if self.block.is_some()
+            || plan.shards.len() < 2
+            || self.kept.iter().any(|(s, _)| *s == first)
+        {
+            return Ok(first);
+        }
+        let settings = Arc::clone(&self.settings);
+        let mut failed = None;
+        let others = plan.shards.iter().filter(|shard| *shard != first);
+        for shard in std::iter::once(first).chain(others) {
+            match self.check_out(shard, &settings).await {
+                Ok(lease) => {
+                    // The statement takes it from here in a moment.
+                    self.kept.push((shard, lease));
+                    return Ok(shard);
+                }
+                Err(error @ SessionError::Statement(_)) => failed = failed.or(Some(error)),
+                Err(error) => return Err(error),
+            }
+        }
+        failed.map_or(Ok(first), Err)
     }
 
     /// A server on `shard` for a statement that does `access`: the transaction's, joining it if need be, or one of

@@ -260,7 +260,10 @@ impl Session {
             // After it every plan may be another one.
             return Box::pin(self.broadcast_simple(own, plan)).await;
         }
-        let shard = self.choose(&plan);
+        let shard = match plan.kind {
+            PlanKind::Any => self.choose_reachable(&plan).await?,
+            _ => self.choose(&plan),
+        };
         if let Some(pin) = plan.pin {
             self.pin(shard, pin);
         }
