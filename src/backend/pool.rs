@@ -21,7 +21,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 
 /// How often the other workers are asked again for a connection they do not use.
-const ASK_AGAIN: Duration = Duration::from_millis(20);
+const ASK_AGAIN: Duration = Duration::from_millis(100);
 
 /// How pools behave.
 #[derive(Debug, Clone)]
@@ -212,10 +212,11 @@ impl Manager {
 }
 
 impl ManageConnection for Manager {
-    type Connection = Server;
+    /// Boxed: a lease changes hands many times on a statement's way.
+    type Connection = Box<Server>;
     type Error = ConnectError;
 
-    async fn connect(&self) -> Result<Server, ConnectError> {
+    async fn connect(&self) -> Result<Box<Server>, ConnectError> {
         let permit = self.permit().await;
         self.metrics.opening.up();
         let result = connect(
@@ -230,7 +231,7 @@ impl ManageConnection for Manager {
         match result {
             Ok(mut server) => {
                 server.count_in(&self.metrics);
-                Ok(server)
+                Ok(Box::new(server))
             }
             Err(error) => {
                 self.metrics.failed.raise();
@@ -239,11 +240,11 @@ impl ManageConnection for Manager {
         }
     }
 
-    async fn is_valid(&self, _: &mut Server) -> Result<(), ConnectError> {
+    async fn is_valid(&self, _: &mut Box<Server>) -> Result<(), ConnectError> {
         Ok(())
     }
 
-    fn has_broken(&self, server: &mut Server) -> bool {
+    fn has_broken(&self, server: &mut Box<Server>) -> bool {
         !server.is_reusable()
     }
 }
@@ -280,8 +281,6 @@ pub struct Pool {
     pub address: ServerAddress,
     fair_share: u32,
     workers: u32,
-    /// Sessions of this worker that wait for a connection.
-    queued: AtomicUsize,
     checkout_timeout: Duration,
     metrics: Arc<ShardMetrics>,
     worker_metrics: Arc<WorkerMetrics>,
@@ -320,7 +319,6 @@ impl Pool {
             failures,
             fair_share: (options.size / workers).max(1),
             workers,
-            queued: AtomicUsize::new(0),
             metrics,
             worker_metrics: Arc::clone(&pools.metrics),
             budget,
@@ -342,7 +340,6 @@ impl Pool {
             Ok(turn) => turn,
             Err(_) => {
                 let _waiting = Counted::new(&self.budget.waiting);
-                let _queued = Counted::new(&self.queued);
                 let started = tokio::time::Instant::now();
                 let acquired = tokio::time::timeout(
                     self.checkout_timeout,
@@ -416,13 +413,21 @@ impl Pool {
     /// one, so there may be more workers than shares.
     fn owes_a_connection(&self) -> bool {
         self.budget.starving.load(Ordering::Relaxed) > 0
-            && (self.queued.load(Ordering::Relaxed) == 0
+            && (!self.is_awaited(1)
                 || self.connections.state().connections > self.fair_share
                 || self.budget.size < self.workers)
     }
 
+    /// Does a session of this worker wait for a connection? `leaving` have given theirs back and not yet their turn.
+    fn is_awaited(&self, leaving: usize) -> bool {
+        let turns = (self.budget.size as usize).saturating_sub(self.turn.available_permits());
+        turns > self.busy.get() + leaving
+    }
+
     async fn close_one_idle(&self) {
-        if self.connections.state().idle_connections > 0
+        let state = self.connections.state();
+        if state.idle_connections > 0
+            && (!self.is_awaited(0) || state.connections > self.fair_share)
             && let Ok(mut connection) = self.connections.get_owned().await
         {
             connection.retire();

@@ -13,6 +13,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use tokio::sync::OwnedSemaphorePermit;
 
+/// Bytes of notices and the like kept for a client; more are dropped.
+const ASIDE_MAX: usize = 1 << 20;
+
 /// What a server connection is doing. Only `Idle` goes back to its pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ServerState {
@@ -73,8 +76,9 @@ pub struct Server {
     pub cancel_key: CancelKey,
     /// ParameterStatus values as last reported.
     pub parameters: HashMap<String, String>,
-    /// ParameterStatus messages read and dropped since the last [`Server::take_changes`].
-    changes: Vec<(String, String)>,
+    /// Notices, notifications and ParameterStatus that came beside a reply that was nobody's.
+    aside: BytesMut,
+    batch_clock: u64,
     settings: Arc<Settings>,
     custom_ever: BTreeSet<String>,
     prepared: HashMap<u64, u64>,
@@ -117,7 +121,8 @@ impl Server {
             state: ServerState::Idle,
             cancel_key,
             parameters,
-            changes: Vec::new(),
+            aside: BytesMut::new(),
+            batch_clock: 0,
             settings: Arc::default(),
             custom_ever: BTreeSet::new(),
             prepared: HashMap::new(),
@@ -191,15 +196,21 @@ impl Server {
         self.retire_when_idle = true;
     }
 
-    /// It reported a parameter's value, and the client was not told.
-    pub fn parameter_changed(&mut self, name: &str, value: &str) {
-        self.parameters.insert(name.to_owned(), value.to_owned());
-        self.changes.push((name.to_owned(), value.to_owned()));
+    /// Keeps a message that a client may want to hear although the reply it came with is nobody's.
+    pub fn put_aside(&mut self, message: &[u8]) {
+        if self.aside.len() < ASIDE_MAX {
+            self.aside.extend_from_slice(message);
+        }
     }
 
-    /// Parameters it reported that no client was told of, since the last call.
-    pub fn take_changes(&mut self) -> Vec<(String, String)> {
-        std::mem::take(&mut self.changes)
+    /// What was put aside since the last call.
+    pub fn take_aside(&mut self) -> BytesMut {
+        std::mem::take(&mut self.aside)
+    }
+
+    /// From here on no statement used is evicted until the next batch begins.
+    pub fn begin_batch(&mut self) {
+        self.batch_clock = self.clock;
     }
 
     /// What is applied on it.
@@ -253,6 +264,7 @@ impl Server {
                 .prepared
                 .iter()
                 .min_by_key(|(_, used)| **used)
+                .filter(|(_, used)| **used <= self.batch_clock)
                 .map(|(id, _)| *id);
             oldest.inspect(|id| {
                 self.prepared.remove(id);

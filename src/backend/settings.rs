@@ -141,18 +141,22 @@ impl Settings {
             return None;
         }
         let mut sql = String::new();
-        // A role may lack the right to set what follows it, so roles go back first and are set last.
-        for name in self
-            .entries
-            .keys()
-            .rev()
-            .filter(|name| !wanted.entries.contains_key(*name))
+        // A role may lack the right to set or reset what is beside it, so roles go back first and are set last.
+        let is_role = |name: &str| name == "role" || name == "session_authorization";
+        let gone = || {
+            self.entries
+                .keys()
+                .rev()
+                .filter(|name| !wanted.entries.contains_key(*name))
+        };
+        for name in gone()
+            .filter(|name| is_role(name))
+            .chain(gone().filter(|name| !is_role(name)))
         {
             let _ = write!(sql, "RESET {};", quote_setting(name));
         }
         let changed =
             |(name, value): &(&String, &SettingValue)| self.entries.get(*name) != Some(*value);
-        let is_role = |name: &str| name == "role" || name == "session_authorization";
         let plain = wanted
             .entries
             .iter()

@@ -15,16 +15,19 @@ pub struct Client {
     pub inbox: BytesMut,
     /// Bytes to be sent with the next flush.
     pub outbox: BytesMut,
+    /// The longest message it may send.
+    pub message_max: usize,
 }
 
 impl Client {
     /// Around a connected stream.
     #[must_use]
-    pub fn new(stream: Stream) -> Self {
+    pub fn new(stream: Stream, message_max: usize) -> Self {
         Self {
             stream,
             inbox: BytesMut::new(),
             outbox: BytesMut::new(),
+            message_max,
         }
     }
 

@@ -71,6 +71,8 @@ enum Step {
 #[derive(Debug, Clone, Default)]
 pub struct Script {
     steps: VecDeque<Step>,
+    /// The Sync has not been sent: a COPY comes first, whose data may end in an error of its own.
+    pub late_sync: bool,
 }
 
 impl Script {
@@ -152,8 +154,8 @@ pub struct Relayed {
     pub rows: u64,
     /// ParseComplete messages seen.
     pub parsed: usize,
-    /// A COPY took a Sync of the client's.
-    pub copy_took_sync: bool,
+    /// Data of a COPY FROM STDIN was passed on: a Sync the client sent before it is void (§55.2.7).
+    pub copied: bool,
 }
 
 /// An error a server sent.
@@ -226,6 +228,7 @@ pub async fn relay(
     oids: Option<&OidMap>,
 ) -> Result<Relayed, RelayError> {
     script.speak(&mut client.outbox);
+    send_some(server).await;
     let mut relay = Relay {
         script,
         relayed: Relayed::default(),
@@ -234,6 +237,7 @@ pub async fn relay(
         oids,
     };
     while !relay.script.is_empty() {
+        relay.sync_if_due(server).await;
         match relay.read(server, &mut client.outbox)? {
             Turn::Done => break,
             Turn::NeedMore => {
@@ -250,7 +254,26 @@ pub async fn relay(
     Ok(relay.relayed)
 }
 
+/// Gives the socket what it takes now; what is left goes while the replies are awaited.
+async fn send_some(server: &mut Server) {
+    poll_fn(|context| {
+        // An error is met again when the replies are awaited.
+        let _ = server.poll_flush(context);
+        Poll::Ready(())
+    })
+    .await;
+}
+
 impl Relay<'_> {
+    /// Sends the Sync that was held back, once everything before it is through.
+    async fn sync_if_due(&mut self, server: &mut Server) {
+        if self.script.late_sync && matches!(self.script.front(), Some((Reply::Sync, _))) {
+            self.script.late_sync = false;
+            crate::wire::frontend::sync(&mut server.outbox);
+            send_some(server).await;
+        }
+    }
+
     /// Takes what has arrived as far as it goes.
     fn read(&mut self, server: &mut Server, out: &mut BytesMut) -> Result<Turn, RelayError> {
         let mut inbox = std::mem::take(&mut server.inbox);
@@ -319,7 +342,7 @@ impl Relay<'_> {
         };
         let finished = match (stop.tag, reply) {
             (tag::NOTICE_RESPONSE | tag::NOTIFICATION_RESPONSE, _) => {
-                if to != To::Nobody {
+                if to != To::Nobody || stop.tag == tag::NOTIFICATION_RESPONSE {
                     out.extend_from_slice(whole);
                 }
                 return Ok(());
@@ -460,6 +483,11 @@ impl Relay<'_> {
     }
 
     fn lost(&self, source: io::Error) -> RelayError {
+        let passing = matches!(self.script.front(), Some((_, To::Client)));
+        if passing && !self.walker.at_boundary() {
+            // Half a row is on its way to the client: nothing that follows could be understood.
+            return RelayError::ClientGone;
+        }
         RelayError::ServerLost {
             shard: self.shard.to_owned(),
             source,
@@ -470,6 +498,12 @@ impl Relay<'_> {
     /// Waits for the server, noticing when the client goes away.
     async fn wait(&self, server: &mut Server, client: &mut Client) -> Result<(), RelayError> {
         poll_fn(|context| {
+            // Sending and reading side by side: a server that waits for us to read takes no more.
+            if !server.outbox.is_empty()
+                && let Poll::Ready(Err(source)) = server.poll_flush(context)
+            {
+                return Poll::Ready(Err(self.lost(source)));
+            }
             if let Poll::Ready(result) = server.poll_fill(context) {
                 return Poll::Ready(result.map_err(|source| self.lost(source)));
             }
@@ -486,37 +520,27 @@ impl Relay<'_> {
     }
 
     /// COPY … FROM STDIN: the client's data to the server, until the client ends it or the server objects.
-    ///
-    /// In the extended protocol the Sync that followed the Execute was ignored by the server (§55.2.7), so the client's
-    /// next one is what its ReadyForQuery will answer.
     async fn copy_in(
         &mut self,
         server: &mut Server,
         client: &mut Client,
     ) -> Result<(), RelayError> {
-        let extended = matches!(self.script.front(), Some((Reply::Execute, _)));
-        let mut ended = false;
         loop {
-            while let Some(tag) =
-                take_copy_message(&mut client.inbox, &mut server.outbox, extended)?
-            {
-                ended |= match tag {
-                    front::COPY_DONE | front::COPY_FAIL => !extended,
-                    front::SYNC => true,
-                    _ => false,
-                };
-                if ended || server.outbox.len() >= COPY_CHUNK {
-                    break;
-                }
-            }
-            if ended {
-                self.relayed.copy_took_sync |= extended;
-                return server.flush().await.map_err(|source| self.lost(source));
-            }
-            self.copy_turn(server, client).await?;
             if let Turn::Done = self.copy_replies(server, &mut client.outbox)? {
                 return Ok(());
             }
+            while let Some(tag) = take_copy_message(client, &mut server.outbox)? {
+                self.relayed.copied = true;
+                if matches!(tag, front::COPY_DONE | front::COPY_FAIL) {
+                    // What the server says of it is read by the relay, which also sends the rest of it.
+                    return Ok(());
+                }
+                if server.outbox.len() >= COPY_CHUNK {
+                    break;
+                }
+            }
+            client.flush().await.map_err(|_| RelayError::ClientGone)?;
+            self.copy_turn(server, client).await?;
         }
     }
 
@@ -545,47 +569,39 @@ impl Relay<'_> {
         server: &mut Server,
         out: &mut BytesMut,
     ) -> Result<Turn, RelayError> {
-        if server.inbox.is_empty() {
-            return Ok(Turn::NeedMore);
+        if !server.inbox.is_empty() {
+            self.read(server, out)?;
         }
-        let extended = matches!(self.script.front(), Some((Reply::Execute, _)));
-        self.read(server, out)?;
-        // In the extended protocol the server skips to the client's Sync, which must still be brought to it.
-        Ok(if self.relayed.error.is_some() && !extended {
-            Turn::Done
-        } else {
-            Turn::NeedMore
-        })
+        let over = self.relayed.error.is_some() || self.script.is_empty();
+        Ok(if over { Turn::Done } else { Turn::NeedMore })
     }
 }
 
-/// Moves one COPY message from `inbox` to `outbox`; `None` when there is no whole one.
-fn take_copy_message(
-    inbox: &mut BytesMut,
-    outbox: &mut BytesMut,
-    extended: bool,
-) -> Result<Option<u8>, RelayError> {
-    let Ok(frame) = next_frame(inbox, MESSAGE_MAX) else {
+/// Moves one COPY message from the client's inbox to `outbox`; `None` when there is no whole one.
+fn take_copy_message(client: &mut Client, outbox: &mut BytesMut) -> Result<Option<u8>, RelayError> {
+    let Ok(frame) = next_frame(&client.inbox, client.message_max) else {
         return Err(RelayError::ClientGone);
     };
-    let Some(frame) = frame else { return Ok(None) };
-    let message = inbox.split_to(frame.len);
+    let Some(frame) = frame else {
+        return Ok(None);
+    };
+    let message = client.inbox.split_to(frame.len);
     match frame.tag {
         front::COPY_DATA | front::COPY_DONE | front::COPY_FAIL => {
-            outbox.extend_from_slice(&message)
+            outbox.extend_from_slice(&message);
+            Ok(Some(frame.tag))
         }
-        front::SYNC if extended => outbox.extend_from_slice(&message),
         // Ignored during COPY (§55.2.7).
-        front::FLUSH | front::SYNC => {}
+        front::FLUSH | front::SYNC => Ok(Some(frame.tag)),
         // Anything else is an error to the server, which fails the COPY with it.
         _ => {
             let reason = "unexpected message from the client during COPY from stdin";
-            if crate::wire::frontend::copy_fail(outbox, reason).is_err() {
-                return Err(RelayError::ClientGone);
+            match crate::wire::frontend::copy_fail(outbox, reason) {
+                Ok(()) => Ok(Some(front::COPY_FAIL)),
+                Err(_) => Err(RelayError::ClientGone),
             }
         }
     }
-    Ok(Some(frame.tag))
 }
 
 impl crate::wire::error::ClientError for RelayError {
@@ -669,9 +685,11 @@ pub async fn drain_rows(
             tag::ERROR_RESPONSE if error.is_none() => {
                 error = backend::read_error(body).ok().map(Box::new)
             }
+            tag::NOTICE_RESPONSE | tag::NOTIFICATION_RESPONSE => server.put_aside(&message),
             tag::PARAMETER_STATUS => {
+                server.put_aside(&message);
                 if let Ok((name, value)) = backend::read_parameter_status(body) {
-                    server.parameter_changed(name, value);
+                    server.parameters.insert(name.to_owned(), value.to_owned());
                 }
             }
             _ => {}

@@ -92,6 +92,15 @@ pub struct Gathering {
     pub fields: Vec<backend::Field>,
 }
 
+/// What becomes of fetched rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rows {
+    /// They go to the client.
+    Send,
+    /// They are passed over (MOVE).
+    Drop,
+}
+
 /// What the client is told of the columns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Describe {
@@ -332,13 +341,18 @@ pub async fn fetch(
     gathering: &mut Gathering,
     sources: &mut [Source],
     rows_max: u64,
+    whose: Rows,
     client: &mut Client,
 ) -> Result<(u64, bool), ScatterError> {
     let mut rows = 0;
     while rows_max == 0 || rows < rows_max {
+        let before = client.outbox.len();
         match gathering.merger.next(&mut client.outbox)? {
             Step::Row => {
                 rows += 1;
+                if whose == Rows::Drop {
+                    client.outbox.truncate(before);
+                }
                 if client.outbox.len() >= FLUSH_AT {
                     client.flush().await.map_err(|_| RelayError::ClientGone)?;
                 }

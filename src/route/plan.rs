@@ -67,20 +67,29 @@ impl ShardSet {
     /// In shard order.
     pub fn iter(&self) -> impl Iterator<Item = ShardId> + '_ {
         self.0.iter().enumerate().flat_map(|(index, word)| {
-            let base = u16::try_from(index * 64).unwrap_or(u16::MAX);
-            (0..64u16)
-                .filter(move |bit| word & (1 << bit) != 0)
-                .map(move |bit| ShardId(base + bit))
+            let mut rest = *word;
+            std::iter::from_fn(move || {
+                let bit = rest.trailing_zeros();
+                // Takes the lowest bit away.
+                rest &= rest.checked_sub(1)?;
+                Some(shard_at(index, bit))
+            })
         })
     }
 
     /// The only one, if there is exactly one.
     #[must_use]
     pub fn only(&self) -> Option<ShardId> {
-        let mut all = self.iter();
-        let first = all.next()?;
-        all.next().is_none().then_some(first)
+        let mut words = self.0.iter().enumerate().filter(|(_, word)| **word != 0);
+        let (index, word) = words.next()?;
+        (word.is_power_of_two() && words.next().is_none())
+            .then(|| shard_at(index, word.trailing_zeros()))
     }
+}
+
+/// The shard of a bit. Sets are made from [`ShardId`]s, so every index fits.
+fn shard_at(word: usize, bit: u32) -> ShardId {
+    ShardId(u16::try_from(word * 64 + bit as usize).unwrap_or(u16::MAX))
 }
 
 impl FromIterator<ShardId> for ShardSet {
@@ -161,4 +170,31 @@ pub struct Plan {
     pub tables: std::sync::Arc<[TableName]>,
     /// The epoch it was planned by.
     pub epoch: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_set_gives_back_what_was_put_in() {
+        for shards in [
+            vec![],
+            vec![0],
+            vec![63],
+            vec![64],
+            vec![3, 64, 511],
+            vec![0, 1, 2],
+        ] {
+            let set: ShardSet = shards.iter().map(|n| ShardId(*n)).collect();
+            assert_eq!(set.iter().map(|s| s.0).collect::<Vec<_>>(), shards);
+            let only = if let [one] = shards.as_slice() {
+                Some(ShardId(*one))
+            } else {
+                None
+            };
+            assert_eq!(set.only(), only);
+            assert_eq!(set.len(), shards.len());
+        }
+    }
 }

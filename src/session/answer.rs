@@ -118,6 +118,11 @@ impl Session {
                 }
                 continue;
             };
+            if self.skipping && !matches!(frame.tag, tag::SYNC | tag::TERMINATE) {
+                // After an error everything up to the next Sync is ignored (§55.2.3).
+                let _ = self.client.inbox.split_to(frame.len);
+                continue;
+            }
             return Ok(Ok(match frame.tag {
                 tag::QUERY => Request::Query(self.client.inbox.split_to(frame.len).freeze()),
                 tag::PARSE

@@ -43,11 +43,11 @@ impl CancelSlot {
         self.targets.borrow_mut().push(target);
     }
 
-    /// No server works for the session any more. True when a cancel was sent to one meanwhile: its signal may arrive
-    /// late, so those servers must not go to another client.
-    pub fn clear(&self) -> bool {
-        self.targets.borrow_mut().clear();
-        self.sent.take()
+    /// Once no server works for the session any more, a cancel that was sent concerns none of the next ones.
+    pub fn clear_when_empty(&self) {
+        if self.targets.borrow().is_empty() {
+            self.sent.set(false);
+        }
     }
 
     /// This server no longer works for the session.
@@ -55,7 +55,8 @@ impl CancelSlot {
         self.targets.borrow_mut().retain(|t| t.key.pid != pid);
     }
 
-    /// Was a cancel sent since the last [`clear`](Self::clear)?
+    /// Was a cancel sent to the servers that work for the session? Its signal may arrive late, so they must not go to
+    /// another client.
     #[must_use]
     pub fn was_sent(&self) -> bool {
         self.sent.get()

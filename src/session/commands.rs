@@ -94,27 +94,40 @@ impl Session {
     // === transactions
 
     fn begin(&mut self, modes: TransactionModes, own: &str) -> Result<(), SessionError> {
+        let one_snapshot = self.one_snapshot(modes.isolation);
         match &mut self.block {
             // BEGIN among several statements of a message: what ran before it belongs to the block (manual §55.2.2.1).
-            Some(block) if block.implicit => block.implicit = false,
+            Some(block) if block.implicit => {
+                if block.participants.is_empty() {
+                    block.begin = begin_text(modes);
+                    block.one_snapshot = one_snapshot;
+                } else if modes != TransactionModes::default() {
+                    return Err(SessionError::refuse(
+                        SqlState::ACTIVE_SQL_TRANSACTION,
+                        "SET TRANSACTION must be called before any query",
+                    ));
+                }
+                block.implicit = false;
+            }
             Some(_) => self.warn(
                 SqlState::ACTIVE_SQL_TRANSACTION,
                 "there is already a transaction in progress",
             ),
             None => {
-                let one_snapshot = self.one_snapshot(modes.isolation);
                 let mut block = Block::new(false, begin_text(modes), one_snapshot, &self.settings);
                 block.hint_before = self.hint.clone();
                 self.block = Some(Box::new(block));
             }
         }
-        let start = own.get(..5).is_some_and(|word| word.eq_ignore_ascii_case("start"));
+        let start = own
+            .get(..5)
+            .is_some_and(|word| word.eq_ignore_ascii_case("start"));
         self.complete(if start { "START TRANSACTION" } else { "BEGIN" });
         Ok(())
     }
 
     /// Does a transaction of this level, or of the session's default, read from one snapshot?
-    fn one_snapshot(&self, isolation: Option<Isolation>) -> bool {
+    pub(super) fn one_snapshot(&self, isolation: Option<Isolation>) -> bool {
         match isolation {
             Some(level) => matches!(level, Isolation::RepeatableRead | Isolation::Serializable),
             None => self
@@ -176,12 +189,13 @@ impl Session {
                 End::Rollback
             })
             .await;
+        result?;
         if let Some(mut next) = next {
+            next.hint_before = self.hint.clone();
             next.before = Arc::clone(&self.settings);
             next.effective = Arc::clone(&self.settings);
             self.block = Some(Box::new(next));
         }
-        result?;
         self.complete(if committed { "COMMIT" } else { "ROLLBACK" });
         Ok(())
     }
@@ -276,7 +290,7 @@ impl Session {
                 .torn_schema_change(&committed, shard, &undone, &block.tables)
                 .await);
         }
-        if !changed.is_empty() {
+        if !changed.is_empty() || !block.tables.is_empty() {
             self.schema_changed().await;
         }
         Ok(())
@@ -289,7 +303,10 @@ impl Session {
     ) -> Result<(), SessionError> {
         for participant in participants {
             // A participant that cannot be rolled back is closed, which rolls it back.
-            if let Err(SessionError::ClientGone) = self.end_participant(participant, End::Rollback, before).await {
+            if let Err(SessionError::ClientGone) = self
+                .end_participant(participant, End::Rollback, before)
+                .await
+            {
                 return Err(SessionError::ClientGone);
             }
         }
@@ -460,7 +477,7 @@ impl Session {
             let name = self.shard_name(shard).to_owned();
             append_query(&mut lease, sql)?;
             lease.expect_syncs(1);
-            lease.take_changes();
+            lease.take_aside();
             let result = self.settle(&mut lease, &name).await;
             if index == 0 {
                 self.tell_changes(&mut lease);
@@ -679,18 +696,16 @@ impl Session {
         lease.touched_custom(name);
         append_query(lease, sql)?;
         lease.expect_syncs(1);
-        lease.take_changes();
+        lease.take_aside();
         let shard = self.shard_name(shard).to_owned();
         self.settle(lease, &shard).await?;
         self.tell_changes(lease);
         Ok(())
     }
 
-    /// Tells the client of parameters that changed on a server by its own doing.
+    /// Tells the client what a server said beside its reply: notices, notifications, parameters that changed.
     fn tell_changes(&mut self, lease: &mut Lease) {
-        for (name, value) in lease.take_changes() {
-            reply::parameter_status(&mut self.client.outbox, &name, &value);
-        }
+        self.client.outbox.extend_from_slice(&lease.take_aside());
     }
 
     fn set_hint(&mut self, hint: &str, scope: Scope, value: &SetValue) -> Result<(), SessionError> {

@@ -1,7 +1,7 @@
 //! SQL's own names: DECLARE, FETCH, MOVE and CLOSE of cursors; PREPARE and EXECUTE.
 
-use crate::execute::scatter::{Describe, Gathering};
-use crate::route::plan::{Pin, Plan, PlanKind};
+use crate::execute::scatter::{Describe, Gathering, Rows};
+use crate::route::plan::{Access, Pin, Plan, PlanKind};
 use crate::session::Session;
 use crate::session::error::SessionError;
 use crate::session::portal::{Place, Portal};
@@ -101,15 +101,30 @@ impl Session {
             bind: Bytes::new(),
             place: Place::Server(shard),
             hold: declare.hold,
+            access: Access::Lock,
         };
         if self.block.is_some() || declare.hold {
-            self.names.portals.entry(declare.name.clone()).or_insert(portal);
+            self.names
+                .portals
+                .entry(declare.name.clone())
+                .or_insert(portal);
+        }
+    }
+
+    /// A cursor on a shard was closed.
+    pub(super) fn cursor_closed(&mut self, own: &str) {
+        match command(own, Verb::Close, self.scan_settings()) {
+            Ok(Command::Close(Some(name))) => {
+                self.names.portals.remove(&name);
+            }
+            _ => self.names.portals.clear(),
         }
     }
 
     /// The columns that FETCH from a cursor over several shards returns.
     pub(super) fn cursor_description(&mut self, own: &str, scanned: &Scanned) -> Option<Bytes> {
-        let Ok(Command::Fetch { cursor, .. }) = command(own, scanned.verb, self.scan_settings()) else {
+        let Ok(Command::Fetch { cursor, .. }) = command(own, scanned.verb, self.scan_settings())
+        else {
             return None;
         };
         match &self.names.portal(&cursor)?.place {
@@ -160,6 +175,7 @@ impl Session {
                 bind: Bytes::new(),
                 place: Place::Cursor(Box::new(gathering), description),
                 hold: false,
+                access: Access::Lock,
             },
         );
         reply::command_complete(&mut self.client.outbox, "DECLARE CURSOR");
@@ -181,18 +197,16 @@ impl Session {
                     self.client.outbox.extend_from_slice(&description);
                 }
                 let fetched = self
-                    .move_cursor(&cursor, gathering, description, rows)
+                    .move_cursor(&cursor, gathering, description, rows, Rows::Send)
                     .await?;
                 reply::command_complete(&mut self.client.outbox, &format!("FETCH {fetched}"));
             }
             Command::Move { direction, cursor } => {
                 let rows = rows_forward(direction)?;
                 let (gathering, description) = self.take_cursor(&cursor)?;
-                let before = self.client.outbox.len();
                 let moved = self
-                    .move_cursor(&cursor, gathering, description, rows)
+                    .move_cursor(&cursor, gathering, description, rows, Rows::Drop)
                     .await?;
-                self.client.outbox.truncate(before);
                 reply::command_complete(&mut self.client.outbox, &format!("MOVE {moved}"));
             }
             Command::Close(Some(name)) => {
@@ -232,8 +246,11 @@ impl Session {
         mut gathering: Box<Gathering>,
         description: Bytes,
         rows: Option<u64>,
+        whose: Rows,
     ) -> Result<u64, SessionError> {
-        let (fetched, _) = self.fetch_rows(&mut gathering, rows.unwrap_or(0)).await?;
+        let (fetched, _) = self
+            .fetch_rows(&mut gathering, rows.unwrap_or(0), whose)
+            .await?;
         if let Some(portal) = self.names.portal(name) {
             portal.place = Place::Cursor(gathering, description);
         }

@@ -4,6 +4,7 @@
 //! batch is taken apart into segments ([`Session::stepwise`]) inside an implicit transaction.
 
 use crate::backend::pool::Lease;
+use crate::backend::server::Doubt;
 use crate::execute::relay::{Relayed, Reply, Script, To};
 use crate::execute::scatter::Describe;
 use crate::route::plan::{Access, PlanKind, ShardSet};
@@ -46,23 +47,19 @@ enum Item {
         portal: String,
         prepared: Rc<Prepared>,
         body: Bytes,
-        /// What it makes, when Keyway itself holds it: entered when the message's turn comes, because a later message
-        /// of the batch may give the name to another portal.
-        own: Option<Box<Portal>>,
-        access: Access,
     },
     DescribeStatement(Rc<Prepared>),
     DescribePortal(String),
     Execute {
         portal: String,
         rows_max: u32,
+        access: Access,
+        /// It is a COPY.
+        copies: bool,
     },
     CloseStatement,
-    ClosePortal {
-        name: String,
-        /// The portal that had the name before the batch, or a mark that the batch made it.
-        portal: Option<Box<Portal>>,
-    },
+    /// The portal, and whether it is on a server.
+    ClosePortal(String, bool),
 }
 
 /// What a message needs.
@@ -84,10 +81,7 @@ struct Batch {
     items: SmallVec<[(Item, Need); 6]>,
     /// Why the message behind the last item cannot be.
     failure: Option<SessionError>,
-    access: Option<Access>,
     executes: usize,
-    /// The shard of the latest portal: what may run anywhere runs there too.
-    latest: Option<ShardId>,
 }
 
 /// Statements sent to a server to be parsed, in order, and whose they are.
@@ -111,18 +105,7 @@ impl Session {
             }
             return Ok(());
         }
-        let mut rest = messages.as_slice();
-        let ran = loop {
-            let (batch, understood) = self.understand(rest);
-            rest = rest.get(understood..).unwrap_or_default();
-            let here = if rest.is_empty() { cut } else { Cut::Flush };
-            let ran = self.run_batch(batch, here).await;
-            if rest.is_empty() || ran.is_err() {
-                break ran;
-            }
-            self.look_around()?;
-        };
-        let said_ready = match ran {
+        let said_ready = match self.run_messages(&messages, cut).await {
             Ok(said) => said,
             Err(SessionError::Statement(fields)) => {
                 if let Some(fields) = fields {
@@ -139,11 +122,32 @@ impl Session {
             }
             Err(other) => return Err(other),
         };
-        let client_synced = std::mem::take(&mut self.copy_took_sync);
-        if (cut == Cut::Sync || client_synced) && !said_ready {
+        // The Sync in front of a COPY's data is ignored (§55.2.7): the client sends another.
+        let void = std::mem::take(&mut self.sync_void);
+        if cut == Cut::Sync && !void && !said_ready {
             self.synced().await?;
         }
         Ok(())
+    }
+
+    /// Runs the messages of a batch. What Keyway executes itself may change how the messages behind it are to be read
+    /// (BEGIN, SET, DDL), so a batch is understood as far as the first of those, and then further. True when
+    /// ReadyForQuery has been said.
+    async fn run_messages(
+        &mut self,
+        messages: &[(u8, Bytes)],
+        cut: Cut,
+    ) -> Result<bool, SessionError> {
+        let mut rest = messages;
+        loop {
+            let (batch, used) = self.understand(rest);
+            rest = &rest[used..];
+            if rest.is_empty() {
+                return self.run_batch(batch, cut).await;
+            }
+            self.run_batch(batch, Cut::Flush).await?;
+            self.look_around()?;
+        }
     }
 
     /// Sync: the implicit transaction ends, and the client hears where it stands.
@@ -203,37 +207,24 @@ impl Session {
         }
     }
 
-    /// Reads and plans every message. Statements and portals are entered under their names as they would be when the
-    /// message is reached, for the messages behind to find them.
-    ///
-    /// What stands behind a statement that may change how text is read or where it goes (SET, a change of the schema)
-    /// is left for the next round. Returns how many messages were understood.
+    /// Reads and plans messages as far as the first that Keyway executes itself. Returns how many. Statements and
+    /// portals are entered under their names as they would be when the message is reached, for the messages behind to
+    /// find them.
     fn understand(&mut self, messages: &[(u8, Bytes)]) -> (Batch, usize) {
         let mut batch = Batch::default();
-        let mut changes = false;
         for (index, (kind, body)) in messages.iter().enumerate() {
             match self.item(*kind, body, &mut batch) {
-                Ok(entry) => batch.items.push(entry),
+                Ok(entry) => {
+                    let own = matches!(entry, (Item::Execute { .. }, Need::Own));
+                    batch.items.push(entry);
+                    if own {
+                        return (batch, index + 1);
+                    }
+                }
                 Err(error) => {
                     batch.failure = Some(error);
-                    return (batch, messages.len());
+                    break;
                 }
-            }
-            match batch.items.last() {
-                Some((
-                    Item::Bind {
-                        own: Some(made), ..
-                    },
-                    _,
-                )) => {
-                    changes |= match &made.place {
-                        Place::Local => !matches!(made.prepared.body, Body::Empty),
-                        Place::Merge(plan) => plan.access == Access::Schema,
-                        _ => true,
-                    };
-                }
-                Some((Item::Execute { .. }, Need::Own)) if changes => return (batch, index + 1),
-                _ => {}
             }
         }
         (batch, messages.len())
@@ -248,7 +239,7 @@ impl Session {
         let protocol = |error| SessionError::from_client_error(&error);
         match kind {
             tag::PARSE => self.parse_item(&frontend::Parse::decode(body).map_err(protocol)?),
-            tag::BIND => self.bind_item(body, batch),
+            tag::BIND => self.bind_item(body),
             tag::DESCRIBE => {
                 let describe = frontend::Describe::decode(body).map_err(protocol)?;
                 match describe.kind {
@@ -268,10 +259,16 @@ impl Session {
                 batch.executes += 1;
                 let need = self.portal_need(execute.portal)?;
                 let rows_max = execute.max_rows;
+                let (access, copies) = match self.names.portal(execute.portal) {
+                    Some(portal) => (portal.access, portal.prepared.copies()),
+                    None => (Access::Read, false),
+                };
                 Ok((
                     Item::Execute {
                         portal: execute.portal.to_owned(),
                         rows_max,
+                        access,
+                        copies,
                     },
                     need,
                 ))
@@ -288,14 +285,17 @@ impl Session {
                         (Item::CloseStatement, Need::Nothing)
                     }
                     Target::Portal => {
-                        let portal = self.names.close_portal(close.name);
-                        let need = match portal.as_ref().map(|p| &p.place) {
+                        // Own portals are closed when the message is reached; a server's name is free from here on.
+                        let need = match self.names.portal(close.name).map(|p| &p.place) {
                             Some(Place::Server(shard)) => Need::Shard(*shard),
-                            Some(_) => Need::Own,
-                            None => Need::Nothing,
+                            Some(Place::Merging(_) | Place::Cursor(..)) => Need::Own,
+                            _ => Need::Nothing,
                         };
-                        let (name, portal) = (close.name.to_owned(), portal.map(Box::new));
-                        (Item::ClosePortal { name, portal }, need)
+                        if !matches!(need, Need::Own) {
+                            self.names.close_portal(close.name);
+                        }
+                        let on_server = matches!(need, Need::Shard(_));
+                        (Item::ClosePortal(close.name.to_owned(), on_server), need)
                     }
                 })
             }
@@ -375,7 +375,7 @@ impl Session {
         })
     }
 
-    fn bind_item(&mut self, body: &Bytes, batch: &mut Batch) -> Result<(Item, Need), SessionError> {
+    fn bind_item(&mut self, body: &Bytes) -> Result<(Item, Need), SessionError> {
         let bind = frontend::Bind::decode(body)
             .map_err(|error| SessionError::from_client_error(&error))?;
         if !bind.portal.is_empty() && self.names.portals.contains_key(bind.portal) {
@@ -388,7 +388,7 @@ impl Session {
         if !self.ends_block(&prepared) {
             self.refuse_in_failed_block()?;
         }
-        let mut own_access = Access::Read;
+        let mut access = Access::Read;
         let place = match &prepared.body {
             Body::Command(_) | Body::Empty => Place::Local,
             Body::Routed(scanned) => {
@@ -404,34 +404,21 @@ impl Session {
                         *plan
                     }
                     CursorStatement::Declare(declare, plan, query) => {
-                        return Ok(self.own_cursor(
+                        return self.own_cursor(
                             &bind,
                             &prepared,
                             body,
                             OwnCursor::Declare(declare, *plan, query),
-                        ));
+                        );
                     }
                     CursorStatement::Own(command) => {
-                        return Ok(self.own_cursor(
-                            &bind,
-                            &prepared,
-                            body,
-                            OwnCursor::Use(command),
-                        ));
+                        return self.own_cursor(&bind, &prepared, body, OwnCursor::Use(command));
                     }
                 };
                 self.note_plan(plan.kind);
-                own_access = plan.access;
-                let access = batch
-                    .access
-                    .map_or(plan.access, |known| heavier(known, plan.access));
-                batch.access = Some(access);
+                access = plan.access;
                 if Self::is_for_one(&plan) && plan.access != Access::Schema && plan.text.is_none() {
-                    let shard = match batch.latest {
-                        Some(latest) if plan.shards.contains(latest) => latest,
-                        _ => self.choose(&plan),
-                    };
-                    batch.latest = Some(shard);
+                    let shard = self.choose(&plan);
                     if let Some(pin) = plan.pin {
                         self.pin(shard, pin);
                     }
@@ -445,45 +432,25 @@ impl Session {
             Place::Server(shard) => Need::Shard(*shard),
             _ => Need::Own,
         };
-        let made = Portal {
-            prepared: Rc::clone(&prepared),
-            bind: body.clone(),
-            place,
-            hold: false,
-        };
-        Ok(self.bound(bind.portal, made, need, own_access))
-    }
-
-    /// Enters a portal under its name for the messages behind to find it.
-    fn bound(&mut self, name: &str, made: Portal, need: Need, access: Access) -> (Item, Need) {
-        let (prepared, body) = (Rc::clone(&made.prepared), made.bind.clone());
-        let own = match made.place {
-            Place::Server(_) => {
-                self.names.set_portal(name, made);
-                None
-            }
-            _ => {
-                let mark = Portal {
-                    prepared: Rc::clone(&prepared),
-                    bind: Bytes::new(),
-                    place: Place::Done,
-                    hold: false,
-                };
-                self.names.set_portal(name, mark);
-                Some(Box::new(made))
-            }
-        };
-        let portal = name.to_owned();
-        (
+        let portal = bind.portal.to_owned();
+        self.names.set_portal(
+            &portal,
+            Portal {
+                prepared: Rc::clone(&prepared),
+                bind: body.clone(),
+                place,
+                hold: false,
+                access,
+            },
+        );
+        Ok((
             Item::Bind {
                 portal,
                 prepared,
-                body,
-                own,
-                access,
+                body: body.clone(),
             },
             need,
-        )
+        ))
     }
 
     /// A bound statement about a cursor over several shards.
@@ -493,14 +460,32 @@ impl Session {
         prepared: &Rc<Prepared>,
         body: &Bytes,
         statement: OwnCursor,
-    ) -> (Item, Need) {
-        let made = Portal {
+    ) -> Result<(Item, Need), SessionError> {
+        if bind.result_formats.iter().any(|f| f == Format::Binary) {
+            return Err(SessionError::unsupported(
+                "a cursor over several shards gives text, not the binary format",
+                "Its rows are merged as the shards' text.",
+                "Ask for the text format, or run the query without a cursor.",
+            ));
+        }
+        let portal = bind.portal.to_owned();
+        let place = Place::OwnCursor(Box::new(statement));
+        let entry = Portal {
             prepared: Rc::clone(prepared),
             bind: body.clone(),
-            place: Place::OwnCursor(Box::new(statement)),
+            place,
             hold: false,
+            access: Access::Lock,
         };
-        self.bound(bind.portal, made, Need::Own, Access::Read)
+        self.names.set_portal(&portal, entry);
+        Ok((
+            Item::Bind {
+                portal,
+                prepared: Rc::clone(prepared),
+                body: body.clone(),
+            },
+            Need::Own,
+        ))
     }
 
     /// COMMIT and ROLLBACK are the statements that may still be bound in a failed block.
@@ -548,10 +533,7 @@ impl Session {
                 ..
             }) => Ok(Need::Shard(*shard)),
             Some(_) => Ok(Need::Own),
-            None => Err(SessionError::refuse(
-                SqlState::INVALID_CURSOR_NAME,
-                format!("portal \"{name}\" does not exist"),
-            )),
+            None => Err(no_portal(name)),
         }
     }
 
@@ -562,11 +544,11 @@ impl Session {
             .iter()
             .any(|(item, _)| matches!(item, Item::Bind { .. } | Item::Execute { .. }));
         match self.one_target(&batch) {
-            // What runs in front of a message that cannot be is answered, and undone with the batch's transaction.
-            Some(shard) if !runs || (cut == Cut::Sync && batch.failure.is_none()) => {
+            Some(shard) if (cut == Cut::Sync && batch.failure.is_none()) || !runs => {
                 self.direct(shard, batch, cut).await
             }
             _ => {
+                // What stands before a message that cannot be is answered, and rolled back with it.
                 let keep_open = runs && (cut == Cut::Flush || batch.failure.is_some());
                 Box::pin(self.stepwise(batch, keep_open)).await?;
                 Ok(false)
@@ -609,19 +591,23 @@ impl Session {
         batch: Batch,
         cut: Cut,
     ) -> Result<bool, SessionError> {
-        let access = batch.access.unwrap_or(Access::Read);
         if self.known_everywhere(&batch) {
             self.answer_known(&batch);
             return batch.failure.map_or(Ok(false), Err);
         }
         let implicit = self.block.as_ref().is_some_and(|b| b.implicit);
-        let whose = if cut == Cut::Sync && !implicit && batch.failure.is_none() {
+        // A COPY decides whether this Sync counts, so its ReadyForQuery waits for it.
+        let copies = batch
+            .items
+            .iter()
+            .any(|(item, _)| matches!(item, Item::Execute { copies: true, .. }));
+        let whose = if cut == Cut::Sync && !implicit && !copies && batch.failure.is_none() {
             To::Client
         } else {
             To::Nobody
         };
         let items: SmallVec<[Item; 6]> = batch.items.into_iter().map(|(item, _)| item).collect();
-        self.segment(shard, access, &items, whose).await?;
+        self.segment(shard, &items, whose).await?;
         if let Some(failure) = batch.failure {
             return Err(failure);
         }
@@ -636,7 +622,7 @@ impl Session {
 
     /// Only statements to be parsed that a server has parsed before: no server need be asked again.
     fn known_everywhere(&self, batch: &Batch) -> bool {
-        let key = self.effective().parse_key();
+        let key = self.reading();
         batch.items.iter().all(|(item, _)| match item {
             Item::Parse { prepared, .. } => {
                 prepared.named
@@ -663,11 +649,25 @@ impl Session {
     async fn segment(
         &mut self,
         shard: ShardId,
-        access: Access,
         items: &[Item],
         whose_sync: To,
     ) -> Result<(), SessionError> {
+        // What is executed counts: a portal may have been bound in an earlier batch.
+        let mut access = Access::Read;
+        let mut copying = false;
+        for item in items {
+            if let Item::Execute {
+                access: own,
+                copies,
+                ..
+            } = item
+            {
+                access = heavier(access, *own);
+                copying |= copies;
+            }
+        }
         let mut taken = self.take(shard, access).await?;
+        taken.lease.begin_batch();
         let mut parses = Parses::default();
         for item in items {
             let sent = self.send(
@@ -678,13 +678,18 @@ impl Session {
                 &mut parses,
             );
             if let Err(error) = sent {
-                // Nothing has been flushed: the server has seen nothing of it.
-                taken.lease.outbox.clear();
+                // What was entered as prepared has not been sent.
+                taken.lease.doubt(Doubt::SessionState);
                 self.give_back(shard, taken.lease);
                 return Err(error);
             }
         }
-        frontend::sync(&mut taken.lease.outbox);
+        if copying {
+            frontend::flush(&mut taken.lease.outbox);
+            taken.script.late_sync = true;
+        } else {
+            frontend::sync(&mut taken.lease.outbox);
+        }
         taken.lease.expect_syncs(1);
         taken.script.expect(Reply::Sync, whose_sync);
         let forget: SmallVec<[u64; 2]> = parses.0.iter().map(|p| p.canonical.id).collect();
@@ -721,6 +726,9 @@ impl Session {
         let parsed = result.as_ref().map_or(0, |relayed| relayed.parsed);
         for id in parses.iter().skip(parsed) {
             taken.lease.forget_prepared(*id);
+            if taken.lease.unnamed == Some(*id) {
+                taken.lease.unnamed = None;
+            }
         }
         self.give_back(shard, taken.lease);
         Ok(result?)
@@ -748,7 +756,7 @@ impl Session {
             |_| SessionError::refuse(SqlState::PROGRAM_LIMIT_EXCEEDED, "the message is too long");
         match item {
             Item::Parse { name, prepared } => {
-                let key = self.effective().parse_key();
+                let key = self.reading();
                 let canonical = prepared.canonical(&self.worker.statements, key);
                 if prepared.named && lease.has_prepared(canonical.id) {
                     script.say(Bytes::from_static(b"1\0\0\0\x04"));
@@ -764,7 +772,6 @@ impl Session {
                 portal,
                 prepared,
                 body,
-                ..
             } => {
                 let name = self.ensure(shard, prepared, lease, script, parses)?;
                 frontend::bind_renamed(&mut lease.outbox, body, &name, portal).map_err(|_| {
@@ -790,21 +797,18 @@ impl Session {
                 frontend::describe(&mut lease.outbox, Target::Portal, portal).map_err(too_long)?;
                 script.expect(Reply::DescribePortal, To::Client);
             }
-            Item::Execute { portal, rows_max } => {
+            Item::Execute {
+                portal, rows_max, ..
+            } => {
                 frontend::execute(&mut lease.outbox, portal, *rows_max).map_err(too_long)?;
                 script.expect(Reply::Execute, To::Client);
             }
             Item::CloseStatement => script.say(Bytes::from_static(b"3\0\0\0\x04")),
-            Item::ClosePortal {
-                name,
-                portal: Some(_),
-            } => {
-                frontend::close(&mut lease.outbox, Target::Portal, name).map_err(too_long)?;
+            Item::ClosePortal(portal, true) => {
+                frontend::close(&mut lease.outbox, Target::Portal, portal).map_err(too_long)?;
                 script.expect(Reply::Close, To::Client);
             }
-            Item::ClosePortal { portal: None, .. } => {
-                script.say(Bytes::from_static(b"3\0\0\0\x04"));
-            }
+            Item::ClosePortal(_, false) => script.say(Bytes::from_static(b"3\0\0\0\x04")),
         }
         Ok(())
     }
@@ -818,7 +822,7 @@ impl Session {
         script: &mut Script,
         parses: &mut Parses,
     ) -> Result<String, SessionError> {
-        let canonical = prepared.canonical(&self.worker.statements, self.effective().parse_key());
+        let canonical = prepared.canonical(&self.worker.statements, self.reading());
         let known = if prepared.named {
             lease.has_prepared(canonical.id)
         } else {
@@ -856,6 +860,7 @@ impl Session {
                 "the statement is too long",
             )
         };
+        let types = self.server_types(shard, &prepared.types)?;
         if prepared.named {
             if let Some(evicted) = lease.add_prepared(canonical.id) {
                 // In front of everything else of the batch, so that no error can skip it.
@@ -869,7 +874,6 @@ impl Session {
         } else {
             lease.unnamed = Some(canonical.id);
         }
-        let types = self.server_types(shard, &prepared.types)?;
         frontend::parse(&mut lease.outbox, &canonical.name, &prepared.text, &types)
             .map_err(too_long)?;
         script.expect(Reply::Parse, to);
@@ -909,7 +913,6 @@ impl Session {
         }
         let mut segment: SmallVec<[Item; 6]> = SmallVec::new();
         let mut target: Option<ShardId> = None;
-        let access = batch.access.unwrap_or(Access::Read);
         for (item, need) in batch.items {
             let next = match need {
                 Need::Nothing | Need::Own => None,
@@ -920,65 +923,21 @@ impl Session {
                 }),
             };
             if let (Some(shard), true) = (target, next != target) {
-                let access = self.segment_access(access, &segment);
-                self.segment(shard, access, &std::mem::take(&mut segment), To::Nobody)
+                self.segment(shard, &std::mem::take(&mut segment), To::Nobody)
                     .await?;
             }
             target = next;
-            if let Some(shard) = next {
-                self.enter(&item, shard);
+            if next.is_some() {
                 segment.push(item);
             } else {
                 self.own_item(item).await?;
             }
         }
         if let Some(shard) = target {
-            let access = self.segment_access(access, &segment);
-            self.segment(shard, access, &segment, To::Nobody).await?;
+            self.segment(shard, &segment, To::Nobody).await?;
         }
         self.pay_bind();
         batch.failure.map_or(Ok(()), Err)
-    }
-
-    /// The names of portals as they are when the batch has come to this message.
-    fn enter(&mut self, item: &Item, shard: ShardId) {
-        match item {
-            Item::Bind {
-                portal,
-                prepared,
-                body,
-                own: None,
-                ..
-            } => {
-                let made = Portal {
-                    prepared: Rc::clone(prepared),
-                    bind: body.clone(),
-                    place: Place::Server(shard),
-                    hold: false,
-                };
-                self.names.set_portal(portal, made);
-            }
-            Item::ClosePortal { name, .. } => {
-                self.names.close_portal(name);
-            }
-            _ => {}
-        }
-    }
-
-    /// What a segment does on its shard: what the portals it executes do. One bound by an earlier batch or segment may
-    /// do whatever the batch does.
-    fn segment_access(&self, batch: Access, items: &[Item]) -> Access {
-        let mut access = Access::Read;
-        for (index, item) in items.iter().enumerate() {
-            if let Item::Execute { portal: name, .. } = item {
-                let bound = items[..index].iter().rev().find_map(|item| match item {
-                    Item::Bind { portal, access, .. } if portal == name => Some(*access),
-                    _ => None,
-                });
-                access = heavier(access, bound.unwrap_or(batch));
-            }
-        }
-        access
     }
 
     /// A message that Keyway answers itself.
@@ -989,10 +948,7 @@ impl Session {
         let out = &mut self.client.outbox;
         match item {
             Item::Parse { .. } => reply::parse_complete(out),
-            Item::Bind { portal, own, .. } => {
-                if let Some(made) = own {
-                    self.names.set_portal(&portal, *made);
-                }
+            Item::Bind { portal, .. } => {
                 // The shards' word on the parameters comes with Describe or Execute.
                 if matches!(self.names.portal(&portal).map(|p| &p.place), Some(Place::Merge(plan)) if plan.kind == PlanKind::Scatter)
                 {
@@ -1002,8 +958,8 @@ impl Session {
                 reply::bind_complete(&mut self.client.outbox);
             }
             Item::CloseStatement => reply::close_complete(out),
-            Item::ClosePortal { name, portal } => {
-                self.close_own_portal(&name, portal).await?;
+            Item::ClosePortal(name, _) => {
+                self.close_own_portal(&name).await?;
                 reply::close_complete(&mut self.client.outbox);
             }
             Item::DescribeStatement(prepared) => {
@@ -1011,7 +967,9 @@ impl Session {
                 self.describe_own(&prepared);
             }
             Item::DescribePortal(name) => self.describe_portal(&name).await?,
-            Item::Execute { portal, rows_max } => self.execute_own(&portal, rows_max).await?,
+            Item::Execute {
+                portal, rows_max, ..
+            } => self.execute_own(&portal, rows_max).await?,
         }
         Ok(())
     }
@@ -1023,15 +981,12 @@ impl Session {
         }
     }
 
-    /// Closes a portal that the batch made, or else the one from before the batch.
-    async fn close_own_portal(
-        &mut self,
-        name: &str,
-        before: Option<Box<Portal>>,
-    ) -> Result<(), SessionError> {
-        let portal = self.names.close_portal(name).or(before.map(|p| *p));
-        match portal.map(|p| p.place) {
-            Some(Place::Merging(gathering)) => self.close_gathering(&gathering).await,
+    async fn close_own_portal(&mut self, name: &str) -> Result<(), SessionError> {
+        match self.names.close_portal(name) {
+            Some(Portal {
+                place: Place::Merging(gathering),
+                ..
+            }) => self.close_gathering(&gathering).await,
             _ => Ok(()),
         }
     }
@@ -1051,7 +1006,7 @@ impl Session {
 
     async fn describe_portal(&mut self, name: &str) -> Result<(), SessionError> {
         let Some(portal) = self.names.portal(name) else {
-            return Ok(());
+            return Err(no_portal(name));
         };
         let prepared = Rc::clone(&portal.prepared);
         match &portal.place {
@@ -1087,13 +1042,21 @@ impl Session {
         };
         let mut taken = self.take(shard, Access::Read).await?;
         let mut parses = Parses::default();
-        let name = self.ensure(
+        let known = self.ensure(
             shard,
             prepared,
             &mut taken.lease,
             &mut taken.script,
             &mut parses,
-        )?;
+        );
+        let name = match known {
+            Ok(name) => name,
+            Err(error) => {
+                taken.lease.doubt(Doubt::SessionState);
+                self.give_back(shard, taken.lease);
+                return Err(error);
+            }
+        };
         let malformed = |_| SessionError::refuse(SqlState::PROTOCOL_VIOLATION, "malformed Bind");
         frontend::bind_renamed(&mut taken.lease.outbox, body, &name, portal).map_err(malformed)?;
         taken.script.expect(Reply::Bind, whose_bind);
@@ -1118,7 +1081,7 @@ impl Session {
     /// Executes a portal that no single server holds.
     async fn execute_own(&mut self, name: &str, rows_max: u32) -> Result<(), SessionError> {
         let Some(portal) = self.names.portal(name) else {
-            return Ok(());
+            return Err(no_portal(name));
         };
         let prepared = Rc::clone(&portal.prepared);
         match std::mem::replace(&mut portal.place, Place::Done) {
@@ -1158,6 +1121,13 @@ impl Session {
             }
         }
     }
+}
+
+fn no_portal(name: &str) -> SessionError {
+    SessionError::refuse(
+        SqlState::INVALID_CURSOR_NAME,
+        format!("portal \"{name}\" does not exist"),
+    )
 }
 
 /// The one of the two that asks more of a transaction.

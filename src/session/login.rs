@@ -172,8 +172,9 @@ struct Hello {
 
 /// Serves one connection from its first byte to its last.
 pub async fn serve(stream: Stream, worker: Rc<Worker>) {
-    let mut client = Client::new(stream);
-    let timeout = worker.shared.config.load().limits.client_login_timeout;
+    let limits = worker.shared.config.load().limits.clone();
+    let timeout = limits.client_login_timeout;
+    let mut client = Client::new(stream, limits.message_max);
     let login = tokio::time::timeout(timeout, Box::pin(login(&mut client, &worker))).await;
     let refusal = match login {
         Ok(Ok((session, pid))) => {
@@ -208,7 +209,14 @@ impl Ready {
     fn around(self, client: Client) -> Session {
         let config = self.worker.shared.config.load();
         let mut hasher = std::collections::hash_map::DefaultHasher::new();
-        std::hash::Hash::hash(&self.database.name, &mut hasher);
+        std::hash::Hash::hash(
+            &(
+                &self.database.name,
+                &self.greeting.search_path,
+                &self.greeting.user,
+            ),
+            &mut hasher,
+        );
         Session {
             client,
             pools: self.worker.role_pools(self.role.as_ref()),
@@ -228,7 +236,7 @@ impl Ready {
             pinned: ShardSet::new(),
             pinned_lost: false,
             skipping: false,
-            copy_took_sync: false,
+            sync_void: false,
             bind_owed: false,
             cancel: self.cancel,
             plan: QueryPlan::Local,

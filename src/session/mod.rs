@@ -75,8 +75,8 @@ pub struct Session {
     pinned_lost: bool,
     /// The extended protocol skips to the next Sync after an error.
     skipping: bool,
-    /// A COPY consumed the Sync that ends the batch it runs in.
-    copy_took_sync: bool,
+    /// The data of a COPY made the Sync that came before it void: the client sends another.
+    sync_void: bool,
     /// A BindComplete waits for a shard's word on the parameters.
     bind_owed: bool,
     cancel: Rc<CancelSlot>,
@@ -96,7 +96,22 @@ pub struct SessionHint {
     pub shard: Option<String>,
 }
 
+/// What its servers hold of the session must not reach another.
+impl Drop for Session {
+    fn drop(&mut self) {
+        for (_, lease) in &mut self.kept {
+            lease.retire();
+        }
+    }
+}
+
 impl Session {
+    /// How texts are read now: what prepared statements are shared by. A changed schema makes a text another statement
+    /// (`SELECT *`), so the snapshot's epoch is part of it.
+    fn reading(&self) -> u64 {
+        self.effective().parse_key() ^ self.topology.epoch.wrapping_mul(0x9E37_79B9_7F4A_7C15)
+    }
+
     /// Takes the current snapshot for the next statement. Inside a transaction the snapshot may change between
     /// statements too: participants are named by shards that do not move (see [`Topology`]).
     fn look_around(&mut self) -> Result<(), SessionError> {
@@ -143,7 +158,8 @@ impl Session {
 
     /// Begins a transaction block that no shard takes part in yet.
     fn open_block(&mut self, implicit: bool) {
-        let mut block = Block::new(implicit, "BEGIN".to_owned(), false, &self.settings);
+        let one_snapshot = self.one_snapshot(None);
+        let mut block = Block::new(implicit, "BEGIN".to_owned(), one_snapshot, &self.settings);
         block.hint_before = self.hint.clone();
         self.block = Some(Box::new(block));
     }

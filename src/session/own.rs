@@ -218,7 +218,7 @@ impl Session {
         prepared: &Rc<Prepared>,
         taken: &mut super::servers::Taken,
     ) -> Result<(), SessionError> {
-        let canonical = prepared.canonical(&self.worker.statements, self.effective().parse_key());
+        let canonical = prepared.canonical(&self.worker.statements, self.reading());
         if taken.lease.has_prepared(canonical.id) {
             return Ok(());
         }
@@ -231,8 +231,17 @@ impl Session {
         let Some(types) = prepared.sql_types.as_deref() else {
             // The driver prepared it: by a Parse, as the driver did.
             let types = self.server_types(shard, &prepared.types)?;
-            frontend::parse(&mut taken.lease.outbox, &canonical.name, &prepared.text, &types).map_err(|_| {
-                SessionError::refuse(SqlState::PROGRAM_LIMIT_EXCEEDED, "the statement is too long")
+            frontend::parse(
+                &mut taken.lease.outbox,
+                &canonical.name,
+                &prepared.text,
+                &types,
+            )
+            .map_err(|_| {
+                SessionError::refuse(
+                    SqlState::PROGRAM_LIMIT_EXCEEDED,
+                    "the statement is too long",
+                )
             })?;
             frontend::sync(&mut taken.lease.outbox);
             taken.lease.expect_syncs(1);
@@ -262,8 +271,7 @@ impl Session {
             .as_ref()
             .is_ok_and(|r| r.error.as_ref().is_some_and(|e| e.hidden));
         if hidden {
-            let canonical =
-                prepared.canonical(&self.worker.statements, self.effective().parse_key());
+            let canonical = prepared.canonical(&self.worker.statements, self.reading());
             taken.lease.forget_prepared(canonical.id);
         }
         self.give_back(shard, taken.lease);
@@ -306,20 +314,25 @@ impl Session {
         }
         self.note_plan(plan.kind);
         let shard = self.choose(&plan);
+        if let Some(pin) = plan.pin {
+            self.pin(shard, pin);
+        }
         let mut taken = self.take(shard, plan.access).await?;
-        let canonical = prepared.canonical(&self.worker.statements, self.effective().parse_key());
+        let canonical = prepared.canonical(&self.worker.statements, self.reading());
         let texts: Vec<&str> = args.iter().map(|range| own[range.clone()].trim()).collect();
         let call = if texts.is_empty() {
             String::new()
         } else {
             format!("({})", texts.join(", "))
         };
-        let sent = self.send_prepare(shard, &prepared, &mut taken).and_then(|()| {
-            append_query(
-                &mut taken.lease,
-                &format!("EXECUTE {}{call}", canonical.name),
-            )
-        });
+        let sent = self
+            .send_prepare(shard, &prepared, &mut taken)
+            .and_then(|()| {
+                append_query(
+                    &mut taken.lease,
+                    &format!("EXECUTE {}{call}", canonical.name),
+                )
+            });
         if let Err(error) = sent {
             taken
                 .lease

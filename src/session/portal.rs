@@ -1,7 +1,7 @@
 //! Portals and cursors: a statement with its parameters, and where its rows come from.
 
 use crate::execute::scatter::Gathering;
-use crate::route::plan::Plan;
+use crate::route::plan::{Access, Plan};
 use crate::session::prepared::Prepared;
 use crate::statement::command::{Command, Declare};
 use crate::topology::ShardId;
@@ -19,6 +19,8 @@ pub struct Portal {
     pub place: Place,
     /// WITH HOLD.
     pub hold: bool,
+    /// What executing it does.
+    pub access: Access,
 }
 
 /// SQL about a cursor over several shards.

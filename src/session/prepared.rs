@@ -136,7 +136,7 @@ impl Prepared {
             return Rc::clone(known);
         }
         let time_words = matches!(&self.body, Body::Routed(scanned) if scanned.time_words);
-        let canonical = if self.named && !time_words {
+        let canonical = if self.named && !time_words && self.sql_types.is_none() {
             table.shared(self, parse_key)
         } else {
             table.unshared(self, parse_key, self.named)

@@ -137,7 +137,8 @@ impl Session {
         let mut script = Script::new();
         append_query(&mut lease, &begin)?;
         lease.expect_syncs(1);
-        if log.is_empty() {
+        // Should BEGIN fail, a statement glued to it would run and commit by itself: only a read may take that chance.
+        if log.is_empty() && access == Access::Read {
             script.expect(Reply::Query, To::Nobody);
             script.expect(Reply::Sync, To::Nobody);
         } else {
@@ -232,7 +233,7 @@ impl Session {
         }
         lease.set_settings(settings);
         // What its last session had is nothing to this one.
-        lease.take_changes();
+        lease.take_aside();
         Ok(())
     }
 
@@ -275,9 +276,7 @@ impl Session {
             lease.retire();
         }
         drop(lease);
-        if self.block.is_none() && self.kept.is_empty() {
-            self.cancel.clear();
-        }
+        self.cancel.clear_when_empty();
     }
 
     /// From now on the server on `shard` stays with this session.
@@ -308,7 +307,7 @@ impl Session {
 
 /// Appends a simple Query to a server's outbox.
 pub(super) fn append_query(lease: &mut Lease, sql: &str) -> Result<(), SessionError> {
-    // A simple Query destroys the unnamed statement (manual §55.2.3).
+    // A simple Query ends the unnamed statement (manual §55.2.3).
     lease.unnamed = None;
     frontend::query(&mut lease.outbox, sql).map_err(|_| {
         SessionError::refuse(

@@ -36,7 +36,7 @@ pub(super) enum Ready {
 impl Session {
     /// Answers a Query message.
     pub(super) async fn simple_query(&mut self, message: &Bytes) -> Result<(), SessionError> {
-        self.skipping = false;
+        self.sync_void = false;
         self.names.unnamed = None;
         self.names.unnamed_portal = None;
         let result = match frontend::text(&message[5..]) {
@@ -65,7 +65,9 @@ impl Session {
             self.say_ready();
         }
         if self.block.is_none() {
-            self.names.portals.retain(|_, portal| portal.survives_its_transaction());
+            self.names
+                .portals
+                .retain(|_, portal| portal.survives_its_transaction());
         }
         Ok(())
     }
@@ -226,7 +228,11 @@ impl Session {
                 return Ok(Ready::Due);
             }
         };
-        self.run_simple(own, message, plan, ending).await
+        let ready = self.run_simple(own, message, plan, ending).await?;
+        if scanned.verb == Verb::Close && self.outcome != Outcome::Failed {
+            self.cursor_closed(own);
+        }
+        Ok(ready)
     }
 
     /// Runs a planned statement of the simple protocol.
@@ -263,12 +269,10 @@ impl Session {
             (None, Some(message)) => QueryText::Message(message),
             (None, None) => QueryText::Text(own),
         };
+        // In an implicit block the server's ReadyForQuery is not the client's.
+        let said = ending == Ending::Server && !self.in_implicit_block();
         self.relay_query(shard, plan.access, text, ending).await?;
-        Ok(if ending == Ending::Server {
-            Ready::Said
-        } else {
-            Ready::Due
-        })
+        Ok(if said { Ready::Said } else { Ready::Due })
     }
 
     /// Sends a query to one shard and relays its reply.
@@ -325,23 +329,14 @@ impl Session {
             .map_or("?", |s| s.name.as_str());
         let database = std::sync::Arc::clone(&self.database);
         let types = database.oid_map(shard).map(AsRef::as_ref);
-        let result = match taken.lease.flush().await {
-            Ok(()) => {
-                relay(
-                    &mut taken.lease,
-                    &mut self.client,
-                    &mut taken.script,
-                    name,
-                    types,
-                )
-                .await
-            }
-            Err(source) => Err(RelayError::ServerLost {
-                shard: name.to_owned(),
-                source,
-                told: false,
-            }),
-        };
+        let result = relay(
+            &mut taken.lease,
+            &mut self.client,
+            &mut taken.script,
+            name,
+            types,
+        )
+        .await;
         self.note_failure(&result);
         result
     }
@@ -349,7 +344,7 @@ impl Session {
     fn note_failure(&mut self, result: &Result<Relayed, RelayError>) {
         match result {
             Ok(relayed) => {
-                self.copy_took_sync |= relayed.copy_took_sync;
+                self.sync_void |= relayed.copied;
                 if relayed.error.is_some() {
                     self.outcome = Outcome::Failed;
                     if let Some(block) = &mut self.block {

@@ -4,7 +4,7 @@ use crate::backend::settings::SettingValue;
 use crate::execute::merge::{Limits, MergeError, Merger, Setup, server_formats};
 use crate::execute::relay::{RelayError, Reply, To, drain};
 use crate::execute::scatter::{
-    Describe, Gathering, Progress, ScatterError, Source, client_fields, fetch, settle, stream,
+    Describe, Gathering, Progress, Rows, ScatterError, Source, client_fields, fetch, settle, stream,
 };
 use crate::route::plan::{Access, Plan, PlanKind};
 use crate::session::Session;
@@ -13,6 +13,7 @@ use crate::session::portal::Place;
 use crate::session::prepared::{Body, Prepared};
 use crate::session::servers::append_query;
 use crate::session::simple::Ready;
+use crate::statement::scan::Verb;
 use crate::topology::{ShardId, TableName};
 use crate::wire::backend as reply;
 use crate::wire::error::{ClientError, ErrorFields, SqlState};
@@ -207,6 +208,10 @@ impl Session {
         } else {
             format!("keyway_{}", self.next_portal())
         };
+        if rows_max != 0 && self.block.is_none() {
+            // The shards' portals live until the transaction ends.
+            self.open_block(true);
+        }
         let mut sources = self.sources(&plan).await?;
         let owed = std::mem::take(&mut self.bind_owed);
         for source in &mut sources {
@@ -218,7 +223,11 @@ impl Session {
             }
         }
         if rows_max == 0 {
-            let describe = if owed { Describe::BindComplete } else { Describe::No };
+            let describe = if owed {
+                Describe::BindComplete
+            } else {
+                Describe::No
+            };
             let rows = self.gather_rows(sources, &plan, &formats, describe).await?;
             reply::command_complete(&mut self.client.outbox, &format!("SELECT {rows}"));
             return Ok(());
@@ -357,7 +366,9 @@ impl Session {
         mut gathering: Box<Gathering>,
         rows_max: u64,
     ) -> Result<(), SessionError> {
-        let (rows, more) = self.fetch_rows(&mut gathering, rows_max).await?;
+        let (rows, more) = self
+            .fetch_rows(&mut gathering, rows_max, Rows::Send)
+            .await?;
         if more {
             reply::portal_suspended(&mut self.client.outbox);
             if let Some(portal) = self.names.portal(name) {
@@ -374,6 +385,7 @@ impl Session {
         &mut self,
         gathering: &mut Gathering,
         rows_max: u64,
+        whose: Rows,
     ) -> Result<(u64, bool), SessionError> {
         let mut sources = Vec::with_capacity(gathering.shards.len());
         for shard in gathering.shards.clone() {
@@ -385,7 +397,7 @@ impl Session {
                 }
             }
         }
-        let result = fetch(gathering, &mut sources, rows_max, &mut self.client).await;
+        let result = fetch(gathering, &mut sources, rows_max, whose, &mut self.client).await;
         let result = self.after_scatter(result, &mut sources).await;
         self.release(sources);
         result
@@ -641,6 +653,12 @@ pub(super) fn merge_error(error: &MergeError) -> SessionError {
 }
 
 impl Prepared {
+    /// A COPY?
+    #[must_use]
+    pub fn copies(&self) -> bool {
+        matches!(&self.body, Body::Routed(scanned) if scanned.verb == Verb::Copy)
+    }
+
     /// The statement's own text, without what surrounds it.
     #[must_use]
     pub fn own_text(&self) -> &str {
