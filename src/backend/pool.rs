@@ -21,7 +21,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 
 /// How often the other workers are asked again for a connection they do not use.
-const ASK_AGAIN: Duration = Duration::from_millis(20);
+const ASK_AGAIN: Duration = Duration::from_millis(100);
 
 /// How pools behave.
 #[derive(Debug, Clone)]
@@ -286,8 +286,6 @@ pub struct Pool {
     pub address: ServerAddress,
     fair_share: u32,
     workers: u32,
-    /// Sessions of this worker that wait for a connection.
-    queued: AtomicUsize,
     checkout_timeout: Duration,
     metrics: Arc<ShardMetrics>,
     worker_metrics: Arc<WorkerMetrics>,
@@ -327,7 +325,6 @@ impl Pool {
             failures,
             fair_share: (options.size / workers).max(1),
             workers,
-            queued: AtomicUsize::new(0),
             metrics,
             worker_metrics: Arc::clone(&pools.metrics),
             budget,
@@ -355,7 +352,6 @@ impl Pool {
             Ok(turn) => turn,
             Err(_) => {
                 let _waiting = Counted::new(&self.budget.waiting);
-                let _queued = Counted::new(&self.queued);
                 let started = tokio::time::Instant::now();
                 let acquired = tokio::time::timeout(
                     self.checkout_timeout,
@@ -429,13 +425,21 @@ impl Pool {
     /// one, so there may be more workers than shares.
     fn owes_a_connection(&self) -> bool {
         self.budget.starving.load(Ordering::Relaxed) > 0
-            && (self.queued.load(Ordering::Relaxed) == 0
+            && (!self.is_awaited(1)
                 || self.connections.state().connections > self.fair_share
                 || self.budget.size < self.workers)
     }
 
+    /// Does a session of this worker wait for a connection? `leaving` have given theirs back and not yet their turn.
+    fn is_awaited(&self, leaving: usize) -> bool {
+        let turns = (self.budget.size as usize).saturating_sub(self.turn.available_permits());
+        turns > self.busy.get() + leaving
+    }
+
     async fn close_one_idle(&self) {
-        if self.connections.state().idle_connections > 0
+        let state = self.connections.state();
+        if state.idle_connections > 0
+            && (!self.is_awaited(0) || state.connections > self.fair_share)
             && let Ok(mut connection) = self.connections.get_owned().await
         {
             connection.retire();

@@ -98,7 +98,6 @@ struct Sent {
 impl Session {
     /// Answers the messages up to the next Sync or Flush.
     pub(super) async fn batch(&mut self) -> Result<(), SessionError> {
-        self.bind_owed = None;
         let (messages, cut) = self.gather().await?;
         if self.skipping {
             if cut == Cut::Sync {
@@ -405,20 +404,15 @@ impl Session {
                         *plan
                     }
                     CursorStatement::Declare(declare, plan, query) => {
-                        return Ok(self.own_cursor(
+                        return self.own_cursor(
                             &bind,
                             &prepared,
                             body,
                             OwnCursor::Declare(declare, *plan, query),
-                        ));
+                        );
                     }
                     CursorStatement::Own(command) => {
-                        return Ok(self.own_cursor(
-                            &bind,
-                            &prepared,
-                            body,
-                            OwnCursor::Use(command),
-                        ));
+                        return self.own_cursor(&bind, &prepared, body, OwnCursor::Use(command));
                     }
                 };
                 self.note_plan(plan.kind);
@@ -466,7 +460,14 @@ impl Session {
         prepared: &Rc<Prepared>,
         body: &Bytes,
         statement: OwnCursor,
-    ) -> (Item, Need) {
+    ) -> Result<(Item, Need), SessionError> {
+        if bind.result_formats.iter().any(|f| f == Format::Binary) {
+            return Err(SessionError::unsupported(
+                "a cursor over several shards gives text, not the binary format",
+                "Its rows are merged as the shards' text.",
+                "Ask for the text format, or run the query without a cursor.",
+            ));
+        }
         let portal = bind.portal.to_owned();
         let place = Place::OwnCursor(Box::new(statement));
         let entry = Portal {
@@ -477,14 +478,14 @@ impl Session {
             access: Access::Lock,
         };
         self.names.set_portal(&portal, entry);
-        (
+        Ok((
             Item::Bind {
                 portal,
                 prepared: Rc::clone(prepared),
                 body: body.clone(),
             },
             Need::Own,
-        )
+        ))
     }
 
     /// COMMIT and ROLLBACK are the statements that may still be bound in a failed block.
@@ -935,14 +936,14 @@ impl Session {
         if let Some(shard) = target {
             self.segment(shard, &segment, To::Nobody).await?;
         }
-        self.pay_bind().await?;
+        self.pay_bind();
         batch.failure.map_or(Ok(()), Err)
     }
 
     /// A message that Keyway answers itself.
     async fn own_item(&mut self, item: Item) -> Result<(), SessionError> {
         if !matches!(item, Item::DescribePortal(_) | Item::Execute { .. }) {
-            self.pay_bind().await?;
+            self.pay_bind();
         }
         let out = &mut self.client.outbox;
         match item {
@@ -951,7 +952,7 @@ impl Session {
                 // The shards' word on the parameters comes with Describe or Execute.
                 if matches!(self.names.portal(&portal).map(|p| &p.place), Some(Place::Merge(plan)) if plan.kind == PlanKind::Scatter)
                 {
-                    self.bind_owed = Some(portal);
+                    self.bind_owed = true;
                     return Ok(());
                 }
                 reply::bind_complete(&mut self.client.outbox);
@@ -973,23 +974,11 @@ impl Session {
         Ok(())
     }
 
-    /// Says the BindComplete that was held back, once a shard has seen the parameters.
-    async fn pay_bind(&mut self) -> Result<(), SessionError> {
-        let Some(name) = self.bind_owed.clone() else {
-            return Ok(());
-        };
-        let Some(portal) = self.names.portal(&name) else {
-            self.bind_owed = None;
+    /// Says the BindComplete that was held back until a shard had seen the parameters.
+    pub(super) fn pay_bind(&mut self) {
+        if std::mem::take(&mut self.bind_owed) {
             reply::bind_complete(&mut self.client.outbox);
-            return Ok(());
-        };
-        let Place::Merge(plan) = &portal.place else {
-            return Ok(());
-        };
-        let (prepared, body) = (Rc::clone(&portal.prepared), portal.bind.clone());
-        let shard = plan.shards.iter().next().unwrap_or(ShardId(0));
-        self.describe_on(shard, &name, &prepared, &body, To::Nobody)
-            .await
+        }
     }
 
     async fn close_own_portal(&mut self, name: &str) -> Result<(), SessionError> {
@@ -1024,14 +1013,12 @@ impl Session {
             Place::Merge(plan) if plan.kind == PlanKind::Scatter => {
                 let body = portal.bind.clone();
                 let shard = plan.shards.iter().next().unwrap_or(ShardId(0));
-                self.describe_on(shard, name, &prepared, &body, To::Client)
-                    .await
+                self.describe_on(shard, name, &prepared, &body).await
             }
             Place::Merging(gathering) => {
                 let shard = gathering.shards[0];
                 let body = portal.bind.clone();
-                self.describe_on(shard, name, &prepared, &body, To::Client)
-                    .await
+                self.describe_on(shard, name, &prepared, &body).await
             }
             _ => {
                 self.describe_own(&prepared);
@@ -1047,9 +1034,8 @@ impl Session {
         portal: &str,
         prepared: &Rc<Prepared>,
         body: &Bytes,
-        whose: To,
     ) -> Result<(), SessionError> {
-        let whose_bind = if self.bind_owed.take().is_some() {
+        let whose_bind = if std::mem::take(&mut self.bind_owed) {
             To::Client
         } else {
             To::Nobody
@@ -1077,7 +1063,7 @@ impl Session {
         let too_long =
             |_| SessionError::refuse(SqlState::PROGRAM_LIMIT_EXCEEDED, "the message is too long");
         frontend::describe(&mut taken.lease.outbox, Target::Portal, portal).map_err(too_long)?;
-        taken.script.expect(Reply::DescribePortal, whose);
+        taken.script.expect(Reply::DescribePortal, To::Client);
         frontend::close(&mut taken.lease.outbox, Target::Portal, portal).map_err(too_long)?;
         taken.script.expect(Reply::Close, To::Nobody);
         frontend::sync(&mut taken.lease.outbox);

@@ -44,6 +44,10 @@ use std::sync::Arc;
 
 /// One client's session.
 #[derive(Debug)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each says one independent thing of the conversation; none is a state of another"
+)]
 pub struct Session {
     client: Client,
     worker: Rc<Worker>,

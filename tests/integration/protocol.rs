@@ -615,11 +615,11 @@ fn wrong_names_and_counts() {
         parse("", "select v from items where k = $2", &[]),
         describe(b'S', ""),
     ]);
-    one(&[parse(
-        "",
-        "select v from items where k = $1",
-        &[999_999_999],
-    )]);
+    // A type that no shard has: Keyway's refusal, where PostgreSQL says XX000.
+    let mut client = env().client();
+    let unknown = parse("", "select v from items where k = $1", &[999_999_999]);
+    let messages = client.exchange(&[unknown, sync()].concat());
+    assert_eq!(messages[0].sqlstate(), "0A000");
     one(&[parse("", "select 1; select 2", &[])]);
 }
 
@@ -870,8 +870,7 @@ fn discard_and_deallocate_in_the_extended_protocol() {
 #[test]
 fn sql_and_protocol_statements_share_their_names() {
     let mut bytes = query("prepare s as select v from items where k = $1");
-    bytes.extend(bind("", "s", &[Value::text("3")], 0));
-    bytes.extend(execute("", 0));
+    bytes.extend(parse("s", "select 1", &[]));
     bytes.extend(sync());
     bytes.extend(parse("t", "select v from items where k = 4", &[]));
     bytes.extend(sync());
@@ -879,6 +878,16 @@ fn sql_and_protocol_statements_share_their_names() {
     bytes.extend(query("deallocate t"));
     bytes.extend(query("execute t"));
     same(&bytes, 6);
+    // What PREPARE made is run by EXECUTE; bound by the protocol it is refused.
+    let mut client = env().client();
+    client.run("prepare s as select v from items where k = $1");
+    let bound = [
+        bind("", "s", &[Value::text("3")], 0),
+        execute("", 0),
+        sync(),
+    ];
+    let messages = client.exchange(&bound.concat());
+    assert_eq!(messages[0].sqlstate(), "0A000");
 }
 
 #[test]

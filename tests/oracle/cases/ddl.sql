@@ -110,9 +110,9 @@ alter table user_settings add column extra int;
 select user_id, extra from user_settings where user_id = 4;
 -- name: ddl_vertical_unique
 -- autocommit
--- cleanup: drop index if exists user_settings_theme
+-- cleanup: /* keyway: shard=settings */ drop index if exists user_settings_theme
 create unique index user_settings_theme on user_settings (theme, user_id);
-drop index user_settings_theme;
+/* keyway: shard=settings */ drop index user_settings_theme;
 -- name: ddl_rename_column
 -- autocommit
 -- cleanup: alter table defaults rename column remark to note

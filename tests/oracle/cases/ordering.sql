@@ -157,6 +157,7 @@ select id from t order by id limit '3';
 -- name: limit_cast
 select id from t order by id limit '3'::bigint;
 -- name: limit_float
+-- expect: listed
 select id from t order by id limit 2.5;
 -- name: limit_offset
 select id from t order by id limit 5 offset 10;
