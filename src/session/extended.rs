@@ -98,6 +98,7 @@ struct Sent {
 impl Session {
     /// Answers the messages up to the next Sync or Flush.
     pub(super) async fn batch(&mut self) -> Result<(), SessionError> {
+        self.bind_owed = None;
         let (messages, cut) = self.gather().await?;
         if self.skipping {
             if cut == Cut::Sync {
@@ -936,14 +937,14 @@ impl Session {
         if let Some(shard) = target {
             self.segment(shard, &segment, To::Nobody).await?;
         }
-        self.pay_bind();
+        self.pay_bind().await?;
         batch.failure.map_or(Ok(()), Err)
     }
 
     /// A message that Keyway answers itself.
     async fn own_item(&mut self, item: Item) -> Result<(), SessionError> {
         if !matches!(item, Item::DescribePortal(_) | Item::Execute { .. }) {
-            self.pay_bind();
+            self.pay_bind().await?;
         }
         let out = &mut self.client.outbox;
         match item {
@@ -952,7 +953,7 @@ impl Session {
                 // The shards' word on the parameters comes with Describe or Execute.
                 if matches!(self.names.portal(&portal).map(|p| &p.place), Some(Place::Merge(plan)) if plan.kind == PlanKind::Scatter)
                 {
-                    self.bind_owed = true;
+                    self.bind_owed = Some(portal);
                     return Ok(());
                 }
                 reply::bind_complete(&mut self.client.outbox);
@@ -974,11 +975,23 @@ impl Session {
         Ok(())
     }
 
-    /// Says the BindComplete that was held back until a shard had seen the parameters.
-    pub(super) fn pay_bind(&mut self) {
-        if std::mem::take(&mut self.bind_owed) {
+    /// Says the BindComplete that was held back, once a shard has seen the parameters.
+    async fn pay_bind(&mut self) -> Result<(), SessionError> {
+        let Some(name) = self.bind_owed.clone() else {
+            return Ok(());
+        };
+        let Some(portal) = self.names.portal(&name) else {
+            self.bind_owed = None;
             reply::bind_complete(&mut self.client.outbox);
-        }
+            return Ok(());
+        };
+        let Place::Merge(plan) = &portal.place else {
+            return Ok(());
+        };
+        let (prepared, body) = (Rc::clone(&portal.prepared), portal.bind.clone());
+        let shard = plan.shards.iter().next().unwrap_or(ShardId(0));
+        self.describe_on(shard, &name, &prepared, &body, To::Nobody)
+            .await
     }
 
     async fn close_own_portal(&mut self, name: &str) -> Result<(), SessionError> {
@@ -1013,12 +1026,14 @@ impl Session {
             Place::Merge(plan) if plan.kind == PlanKind::Scatter => {
                 let body = portal.bind.clone();
                 let shard = plan.shards.iter().next().unwrap_or(ShardId(0));
-                self.describe_on(shard, name, &prepared, &body).await
+                self.describe_on(shard, name, &prepared, &body, To::Client)
+                    .await
             }
             Place::Merging(gathering) => {
                 let shard = gathering.shards[0];
                 let body = portal.bind.clone();
-                self.describe_on(shard, name, &prepared, &body).await
+                self.describe_on(shard, name, &prepared, &body, To::Client)
+                    .await
             }
             _ => {
                 self.describe_own(&prepared);
@@ -1034,8 +1049,9 @@ impl Session {
         portal: &str,
         prepared: &Rc<Prepared>,
         body: &Bytes,
+        whose: To,
     ) -> Result<(), SessionError> {
-        let whose_bind = if std::mem::take(&mut self.bind_owed) {
+        let whose_bind = if self.bind_owed.take().is_some() {
             To::Client
         } else {
             To::Nobody
@@ -1063,7 +1079,7 @@ impl Session {
         let too_long =
             |_| SessionError::refuse(SqlState::PROGRAM_LIMIT_EXCEEDED, "the message is too long");
         frontend::describe(&mut taken.lease.outbox, Target::Portal, portal).map_err(too_long)?;
-        taken.script.expect(Reply::DescribePortal, To::Client);
+        taken.script.expect(Reply::DescribePortal, whose);
         frontend::close(&mut taken.lease.outbox, Target::Portal, portal).map_err(too_long)?;
         taken.script.expect(Reply::Close, To::Nobody);
         frontend::sync(&mut taken.lease.outbox);
