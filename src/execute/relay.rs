@@ -237,10 +237,10 @@ pub async fn relay(
         oids,
     };
     while !relay.script.is_empty() {
-        relay.sync_if_due(server).await;
         match relay.read(server, &mut client.outbox)? {
             Turn::Done => break,
             Turn::NeedMore => {
+                relay.sync_if_due(server).await;
                 client.flush().await.map_err(|_| RelayError::ClientGone)?;
                 relay.wait(server, client).await?;
             }
@@ -532,6 +532,10 @@ impl Relay<'_> {
             while let Some(tag) = take_copy_message(client, &mut server.outbox)? {
                 self.relayed.copied = true;
                 if matches!(tag, front::COPY_DONE | front::COPY_FAIL) {
+                    if self.script.late_sync {
+                        // Without it the server keeps its answer until a Sync, which waits for the answer.
+                        crate::wire::frontend::flush(&mut server.outbox);
+                    }
                     // What the server says of it is read by the relay, which also sends the rest of it.
                     return Ok(());
                 }
