@@ -182,6 +182,12 @@ pub async fn settle(sources: &mut [Source]) -> Result<(), ScatterError> {
         if source.progress.ready {
             continue;
         }
+        // What has not been sent yet would never be answered.
+        source
+            .lease
+            .flush()
+            .await
+            .map_err(|error| lost(&source.name, error))?;
         if let Some(error) = crate::execute::relay::drain(&mut source.lease, &source.name).await? {
             failed = failed.or(Some(error));
         }

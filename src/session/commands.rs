@@ -922,7 +922,7 @@ fn joined(name: &str, words: &[SetWord]) -> String {
 }
 
 /// The SET, or RESET, that gives a server this value.
-fn set_text(scope: Scope, name: &str, value: Option<&SettingValue>) -> String {
+pub(super) fn set_text(scope: Scope, name: &str, value: Option<&SettingValue>) -> String {
     use crate::backend::settings::{quote_literal, quote_setting};
     let local = if scope == Scope::Local { "LOCAL " } else { "" };
     match value {

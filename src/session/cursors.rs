@@ -1,6 +1,7 @@
 //! SQL's own names: DECLARE, FETCH, MOVE and CLOSE of cursors; PREPARE and EXECUTE.
 
 use crate::execute::scatter::{Describe, Gathering, Rows};
+use crate::route::key::Params;
 use crate::route::plan::{Access, Pin, Plan, PlanKind};
 use crate::session::Session;
 use crate::session::error::SessionError;
@@ -33,6 +34,7 @@ impl Session {
         &mut self,
         own: &str,
         scanned: &Scanned,
+        params: &dyn Params,
     ) -> Result<CursorStatement, SessionError> {
         if !matches!(
             scanned.verb,
@@ -44,7 +46,7 @@ impl Session {
             return Ok(CursorStatement::None);
         };
         match read {
-            Command::Declare(declare) => self.declare_statement(own, declare),
+            Command::Declare(declare) => self.declare_statement(own, declare, params),
             Command::Fetch { ref cursor, .. }
             | Command::Move { ref cursor, .. }
             | Command::Close(Some(ref cursor)) => {
@@ -73,6 +75,7 @@ impl Session {
         &mut self,
         own: &str,
         declare: Declare,
+        params: &dyn Params,
     ) -> Result<CursorStatement, SessionError> {
         let query = own[declare.query.clone()].to_owned();
         let scanned = scan(&query, self.scan_settings())
@@ -81,8 +84,16 @@ impl Session {
         let Some(scanned) = scanned else {
             return Ok(CursorStatement::None);
         };
-        let mut plan = self.plan_simple(&query, &scanned)?;
+        let recipe = self.recipe(&query, &scanned)?;
+        let mut plan = self.fill(&recipe, &query, &scanned, params)?;
         if plan.kind == PlanKind::Scatter && plan.shards.len() > 1 {
+            if scanned.params > 0 {
+                return Err(SessionError::unsupported(
+                    "a cursor over several shards takes no parameters",
+                    "Its query runs on each shard by itself.",
+                    "Write the values into the query, or name the sharding key in it.",
+                ));
+            }
             return Ok(CursorStatement::Declare(declare, Box::new(plan), query));
         }
         if declare.hold {

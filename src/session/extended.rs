@@ -11,6 +11,7 @@ use crate::route::plan::{Access, PlanKind, ShardSet};
 use crate::session::Session;
 use crate::session::cursors::CursorStatement;
 use crate::session::error::SessionError;
+use crate::session::planner::Bound;
 use crate::session::portal::{OwnCursor, Place, Portal};
 use crate::session::prepared::{Body, Canonical, Prepared};
 use crate::session::servers::Taken;
@@ -394,7 +395,14 @@ impl Session {
             Body::Command(_) | Body::Empty => Place::Local,
             Body::Routed(scanned) => {
                 let own = prepared.own_text().to_owned();
-                let plan = match self.cursor_statement(&own, scanned)? {
+                let plan = match self.cursor_statement(
+                    &own,
+                    scanned,
+                    &Bound {
+                        types: &prepared.types,
+                        bind: &bind,
+                    },
+                )? {
                     CursorStatement::None => self.plan_bound(&prepared, scanned, &bind)?,
                     CursorStatement::Forward(plan, declare) => {
                         let shard = self.choose(&plan);
@@ -1022,6 +1030,11 @@ impl Session {
             return Err(no_portal(name));
         };
         let prepared = Rc::clone(&portal.prepared);
+        if let Place::Cursor(_, description) = &portal.place {
+            let description = description.clone();
+            self.client.outbox.extend_from_slice(&description);
+            return Ok(());
+        }
         match &portal.place {
             Place::Merge(plan) if plan.kind == PlanKind::Scatter => {
                 let body = portal.bind.clone();

@@ -237,6 +237,7 @@ impl Ready {
             pinned_lost: false,
             skipping: false,
             sync_void: false,
+            pending_sets: Vec::new(),
             bind_owed: None,
             cancel: self.cancel,
             plan: QueryPlan::Local,

@@ -81,6 +81,8 @@ pub struct Session {
     skipping: bool,
     /// The data of a COPY made the Sync that came before it void: the client sends another.
     sync_void: bool,
+    /// What set_config() calls of the statement at hand set.
+    pending_sets: Vec<planner::PendingSet>,
     /// The portal whose BindComplete waits for a shard's word on the parameters.
     bind_owed: Option<String>,
     cancel: Rc<CancelSlot>,

@@ -13,7 +13,8 @@ use crate::session::portal::{Place, Portal};
 use crate::session::prepared::{MadeRecipe, Prepared};
 use crate::statement::command::{Command, command};
 use crate::statement::parse::parse;
-use crate::statement::scan::{Scanned, Verb, shape};
+use crate::statement::scan::{Scanned, Verb, literal_text, shape};
+use crate::statement::tree::{Body, Expr, Item, Statement};
 use crate::topology::ShardId;
 use crate::wire::error::{ClientError, ErrorFields, SqlState};
 use crate::wire::frontend::{Bind, Format};
@@ -23,9 +24,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 /// A Bind's parameters with the types its statement declared.
-struct Bound<'a, 'b> {
-    types: &'a [u32],
-    bind: &'a Bind<'b>,
+pub(super) struct Bound<'a, 'b> {
+    pub(super) types: &'a [u32],
+    pub(super) bind: &'a Bind<'b>,
 }
 
 impl Params for Bound<'_, '_> {
@@ -97,7 +98,7 @@ impl Session {
     }
 
     pub(super) fn fill(
-        &self,
+        &mut self,
         recipe: &Recipe,
         text: &str,
         scanned: &Scanned,
@@ -124,11 +125,14 @@ impl Session {
             ));
         }
         if recipe.set_config {
-            return Err(SessionError::unsupported(
-                "set_config() is not supported in queries",
-                "Its effect would stay on a server that other sessions use.",
-                "Use SET or SET LOCAL.",
-            ));
+            let settings = set_configs(text, scanned, params);
+            self.pending_sets = settings.ok_or_else(|| {
+                SessionError::unsupported(
+                    "set_config() is supported with constants and parameters only",
+                    "Keyway must know the setting, to apply it on the servers that the session uses next.",
+                    "Call it alone in the select list with plain values, or use SET.",
+                )
+            })?;
         }
         Ok(plan)
     }
@@ -179,7 +183,7 @@ impl Session {
     }
 
     /// The recipe for a statement's shape.
-    fn recipe(&self, text: &str, scanned: &Scanned) -> Result<Rc<Recipe>, SessionError> {
+    pub(super) fn recipe(&self, text: &str, scanned: &Scanned) -> Result<Rc<Recipe>, SessionError> {
         let key = PlanKey {
             fingerprint: scanned.fingerprint,
             database: self.database_key,
@@ -395,6 +399,89 @@ impl Session {
             .find(|p| p.lease.is_some())
             .map(|p| p.shard)
     }
+}
+
+/// A setting that a query's set_config() makes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct PendingSet {
+    /// Its name.
+    pub(super) name: String,
+    /// Its value.
+    pub(super) value: String,
+    /// Until the transaction ends.
+    pub(super) local: bool,
+}
+
+/// What the set_config() calls of a select list set; `None` when that is not certain before it runs.
+fn set_configs(text: &str, scanned: &Scanned, params: &dyn Params) -> Option<Vec<PendingSet>> {
+    let Ok(Statement::Query(query)) = parse(&shape(text, scanned), scanned.verb) else {
+        return None;
+    };
+    let Body::Select(select) = &query.body else {
+        return None;
+    };
+    if !select.from.is_empty() || select.filter.is_some() || !query.with.is_empty() {
+        return None;
+    }
+    let value = |expr: &Expr| -> Option<String> {
+        match expr {
+            Expr::String(text) => Some(text.clone()),
+            Expr::Bool(flag) => Some(flag.to_string()),
+            Expr::Literal(index) => {
+                let literal = scanned.literals.get(*index)?;
+                Some(
+                    literal_text(text, literal, scanned.settings)
+                        .ok()?
+                        .into_owned(),
+                )
+            }
+            Expr::Param(number) => {
+                let param = params.get(*number)?;
+                let bytes = param.bytes?;
+                // A boolean's binary form is one byte; text is the same in both formats.
+                match (param.binary, bytes) {
+                    (true, [0]) => Some("false".to_owned()),
+                    (true, [1]) => Some("true".to_owned()),
+                    _ => String::from_utf8(bytes.to_vec()).ok(),
+                }
+            }
+            _ => None,
+        }
+    };
+    let mut sets = Vec::new();
+    for item in &select.items {
+        let Item::Expr {
+            expr: Expr::Function(call),
+            ..
+        } = item
+        else {
+            continue;
+        };
+        if call.name.name != "set_config" {
+            continue;
+        }
+        let [name, to, local] = call.args.as_slice() else {
+            return None;
+        };
+        let local = match value(local)?.to_ascii_lowercase().as_str() {
+            "t" | "true" | "on" | "1" | "yes" => true,
+            "f" | "false" | "off" | "0" | "no" => false,
+            _ => return None,
+        };
+        sets.push(PendingSet {
+            name: value(name)?.to_lowercase(),
+            value: value(to)?,
+            local,
+        });
+    }
+    // A call somewhere else in the statement has not been seen.
+    (!sets.is_empty()
+        && shape(text, scanned)
+            .to_ascii_lowercase()
+            .matches("set_config")
+            .count()
+            == sets.len())
+    .then_some(sets)
 }
 
 /// A comma separated list of identifiers, as search_path is written.

@@ -1,14 +1,18 @@
 //! The simple protocol: a message of statements, answered one after the other, ended by one ReadyForQuery.
 
+use crate::backend::settings::SettingValue;
 use crate::execute::relay::{RelayError, Relayed, Reply, To, relay};
 use crate::execute::scatter::Describe;
 use crate::metrics::Outcome;
+use crate::route::key::NoParams;
 use crate::route::plan::{Access, Plan, PlanKind};
 use crate::session::Session;
+use crate::session::commands::set_text;
 use crate::session::cursors::CursorStatement;
 use crate::session::error::SessionError;
+use crate::session::planner::PendingSet;
 use crate::session::servers::Taken;
-use crate::statement::command;
+use crate::statement::command::{self, Scope};
 use crate::statement::parse::parse;
 use crate::statement::scan::{Scanned, Verb, scan, shape};
 use crate::wire::backend as reply;
@@ -16,6 +20,7 @@ use crate::wire::error::{ErrorFields, SqlState};
 use crate::wire::frontend;
 use bytes::Bytes;
 use smallvec::SmallVec;
+use std::sync::Arc;
 
 /// Who ends a statement's reply with ReadyForQuery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -209,7 +214,7 @@ impl Session {
             };
         }
         self.refuse_in_failed_block()?;
-        let plan = match self.cursor_statement(own, scanned)? {
+        let plan = match self.cursor_statement(own, scanned, &NoParams)? {
             CursorStatement::None => self.plan_simple(text, scanned)?,
             CursorStatement::Forward(plan, declare) => {
                 let shard = self.choose(&plan);
@@ -341,7 +346,38 @@ impl Session {
         )
         .await;
         self.note_failure(&result);
+        let sets = std::mem::take(&mut self.pending_sets);
+        if !sets.is_empty() {
+            // The server has what it has by a query's doing: it is not for another session.
+            taken.lease.retire();
+            if matches!(&result, Ok(relayed) if relayed.error.is_none()) {
+                self.note_sets(sets);
+            }
+        }
         result
+    }
+
+    /// Remembers what a query's set_config() has set, for the servers that the session uses next.
+    fn note_sets(&mut self, sets: Vec<PendingSet>) {
+        for set in sets {
+            let value = Some(SettingValue::Text(set.value));
+            match &mut self.block {
+                Some(block) => {
+                    let scope = if set.local {
+                        Scope::Local
+                    } else {
+                        Scope::Session
+                    };
+                    block.log.push(set_text(scope, &set.name, value.as_ref()));
+                    block.effective = Arc::new(block.effective.with(&set.name, value.clone()));
+                }
+                None if set.local => continue,
+                None => {}
+            }
+            if !set.local {
+                self.settings = Arc::new(self.settings.with(&set.name, value));
+            }
+        }
     }
 
     fn note_failure(&mut self, result: &Result<Relayed, RelayError>) {
