@@ -108,6 +108,9 @@ pub enum ConnectError {
         /// Its message, for the log (it may name roles).
         message: String,
     },
+    /// Whoever wanted it has got another meanwhile.
+    #[error("nobody waits for a connection")]
+    NotNeeded,
     /// Something that is not PostgreSQL answered, or a login method that is not supported.
     #[error("connect to {server}: {reason}")]
     Protocol {

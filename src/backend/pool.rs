@@ -162,6 +162,8 @@ pub struct Manager {
     worker: usize,
     metrics: Arc<ShardMetrics>,
     failing: Arc<AtomicBool>,
+    wanted: Arc<AtomicUsize>,
+    keeps_some: bool,
 }
 
 /// Counts up while it lives.
@@ -182,10 +184,11 @@ impl Drop for Counted<'_> {
 
 impl Manager {
     /// A permit to open one more connection; asks the other workers to close an idle one when there is none.
-    async fn permit(&self) -> OwnedSemaphorePermit {
+    /// `None` when nobody of this worker waits for a connection any more: the permit is another's.
+    async fn permit(&self) -> Option<OwnedSemaphorePermit> {
         let permits = Arc::clone(&self.budget.permits);
         if let Ok(permit) = Arc::clone(&permits).try_acquire_owned() {
-            return permit;
+            return self.is_needed().then_some(permit);
         }
         let _starving = Counted::new(&self.budget.starving);
         let acquired = permits.acquire_owned();
@@ -194,9 +197,18 @@ impl Manager {
             self.ask();
             // Another worker may open a connection that nobody of its own waits for any more: it is asked again.
             if let Ok(permit) = tokio::time::timeout(ASK_AGAIN, acquired.as_mut()).await {
-                return permit.expect("budgets are never closed");
+                let permit = permit.expect("budgets are never closed");
+                return self.is_needed().then_some(permit);
+            }
+            if !self.is_needed() {
+                return None;
             }
         }
+    }
+
+    /// Does a session of this worker wait for a connection, or is one to be kept open anyway?
+    fn is_needed(&self) -> bool {
+        self.keeps_some || self.wanted.load(Ordering::Relaxed) > 0
     }
 
     /// Asks the other workers to close an idle connection.
@@ -218,7 +230,9 @@ impl ManageConnection for Manager {
     type Error = ConnectError;
 
     async fn connect(&self) -> Result<Box<Server>, ConnectError> {
-        let permit = self.permit().await;
+        let Some(permit) = self.permit().await else {
+            return Err(ConnectError::NotNeeded);
+        };
         self.metrics.opening.up();
         let result = connect(
             &self.key.address,
@@ -262,6 +276,9 @@ struct Failures {
 
 impl bb8::ErrorSink<ConnectError> for Failures {
     fn sink(&self, error: ConnectError) {
+        if matches!(error, ConnectError::NotNeeded) {
+            return;
+        }
         tracing::warn!(%error, "no server connection");
         self.failing.store(true, Ordering::Relaxed);
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(error));
@@ -282,6 +299,8 @@ pub struct Pool {
     budget: Arc<Budget>,
     /// Connections on loan to sessions of this worker.
     busy: Cell<usize>,
+    /// Sessions of this worker that wait for a connection and have their turn.
+    wanted: Arc<AtomicUsize>,
     /// Whose connections these are.
     pub address: ServerAddress,
     fair_share: u32,
@@ -297,6 +316,7 @@ impl Pool {
         let budget = pools.budgets.budget(key, options.size);
         let workers = u32::try_from(pools.budgets.workers.len().max(1)).unwrap_or(1);
         let failures = Failures::default();
+        let wanted = Arc::new(AtomicUsize::new(0));
         let metrics = pools.metrics.shard(&key.address.shard);
         let manager = Manager {
             key: key.clone(),
@@ -307,6 +327,8 @@ impl Pool {
             worker: pools.worker,
             metrics: Arc::clone(&metrics),
             failing: Arc::clone(&failures.failing),
+            wanted: Arc::clone(&wanted),
+            keeps_some: options.minimum > 0,
         };
         let connections = bb8::Pool::builder()
             .max_size(options.size)
@@ -329,6 +351,7 @@ impl Pool {
             worker_metrics: Arc::clone(&pools.metrics),
             budget,
             busy: Cell::new(0),
+            wanted,
             address: key.address.clone(),
             checkout_timeout: options.checkout_timeout,
         })
@@ -382,6 +405,7 @@ impl Pool {
     }
 
     async fn connection(&self) -> Result<bb8::PooledConnection<'static, Manager>, CheckoutError> {
+        let _wanted = Counted::new(&self.wanted);
         loop {
             let failed = self.failures.heard.notified();
             tokio::pin!(failed);
