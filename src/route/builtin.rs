@@ -43,7 +43,8 @@ pub fn effect(name: &str) -> Option<Effect> {
     }
     let listed = |names: &[&str]| names.binary_search(&name).is_ok();
     if name.starts_with("pg_advisory") || name.starts_with("pg_try_advisory") {
-        return Some(if name.contains("xact") {
+        // Unlocking leaves nothing behind: a session that holds a lock is on its server already.
+        return Some(if name.contains("xact") || name.contains("unlock") {
             Effect::AdvisoryTransaction
         } else {
             Effect::AdvisorySession
