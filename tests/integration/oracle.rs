@@ -91,6 +91,10 @@ struct Step {
     input: Option<String>,
 }
 
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is a line of the case file, and none excludes another"
+)]
 #[derive(Debug, Clone)]
 struct Case {
     name: String,

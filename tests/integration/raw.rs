@@ -585,11 +585,6 @@ impl Client {
         self.notifications.remove(0)
     }
 
-    /// Sends a CancelRequest for this session on a connection of its own and waits until that is closed.
-    pub(crate) fn cancel(&self) {
-        self.canceller().cancel();
-    }
-
     /// What another thread needs to cancel this session's query.
     pub(crate) fn canceller(&self) -> Canceller {
         Canceller {
