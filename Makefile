@@ -13,8 +13,7 @@ demo: setup ## Throwaway shards, a router in front of them, sample data; Ctrl-C 
 
 test: setup ## All tests; they start their own PostgreSQL servers
 	tests/drivers/.venv/bin/python tests/drivers/compose.py
-	# crowd starves on 53300, a known fault (README): `make soak` runs it.
-	cargo test $(ARGS) -- --skip crowd::
+	cargo test $(ARGS)
 
 lint: ## Formatting and lints, as CI wants them
 	cargo fmt --check
