@@ -14,7 +14,7 @@ use hashbrown::HashMap;
 use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::ops::{Deref, DerefMut};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -22,6 +22,9 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
 
 /// How often the other workers are asked again for a connection they do not use.
 const ASK_AGAIN: Duration = Duration::from_millis(100);
+
+/// How long a session that waits out of shard order waits before it asks for the reserve: most waits are over by then.
+const RESERVE_AFTER: Duration = Duration::from_millis(50);
 
 /// How pools behave.
 #[derive(Debug, Clone)]
@@ -84,6 +87,8 @@ struct PoolKey {
 #[derive(Debug)]
 struct Budget {
     permits: Arc<Semaphore>,
+    /// One connection beyond the size (see [`Reserve`]).
+    reserve: Arc<Semaphore>,
     size: u32,
     starving: AtomicUsize,
     waiting: AtomicUsize,
@@ -93,7 +98,18 @@ struct Budget {
 #[derive(Debug)]
 pub struct Budgets {
     budgets: Mutex<HashMap<PoolKey, Arc<Budget>>>,
+    reserve: Arc<Semaphore>,
     workers: Vec<mpsc::Sender<Ask>>,
+}
+
+/// Leave to use one connection beyond the size of each pool; one session of the process has it at a time.
+///
+/// Who holds a connection to one server and waits for another's may close a circle of waiting sessions. Nobody does who
+/// takes connections in shard order only. The others, transactions whose client names the shards in an order of its
+/// own, come past a circle one by one: who has the reserve never waits for a pool, ends, and so frees what it held.
+#[derive(Debug)]
+pub struct Reserve {
+    _permit: OwnedSemaphorePermit,
 }
 
 /// What a scrape shows of one server and role.
@@ -117,6 +133,7 @@ impl Budgets {
     pub fn new(workers: Vec<mpsc::Sender<Ask>>) -> Arc<Self> {
         Arc::new(Self {
             budgets: Mutex::default(),
+            reserve: Arc::new(Semaphore::new(1)),
             workers,
         })
     }
@@ -126,6 +143,7 @@ impl Budgets {
         let budget = budgets.entry(key.clone()).or_insert_with(|| {
             Arc::new(Budget {
                 permits: Arc::new(Semaphore::new(size as usize)),
+                reserve: Arc::new(Semaphore::new(1)),
                 size,
                 starving: AtomicUsize::new(0),
                 waiting: AtomicUsize::new(0),
@@ -152,7 +170,7 @@ impl Budgets {
 }
 
 /// Opens connections for one pool.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Manager {
     key: PoolKey,
     options: ConnectOptions,
@@ -206,6 +224,31 @@ impl Manager {
         }
     }
 
+    /// Opens a connection under `permit`.
+    async fn open(&self, permit: OwnedSemaphorePermit) -> Result<Box<Server>, ConnectError> {
+        self.metrics.opening.up();
+        let result = connect(
+            &self.key.address,
+            &self.key.role,
+            &self.options,
+            &self.tls,
+            permit,
+        )
+        .await;
+        self.metrics.opening.down();
+        match result {
+            Ok(mut server) => {
+                self.failing.store(false, Ordering::Relaxed);
+                server.count_in(&self.metrics);
+                Ok(Box::new(server))
+            }
+            Err(error) => {
+                self.metrics.failed.raise();
+                Err(error)
+            }
+        }
+    }
+
     /// Does a session of this worker wait for a connection, or is one to be kept open anyway?
     fn is_needed(&self) -> bool {
         self.keeps_some || self.wanted.load(Ordering::Relaxed) > 0
@@ -230,29 +273,9 @@ impl ManageConnection for Manager {
     type Error = ConnectError;
 
     async fn connect(&self) -> Result<Box<Server>, ConnectError> {
-        let Some(permit) = self.permit().await else {
-            return Err(ConnectError::NotNeeded);
-        };
-        self.metrics.opening.up();
-        let result = connect(
-            &self.key.address,
-            &self.key.role,
-            &self.options,
-            &self.tls,
-            permit,
-        )
-        .await;
-        self.metrics.opening.down();
-        match result {
-            Ok(mut server) => {
-                self.failing.store(false, Ordering::Relaxed);
-                server.count_in(&self.metrics);
-                Ok(Box::new(server))
-            }
-            Err(error) => {
-                self.metrics.failed.raise();
-                Err(error)
-            }
+        match self.permit().await {
+            Some(permit) => self.open(permit).await,
+            None => Err(ConnectError::NotNeeded),
         }
     }
 
@@ -294,6 +317,8 @@ impl bb8::ErrorSink<ConnectError> for Failures {
 #[derive(Debug)]
 pub struct Pool {
     connections: bb8::Pool<Manager>,
+    /// Opens the connection beyond the pool's size.
+    manager: Manager,
     turn: Arc<Semaphore>,
     failures: Failures,
     budget: Arc<Budget>,
@@ -340,9 +365,10 @@ impl Pool {
             .retry_connection(false)
             .queue_strategy(bb8::QueueStrategy::Lifo)
             .error_sink(Box::new(failures.clone()))
-            .build_unchecked(manager);
+            .build_unchecked(manager.clone());
         Rc::new(Self {
             connections,
+            manager,
             turn: Arc::new(Semaphore::new(options.size as usize)),
             failures,
             fair_share: (options.size / workers).max(1),
@@ -395,13 +421,70 @@ impl Pool {
                 self.metrics.busy.up();
                 self.metrics.idle.down();
                 return Ok(Lease {
-                    connection,
-                    _turn: turn,
+                    connection: Connection::Pooled {
+                        connection,
+                        _turn: turn,
+                    },
                     pool: Rc::clone(self),
                 });
             }
             connection.retire();
         }
+    }
+
+    /// As [`Pool::check_out`], for a session that holds a connection to a server behind this one in shard order.
+    /// `reserve` is the session's leave to go beyond a pool's size, if it has it already.
+    ///
+    /// Cancel safe: nothing is held until it returns.
+    ///
+    /// # Errors
+    /// As [`Pool::check_out`].
+    pub async fn check_out_of_order(
+        self: &Rc<Self>,
+        settings: &Settings,
+        reserve: &mut Weak<Reserve>,
+    ) -> Result<Lease, CheckoutError> {
+        let ordinary = self.check_out(settings);
+        let beyond = self.beyond(reserve);
+        tokio::pin!(ordinary, beyond);
+        tokio::select! {
+            biased;
+            got = &mut ordinary => return got,
+            got = &mut beyond => match got {
+                Ok(lease) => return Ok(lease),
+                Err(error) => tracing::warn!(%error, "no connection beyond the pool's size"),
+            }
+        }
+        ordinary.await
+    }
+
+    /// A connection beyond the pool's size, closed after use.
+    async fn beyond(self: &Rc<Self>, reserve: &mut Weak<Reserve>) -> Result<Lease, ConnectError> {
+        tokio::time::sleep(RESERVE_AFTER).await;
+        let leave = match reserve.upgrade() {
+            Some(leave) => leave,
+            None => {
+                let permits = Arc::clone(&self.manager.budgets.reserve);
+                let permit = permits.acquire_owned().await;
+                Rc::new(Reserve {
+                    _permit: permit.expect("the reserve is never closed"),
+                })
+            }
+        };
+        *reserve = Rc::downgrade(&leave);
+        let permit = Arc::clone(&self.budget.reserve).acquire_owned().await;
+        let permit = permit.expect("budgets are never closed");
+        let server = self.manager.open(permit).await?;
+        self.metrics.checkouts.raise();
+        self.metrics.busy.up();
+        self.metrics.idle.down();
+        Ok(Lease {
+            connection: Connection::Beyond {
+                server,
+                _leave: leave,
+            },
+            pool: Rc::clone(self),
+        })
     }
 
     async fn connection(&self) -> Result<bb8::PooledConnection<'static, Manager>, CheckoutError> {
@@ -474,9 +557,22 @@ impl Pool {
 /// A server connection on loan. Dropping it returns the connection if it is idle and in sync, and closes it otherwise.
 #[derive(Debug)]
 pub struct Lease {
-    connection: bb8::PooledConnection<'static, Manager>,
-    _turn: OwnedSemaphorePermit,
+    connection: Connection,
     pool: Rc<Pool>,
+}
+
+#[derive(Debug)]
+enum Connection {
+    /// The pool's.
+    Pooled {
+        connection: bb8::PooledConnection<'static, Manager>,
+        _turn: OwnedSemaphorePermit,
+    },
+    /// One beyond its size.
+    Beyond {
+        server: Box<Server>,
+        _leave: Rc<Reserve>,
+    },
 }
 
 impl Lease {
@@ -489,11 +585,13 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.pool.busy.set(self.pool.busy.get().saturating_sub(1));
         self.pool.metrics.busy.down();
         self.pool.metrics.idle.up();
-        if self.pool.owes_a_connection() {
-            self.connection.retire();
+        if let Connection::Pooled { connection, .. } = &mut self.connection {
+            self.pool.busy.set(self.pool.busy.get().saturating_sub(1));
+            if self.pool.owes_a_connection() {
+                connection.retire();
+            }
         }
     }
 }
@@ -502,13 +600,19 @@ impl Deref for Lease {
     type Target = Server;
 
     fn deref(&self) -> &Server {
-        &self.connection
+        match &self.connection {
+            Connection::Pooled { connection, .. } => connection,
+            Connection::Beyond { server, .. } => server,
+        }
     }
 }
 
 impl DerefMut for Lease {
     fn deref_mut(&mut self) -> &mut Server {
-        &mut self.connection
+        match &mut self.connection {
+            Connection::Pooled { connection, .. } => connection,
+            Connection::Beyond { server, .. } => server,
+        }
     }
 }
 

@@ -72,6 +72,9 @@ impl Session {
             Request::FunctionCall => self.function_call(),
             Request::Stray | Request::Terminate => {}
         }
+        if !self.ahead.is_empty() {
+            self.give_back_ahead();
+        }
         self.worker
             .metrics
             .query(self.plan, self.outcome, started.elapsed());

@@ -25,6 +25,7 @@ use crate::wire::frame::next_frame;
 use crate::wire::frontend::{self, Format, Target, tag};
 use bytes::{Bytes, BytesMut};
 use smallvec::SmallVec;
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
 /// Bytes of one batch that are gathered before it is worked on without waiting for its Sync.
@@ -919,6 +920,14 @@ impl Session {
     async fn stepwise(&mut self, batch: Batch, keep_open: bool) -> Result<(), SessionError> {
         if self.block.is_none() && (batch.executes > 1 || keep_open) {
             self.open_block(true);
+        }
+        let named = batch.items.iter().filter_map(|(_, need)| match need {
+            Need::Shard(shard) => Some(*shard),
+            _ => None,
+        });
+        let named: BTreeSet<ShardId> = named.collect();
+        if named.len() > 1 {
+            self.take_ahead(&named).await?;
         }
         let mut segment: SmallVec<[Item; 6]> = SmallVec::new();
         let mut target: Option<ShardId> = None;

@@ -233,6 +233,8 @@ impl Ready {
             block: None,
             names: Names::default(),
             kept: Vec::new(),
+            ahead: Vec::new(),
+            reserve: std::rc::Weak::new(),
             pinned: ShardSet::new(),
             pinned_lost: false,
             skipping: false,

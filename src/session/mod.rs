@@ -25,7 +25,7 @@ pub mod spread;
 pub mod transaction;
 pub mod worker;
 
-use crate::backend::pool::Lease;
+use crate::backend::pool::{Lease, Reserve};
 use crate::backend::settings::Settings;
 use crate::execute::client::Client;
 use crate::metrics::{Outcome, QueryPlan};
@@ -39,7 +39,7 @@ use crate::statement::scan::ScanSettings;
 use crate::topology::{Database, OidMap, ShardId, Topology};
 use crate::wire::backend::{self as reply, TransactionStatus};
 use crate::wire::error::ErrorFields;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
 /// One client's session.
@@ -71,6 +71,10 @@ pub struct Session {
     names: Names,
     /// Servers that stay with the session between transactions.
     kept: Vec<(ShardId, Lease)>,
+    /// Servers taken for statements of the request at hand that have not come to run yet.
+    ahead: Vec<(ShardId, Lease)>,
+    /// Leave to go beyond a pool's size, while it is needed.
+    reserve: Weak<Reserve>,
     /// Why they stay: shards whose server holds state of this session.
     pinned: ShardSet,
     /// Session pooling: every server stays.

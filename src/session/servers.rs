@@ -44,7 +44,7 @@ impl Session {
             .iter()
             .flat_map(|b| &b.participants)
             .map(|p| p.shard);
-        let kept = self.kept.iter().map(|(shard, _)| *shard);
+        let kept = self.kept.iter().chain(&self.ahead).map(|(shard, _)| *shard);
         if let Some(shard) = in_use
             .chain(kept)
             .find(|shard| plan.shards.contains(*shard))
@@ -82,8 +82,7 @@ impl Session {
         for shard in std::iter::once(first).chain(others) {
             match self.check_out(shard, &settings).await {
                 Ok(lease) => {
-                    // The statement takes it from here in a moment.
-                    self.kept.push((shard, lease));
+                    self.ahead.push((shard, lease));
                     return Ok(shard);
                 }
                 Err(error @ SessionError::Statement(_)) => failed = failed.or(Some(error)),
@@ -228,8 +227,12 @@ impl Session {
         shard: ShardId,
         settings: &Arc<Settings>,
     ) -> Result<Lease, SessionError> {
-        let mut lease = match self.kept.iter().position(|(kept, _)| *kept == shard) {
-            Some(index) => self.kept.swap_remove(index).1,
+        let at_hand = |servers: &mut Vec<(ShardId, Lease)>| {
+            let index = servers.iter().position(|(held, _)| *held == shard)?;
+            Some(servers.swap_remove(index).1)
+        };
+        let mut lease = match at_hand(&mut self.kept).or_else(|| at_hand(&mut self.ahead)) {
+            Some(lease) => lease,
             None => {
                 let Some((pool, address)) = self.worker.pool(&self.topology, &self.pools, shard)
                 else {
@@ -238,7 +241,12 @@ impl Session {
                         "the plan names a shard that the topology does not have",
                     ));
                 };
-                let lease = pool.check_out(settings).await?;
+                let lease = if self.is_out_of_order(shard) {
+                    let waits = pool.check_out_of_order(settings, &mut self.reserve);
+                    Box::pin(waits).await?
+                } else {
+                    pool.check_out(settings).await?
+                };
                 self.cancel.add(CancelTarget {
                     address,
                     key: lease.cancel_key.clone(),
@@ -250,6 +258,47 @@ impl Session {
             Box::pin(self.apply_settings(shard, &mut lease, settings)).await?;
         }
         Ok(lease)
+    }
+
+    /// May waiting for a server of this shard close a circle of waiting sessions? Every circle has a session in it that
+    /// holds a server of a shard behind the one it waits for. Who has the reserve already waits for nobody.
+    fn is_out_of_order(&self, shard: ShardId) -> bool {
+        if self.reserve.strong_count() > 0 {
+            return true;
+        }
+        let participants = self.block.iter().flat_map(|b| &b.participants);
+        let held = self.kept.iter().chain(&self.ahead);
+        participants
+            .map(|p| p.shard)
+            .chain(held.map(|(held, _)| *held))
+            .any(|held| held > shard)
+    }
+
+    /// Takes the servers of several statements to come, in shard order: in that order nobody waits for whom he keeps
+    /// waiting.
+    pub(super) async fn take_ahead(
+        &mut self,
+        shards: &std::collections::BTreeSet<ShardId>,
+    ) -> Result<(), SessionError> {
+        let settings = match &self.block {
+            Some(block) => Arc::clone(&block.before),
+            None => Arc::clone(&self.settings),
+        };
+        for shard in shards {
+            let joined = self.block.as_mut().and_then(|b| b.participant(*shard));
+            if joined.is_none() {
+                let lease = self.check_out(*shard, &settings).await?;
+                self.ahead.push((*shard, lease));
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives back servers that were taken ahead and not used.
+    pub(super) fn give_back_ahead(&mut self) {
+        for (shard, lease) in std::mem::take(&mut self.ahead) {
+            self.let_go(shard, lease);
+        }
     }
 
     /// Takes a server from what its last session had set to `settings`.

@@ -103,9 +103,14 @@ impl Guest {
     }
 
     async fn rows(&mut self, sql: &str) -> Vec<Vec<String>> {
-        let messages = self.ask(&query(sql)).await;
+        self.answered(&query(sql), sql).await
+    }
+
+    /// The rows that these messages bring; `what` they are is for the error.
+    async fn answered(&mut self, bytes: &[u8], what: &str) -> Vec<Vec<String>> {
+        let messages = self.ask(bytes).await;
         if let Some(error) = messages.iter().find(|m| m.tag == b'E') {
-            panic!("client {}: {sql}: {error:?}", self.number);
+            panic!("client {}: {what}: {error:?}", self.number);
         }
         rows_of(&messages)
     }
@@ -130,7 +135,7 @@ impl Guest {
                 ));
                 bytes.extend(execute("", 0));
                 bytes.extend(sync());
-                let rows = rows_of(&self.ask(&bytes).await);
+                let rows = self.answered(&bytes, "one statement").await;
                 assert_eq!(rows, [[k.to_string(), format!("v{k}"), mark.to_string()]]);
             }
             6 => {
@@ -149,7 +154,7 @@ impl Guest {
                     bytes.extend(execute("", 0));
                 }
                 bytes.extend(sync());
-                let rows = rows_of(&self.ask(&bytes).await);
+                let rows = self.answered(&bytes, "a pipeline").await;
                 let expected: Vec<[String; 2]> = (0..3)
                     .map(|turn| [format!("v{}", (k + turn) % ROWS + 1), mark.to_string()])
                     .collect();
