@@ -97,6 +97,15 @@ struct Sent {
     name: Option<String>,
 }
 
+/// Statements that a batch makes known to its server.
+#[derive(Debug, Default)]
+struct SentIds {
+    /// By Parse messages, in order.
+    parsed: SmallVec<[u64; 2]>,
+    /// By PREPARE, in front of the batch.
+    prepared_by_sql: SmallVec<[u64; 2]>,
+}
+
 impl Session {
     /// Answers the messages up to the next Sync or Flush.
     pub(super) async fn batch(&mut self) -> Result<(), SessionError> {
@@ -400,7 +409,7 @@ impl Session {
                     &own,
                     scanned,
                     &Bound {
-                        types: &prepared.types,
+                        types: prepared.routing_types(),
                         bind: &bind,
                     },
                 )? {
@@ -433,6 +442,12 @@ impl Session {
                         self.pin(shard, pin);
                     }
                     Place::Server(shard)
+                } else if prepared.sql_types.is_some() {
+                    return Err(SessionError::unsupported(
+                        "a statement that SQL prepared cannot run on several shards",
+                        "Its parameters' types are the server's that prepared it.",
+                        "Send the statement itself, or prepare it by the driver.",
+                    ));
                 } else {
                     Place::Merge(Box::new(plan))
                 }
@@ -679,6 +694,14 @@ impl Session {
         let mut taken = self.take(shard, access).await?;
         taken.lease.begin_batch();
         let mut parses = Parses::default();
+        let prepared_by_sql = match self.send_prepares(shard, items, &mut taken) {
+            Ok(ids) => ids,
+            Err(error) => {
+                taken.lease.doubt(Doubt::SessionState);
+                self.give_back(shard, taken.lease);
+                return Err(error);
+            }
+        };
         for item in items {
             let sent = self.send(
                 shard,
@@ -702,8 +725,11 @@ impl Session {
         }
         taken.lease.expect_syncs(1);
         taken.script.expect(Reply::Sync, whose_sync);
-        let forget: SmallVec<[u64; 2]> = parses.0.iter().map(|p| p.canonical.id).collect();
-        let relayed = self.relay_batch(shard, taken, &forget).await;
+        let sent = SentIds {
+            parsed: parses.0.iter().map(|p| p.canonical.id).collect(),
+            prepared_by_sql,
+        };
+        let relayed = self.relay_batch(shard, taken, &sent).await;
         let (parsed, failed) = match &relayed {
             Ok(relayed) => (relayed.parsed, relayed.error.is_some()),
             Err(_) => (0, true),
@@ -725,20 +751,48 @@ impl Session {
         Ok(())
     }
 
-    /// Relays a batch's replies; statements whose Parse never succeeded are forgotten on the server.
+    /// In front of a batch, the PREPARE of each statement in it that SQL prepared and that the server does not know.
+    fn send_prepares(
+        &self,
+        shard: ShardId,
+        items: &[Item],
+        taken: &mut Taken,
+    ) -> Result<SmallVec<[u64; 2]>, SessionError> {
+        let mut ids = SmallVec::new();
+        for item in items {
+            let (Item::Bind { prepared, .. } | Item::DescribeStatement(prepared)) = item else {
+                continue;
+            };
+            if prepared.sql_types.is_some() && self.send_prepare(shard, prepared, taken)? {
+                let canonical = prepared.canonical(&self.worker.statements, self.reading());
+                ids.push(canonical.id);
+            }
+        }
+        Ok(ids)
+    }
+
+    /// Relays a batch's replies; statements that were not prepared after all are forgotten on the server.
     async fn relay_batch(
         &mut self,
         shard: ShardId,
         mut taken: Taken,
-        parses: &[u64],
+        sent: &SentIds,
     ) -> Result<Relayed, SessionError> {
         let result = self.relay_lease(shard, &mut taken).await;
         let parsed = result.as_ref().map_or(0, |relayed| relayed.parsed);
-        for id in parses.iter().skip(parsed) {
+        for id in sent.parsed.iter().skip(parsed) {
             taken.lease.forget_prepared(*id);
             if taken.lease.unnamed == Some(*id) {
                 taken.lease.unnamed = None;
             }
+        }
+        let hidden = |relayed: &Relayed| relayed.error.as_ref().is_some_and(|e| e.hidden);
+        if !sent.prepared_by_sql.is_empty() && result.as_ref().map_or(true, hidden) {
+            for id in &sent.prepared_by_sql {
+                taken.lease.forget_prepared(*id);
+            }
+            // Some of them may be there.
+            taken.lease.retire();
         }
         self.give_back(shard, taken.lease);
         Ok(result?)
@@ -839,10 +893,9 @@ impl Session {
             lease.unnamed == Some(canonical.id)
         };
         if !known && prepared.sql_types.is_some() {
-            return Err(SessionError::unsupported(
-                "a statement that SQL's PREPARE made cannot be bound by the protocol here",
-                "The statement was prepared by PREPARE.",
-                "Run it with EXECUTE, or prepare it by the driver.",
+            return Err(SessionError::refuse(
+                SqlState::INTERNAL_ERROR,
+                "a statement that SQL prepared was not made known to its server",
             ));
         }
         if !known {
@@ -1080,6 +1133,21 @@ impl Session {
         };
         let mut taken = self.take(shard, Access::Read).await?;
         let mut parses = Parses::default();
+        let mut prepared_by_sql = SmallVec::new();
+        if prepared.sql_types.is_some() {
+            match self.send_prepare(shard, prepared, &mut taken) {
+                Ok(true) => {
+                    let canonical = prepared.canonical(&self.worker.statements, self.reading());
+                    prepared_by_sql.push(canonical.id);
+                }
+                Ok(false) => {}
+                Err(error) => {
+                    taken.lease.doubt(Doubt::SessionState);
+                    self.give_back(shard, taken.lease);
+                    return Err(error);
+                }
+            }
+        }
         let known = self.ensure(
             shard,
             prepared,
@@ -1107,8 +1175,11 @@ impl Session {
         frontend::sync(&mut taken.lease.outbox);
         taken.lease.expect_syncs(1);
         taken.script.expect(Reply::Sync, To::Nobody);
-        let forget: SmallVec<[u64; 2]> = parses.0.iter().map(|p| p.canonical.id).collect();
-        let relayed = self.relay_batch(shard, taken, &forget).await?;
+        let sent = SentIds {
+            parsed: parses.0.iter().map(|p| p.canonical.id).collect(),
+            prepared_by_sql,
+        };
+        let relayed = self.relay_batch(shard, taken, &sent).await?;
         if relayed.error.is_some() {
             Err(SessionError::Statement(None))
         } else {

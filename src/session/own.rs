@@ -6,7 +6,7 @@ use crate::route::explain::{Explanation, explain, explain_refusal};
 use crate::route::key::{NoParams, Param, Params, Values};
 use crate::session::Session;
 use crate::session::error::SessionError;
-use crate::session::prepared::{Body, Prepared};
+use crate::session::prepared::{Body, Prepared, SqlTypes};
 use crate::session::servers::append_query;
 use crate::session::simple::{Ending, Ready};
 use crate::statement::command::Command;
@@ -19,14 +19,18 @@ use crate::wire::types;
 use std::ops::Range;
 use std::rc::Rc;
 
-/// EXECUTE's arguments: constants, or nothing known.
-struct Arguments(Vec<Option<Vec<u8>>>);
+/// EXECUTE's arguments: constants, with the types that PREPARE declared.
+struct Arguments<'a> {
+    values: Vec<Option<Vec<u8>>>,
+    types: &'a [u32],
+}
 
-impl Params for Arguments {
+impl Params for Arguments<'_> {
     fn get(&self, number: u16) -> Option<Param<'_>> {
-        let value = self.0.get(usize::from(number).checked_sub(1)?)?;
+        let index = usize::from(number).checked_sub(1)?;
+        let value = self.values.get(index)?;
         Some(Param {
-            oid: 0,
+            oid: self.types.get(index).copied().unwrap_or(0),
             binary: false,
             bytes: value.as_deref(),
         })
@@ -181,17 +185,12 @@ impl Session {
             .ok_or_else(|| {
                 SessionError::refuse(SqlState::SYNTAX_ERROR, "syntax error in PREPARE")
             })?;
-        let types = if types.is_empty() {
-            String::new()
-        } else {
-            format!(" ({})", types.join(", "))
-        };
         let prepared = Rc::new(Prepared {
             text: Rc::from(body),
             types: Default::default(),
             body: Body::Routed(scanned),
             named: true,
-            sql_types: Some(types),
+            sql_types: Some(SqlTypes::new(types)),
             canonical: Default::default(),
             recipe: Default::default(),
         });
@@ -211,16 +210,16 @@ impl Session {
         Ok(())
     }
 
-    /// Appends the PREPARE that a server needs, if it does not know the statement.
-    fn send_prepare(
+    /// Appends the PREPARE that a server needs, if it does not know the statement: true then.
+    pub(super) fn send_prepare(
         &self,
         shard: crate::topology::ShardId,
         prepared: &Rc<Prepared>,
         taken: &mut super::servers::Taken,
-    ) -> Result<(), SessionError> {
+    ) -> Result<bool, SessionError> {
         let canonical = prepared.canonical(&self.worker.statements, self.reading());
         if taken.lease.has_prepared(canonical.id) {
-            return Ok(());
+            return Ok(false);
         }
         if let Some(evicted) = taken.lease.add_prepared(canonical.id) {
             append_query(&mut taken.lease, &format!("DEALLOCATE kw_{evicted}"))?;
@@ -228,7 +227,7 @@ impl Session {
             taken.script.expect(Reply::Query, To::Nobody);
             taken.script.expect(Reply::Sync, To::Nobody);
         }
-        let Some(types) = prepared.sql_types.as_deref() else {
+        let Some(types) = prepared.sql_types.as_ref() else {
             // The driver prepared it: by a Parse, as the driver did.
             let types = self.server_types(shard, &prepared.types)?;
             frontend::parse(
@@ -247,16 +246,19 @@ impl Session {
             taken.lease.expect_syncs(1);
             taken.script.expect(Reply::Parse, To::Nobody);
             taken.script.expect(Reply::Sync, To::Nobody);
-            return Ok(());
+            return Ok(true);
         };
         append_query(
             &mut taken.lease,
-            &format!("PREPARE {}{types} AS {}", canonical.name, prepared.text),
+            &format!(
+                "PREPARE {}{} AS {}",
+                canonical.name, types.written, prepared.text
+            ),
         )?;
         taken.lease.expect_syncs(1);
         taken.script.expect(Reply::Query, To::Nobody);
         taken.script.expect(Reply::Sync, To::Nobody);
-        Ok(())
+        Ok(true)
     }
 
     /// Relays; after an error it is not known what the server has prepared.
@@ -299,11 +301,13 @@ impl Session {
                 "Send the statement itself.",
             ));
         };
-        let arguments = Arguments(
-            args.iter()
+        let arguments = Arguments {
+            values: args
+                .iter()
                 .map(|range| self.constant(&own[range.clone()]))
                 .collect::<Result<_, _>>()?,
-        );
+            types: prepared.routing_types(),
+        };
         let plan = self.plan_executed(&prepared, scanned, &arguments)?;
         if !Self::is_for_one(&plan) {
             return Err(SessionError::unsupported(
@@ -327,7 +331,7 @@ impl Session {
         };
         let sent = self
             .send_prepare(shard, &prepared, &mut taken)
-            .and_then(|()| {
+            .and_then(|_| {
                 append_query(
                     &mut taken.lease,
                     &format!("EXECUTE {}{call}", canonical.name),

@@ -71,7 +71,7 @@ impl Session {
             &prepared.text,
             scanned,
             &Bound {
-                types: &prepared.types,
+                types: prepared.routing_types(),
                 bind,
             },
         )

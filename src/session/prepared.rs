@@ -1,9 +1,12 @@
 //! Prepared statements: the client's names, and the names servers know them by.
 
+use crate::route::key::{ConstantType, type_named};
 use crate::route::recipe::Recipe;
 use crate::session::portal::Portal;
 use crate::statement::command::Command;
 use crate::statement::scan::Scanned;
+use crate::topology::KeyFamily;
+use crate::wire::types;
 use hashbrown::{HashMap, HashTable};
 use smallvec::SmallVec;
 use std::cell::{Cell, RefCell};
@@ -108,6 +111,58 @@ pub struct MadeRecipe {
     pub recipe: Rc<Recipe>,
 }
 
+/// The parameter types of SQL's PREPARE.
+#[derive(Debug)]
+pub struct SqlTypes {
+    /// As a PREPARE to a server writes them, with parentheses; empty when there are none.
+    pub written: String,
+    /// What each means for routing: a built-in type's OID, or [`OTHER_TYPE`].
+    pub oids: SmallVec<[u32; 4]>,
+}
+
+impl SqlTypes {
+    /// Of the types as the client wrote them.
+    #[must_use]
+    pub fn new(types: &[String]) -> Self {
+        if types.is_empty() {
+            return Self {
+                written: String::new(),
+                oids: SmallVec::new(),
+            };
+        }
+        Self {
+            written: format!(" ({})", types.join(", ")),
+            oids: types.iter().map(|name| oid_named(name)).collect(),
+        }
+    }
+}
+
+/// No type's OID: a parameter of which nothing is known but that it is declared.
+const OTHER_TYPE: u32 = u32::MAX;
+
+/// A built-in type's OID, one for each family of keys.
+fn oid_named(written: &str) -> u32 {
+    if let Some(element) = written.trim().strip_suffix("[]") {
+        return types::array_of(oid_named(element)).unwrap_or(OTHER_TYPE);
+    }
+    match type_named(&written.trim().to_ascii_lowercase()) {
+        ConstantType::Context => types::UNSPECIFIED,
+        ConstantType::Numeric => types::NUMERIC,
+        ConstantType::Other => OTHER_TYPE,
+        ConstantType::Family(family) => match family {
+            KeyFamily::Int => types::INT8,
+            KeyFamily::Text => types::TEXT,
+            KeyFamily::Bpchar => types::BPCHAR,
+            KeyFamily::Uuid => types::UUID,
+            KeyFamily::Bool => types::BOOL,
+            KeyFamily::Date => types::DATE,
+            KeyFamily::Timestamp => types::TIMESTAMP,
+            KeyFamily::TimestampTz => types::TIMESTAMPTZ,
+            KeyFamily::Bytea => types::BYTEA,
+        },
+    }
+}
+
 /// A statement that a client prepared.
 #[derive(Debug)]
 pub struct Prepared {
@@ -120,7 +175,7 @@ pub struct Prepared {
     /// It has a name (and is shared with other sessions of the worker).
     pub named: bool,
     /// It was prepared by SQL's PREPARE: the types as written, and the text of the statement itself.
-    pub sql_types: Option<String>,
+    pub sql_types: Option<SqlTypes>,
     /// The name servers know it by, for the settings it was last used with.
     pub canonical: RefCell<Option<Rc<Canonical>>>,
     /// The recipe it was last planned with.
@@ -128,6 +183,12 @@ pub struct Prepared {
 }
 
 impl Prepared {
+    /// The parameters' types as far as routing can know them; 0 where a server finds them.
+    #[must_use]
+    pub fn routing_types(&self) -> &[u32] {
+        self.sql_types.as_ref().map_or(&self.types, |t| &t.oids)
+    }
+
     /// The statement as servers know it under settings with this parse key.
     pub fn canonical(&self, table: &StatementTable, parse_key: u64) -> Rc<Canonical> {
         if let Some(known) = self.canonical.borrow().as_ref()

@@ -878,16 +878,36 @@ fn sql_and_protocol_statements_share_their_names() {
     bytes.extend(query("deallocate t"));
     bytes.extend(query("execute t"));
     same(&bytes, 6);
-    // What PREPARE made is run by EXECUTE; bound by the protocol it is refused.
-    let mut client = env().client();
-    client.run("prepare s as select v from items where k = $1");
-    let bound = [
-        bind("", "s", &[Value::text("3")], 0),
-        execute("", 0),
-        sync(),
-    ];
-    let messages = client.exchange(&bound.concat());
-    assert_eq!(messages[0].sqlstate(), "0A000");
+    // What PREPARE made is bound and described as what the driver prepared, on whichever shard a key is.
+    let mut bytes = query("prepare p as select v from items where k = $1");
+    bytes.extend(query(
+        "prepare q (int, text) as select v, $2 from items where k = $1",
+    ));
+    let mut syncs = 2;
+    for k in ["1", "2", "3", "4", "5", "6"] {
+        bytes.extend(describe(b'S', "p"));
+        bytes.extend(bind("", "p", &[Value::text(k)], 0));
+        bytes.extend(describe(b'P', ""));
+        bytes.extend(execute("", 0));
+        bytes.extend(sync());
+        bytes.extend(describe(b'S', "q"));
+        bytes.extend(bind("", "q", &[Value::text(k), Value::text("x")], 0));
+        bytes.extend(execute("", 0));
+        bytes.extend(sync());
+        syncs += 2;
+    }
+    bytes.extend(query("begin"));
+    bytes.extend(bind("", "p", &[Value::text("7")], 0));
+    bytes.extend(execute("", 0));
+    bytes.extend(sync());
+    bytes.extend(query("commit"));
+    bytes.extend(bind("", "p", &[Value::text("no number")], 0));
+    bytes.extend(execute("", 0));
+    bytes.extend(sync());
+    bytes.extend(bind("", "p", &[Value::text("8")], 0));
+    bytes.extend(execute("", 0));
+    bytes.extend(sync());
+    same(&bytes, syncs + 5);
 }
 
 #[test]

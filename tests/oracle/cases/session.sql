@@ -163,6 +163,28 @@ deallocate p;
 -- expect: listed
 prepare p as select name from users where id = $1;
 execute p ('4');
+-- name: prepare_cut_text
+-- expect: listed
+prepare p (varchar(1)) as select n from words where w = $1;
+execute p ('7x');
+execute p ('7');
+-- name: prepare_numeric_for_int
+-- expect: listed
+prepare p (numeric) as select name from users where id = $1;
+execute p (4);
+execute p (4.5);
+-- name: prepare_rounded
+-- expect: listed
+prepare p (int) as select name from users where id = $1;
+execute p (3.6);
+-- name: prepare_blanks
+-- expect: listed
+prepare p (bpchar) as select n from words where w = $1;
+execute p ('alpha  ');
+-- name: prepare_array
+-- expect: listed
+prepare p (int[]) as select name from users where id = any ($1) and id = 4;
+execute p ('{3,4}');
 -- name: prepare_insert
 -- expect: listed
 begin;
