@@ -121,6 +121,14 @@ pub enum ConnectError {
     },
 }
 
+impl ConnectError {
+    /// The server has as many connections as it takes (SQLSTATE 53300).
+    #[must_use]
+    pub fn is_too_many(&self) -> bool {
+        matches!(self, Self::Rejected { code, .. } if code == "53300")
+    }
+}
+
 /// Connects and logs in.
 ///
 /// Cancel safe: a half opened connection is closed.

@@ -1,30 +1,33 @@
 //! Pools of server connections: one per (worker, server, role), under one budget per (server, role) for the process.
 //!
-//! `bb8` keeps the connections of a pool; what it lacks is added around it: a fair queue (a waiting client is never
-//! overtaken), a refusal at once when the server cannot be reached, and the budget that makes `pool.size` mean what it
-//! says over all workers. Nothing here is locked across threads on the way of an ordinary statement.
+//! `bb8` opens, keeps and closes the connections of a pool. A worker takes from it what its sessions need and passes
+//! that on from session to session: a connection given back goes to whoever waits longest, else it stays at hand, and
+//! back to bb8 when it has not been used for a while. Nothing here is locked across threads on the way of an ordinary
+//! statement.
 
-use crate::backend::connect::{ConnectError, ConnectOptions, Role, ServerAddress, connect};
+use crate::backend::budget::{Ask, Budget, Budgets, PoolKey, Reserve};
+use crate::backend::connect::{ConnectError, ConnectOptions, Role, ServerAddress};
+use crate::backend::manager::{Counted, Failures, Manager};
+use crate::backend::queue::{Queue, Waiter};
 use crate::backend::server::Server;
 use crate::backend::settings::Settings;
 use crate::backend::tls::ServerConnectors;
 use crate::metrics::{ShardMetrics, WorkerMetrics};
-use bb8::ManageConnection;
 use hashbrown::HashMap;
 use std::cell::{Cell, RefCell};
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::ops::{Deref, DerefMut};
 use std::rc::{Rc, Weak};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
 use std::time::Duration;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc};
-
-/// How often the other workers are asked again for a connection they do not use.
-const ASK_AGAIN: Duration = Duration::from_millis(100);
 
 /// How long a session that waits out of shard order waits before it asks for the reserve: most waits are over by then.
 const RESERVE_AFTER: Duration = Duration::from_millis(50);
+
+/// How long a connection stays at hand without being used.
+const AT_HAND: Duration = Duration::from_secs(1);
 
 /// How pools behave.
 #[derive(Debug, Clone)]
@@ -70,247 +73,15 @@ pub enum CheckoutError {
     },
 }
 
-/// Another worker asks for one idle connection of this pool to be closed.
-#[derive(Debug, Clone)]
-pub struct Ask {
-    key: PoolKey,
-}
+/// A connection that bb8 has lent to this worker.
+type Lent = bb8::PooledConnection<'static, Manager>;
 
-/// What names a pool.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct PoolKey {
-    address: ServerAddress,
-    role: Role,
-}
-
-/// Connections that may be open to one server for one role, over all workers.
+/// A connection that no session uses at the moment.
 #[derive(Debug)]
-struct Budget {
-    permits: Arc<Semaphore>,
-    /// One connection beyond the size (see [`Reserve`]).
-    reserve: Arc<Semaphore>,
-    size: u32,
-    starving: AtomicUsize,
-    waiting: AtomicUsize,
-}
-
-/// The process's budgets, and a way to reach every worker.
-#[derive(Debug)]
-pub struct Budgets {
-    budgets: Mutex<HashMap<PoolKey, Arc<Budget>>>,
-    reserve: Arc<Semaphore>,
-    workers: Vec<mpsc::Sender<Ask>>,
-}
-
-/// Leave to use one connection beyond the size of each pool; one session of the process has it at a time.
-///
-/// Who holds a connection to one server and waits for another's may close a circle of waiting sessions. Nobody does who
-/// takes connections in shard order only. The others, transactions whose client names the shards in an order of its
-/// own, come past a circle one by one: who has the reserve never waits for a pool, ends, and so frees what it held.
-#[derive(Debug)]
-pub struct Reserve {
-    _permit: OwnedSemaphorePermit,
-}
-
-/// What a scrape shows of one server and role.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PoolCounts {
-    /// The shard.
-    pub shard: String,
-    /// The role.
-    pub user: String,
-    /// Open connections.
-    pub open: usize,
-    /// Statements waiting for one.
-    pub waiting: usize,
-    /// The limit.
-    pub size: usize,
-}
-
-impl Budgets {
-    /// For workers that listen on the other ends of these channels (see [`Pools::asked`]).
-    #[must_use]
-    pub fn new(workers: Vec<mpsc::Sender<Ask>>) -> Arc<Self> {
-        Arc::new(Self {
-            budgets: Mutex::default(),
-            reserve: Arc::new(Semaphore::new(1)),
-            workers,
-        })
-    }
-
-    fn budget(&self, key: &PoolKey, size: u32) -> Arc<Budget> {
-        let mut budgets = self.budgets.lock().unwrap_or_else(PoisonError::into_inner);
-        let budget = budgets.entry(key.clone()).or_insert_with(|| {
-            Arc::new(Budget {
-                permits: Arc::new(Semaphore::new(size as usize)),
-                reserve: Arc::new(Semaphore::new(1)),
-                size,
-                starving: AtomicUsize::new(0),
-                waiting: AtomicUsize::new(0),
-            })
-        });
-        Arc::clone(budget)
-    }
-
-    /// For metrics.
-    #[must_use]
-    pub fn counts(&self) -> Vec<PoolCounts> {
-        let budgets = self.budgets.lock().unwrap_or_else(PoisonError::into_inner);
-        budgets
-            .iter()
-            .map(|(key, budget)| PoolCounts {
-                shard: key.address.shard.clone(),
-                user: key.role.user.clone(),
-                open: (budget.size as usize).saturating_sub(budget.permits.available_permits()),
-                waiting: budget.waiting.load(Ordering::Relaxed),
-                size: budget.size as usize,
-            })
-            .collect()
-    }
-}
-
-/// Opens connections for one pool.
-#[derive(Debug, Clone)]
-pub struct Manager {
-    key: PoolKey,
-    options: ConnectOptions,
-    tls: ServerConnectors,
-    budget: Arc<Budget>,
-    budgets: Arc<Budgets>,
-    worker: usize,
-    metrics: Arc<ShardMetrics>,
-    failing: Arc<AtomicBool>,
-    wanted: Arc<AtomicUsize>,
-    keeps_some: bool,
-}
-
-/// Counts up while it lives.
-struct Counted<'a>(&'a AtomicUsize);
-
-impl<'a> Counted<'a> {
-    fn new(counter: &'a AtomicUsize) -> Self {
-        counter.fetch_add(1, Ordering::Relaxed);
-        Self(counter)
-    }
-}
-
-impl Drop for Counted<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-impl Manager {
-    /// A permit to open one more connection; asks the other workers to close an idle one when there is none.
-    /// `None` when nobody of this worker waits for a connection any more: the permit is another's.
-    async fn permit(&self) -> Option<OwnedSemaphorePermit> {
-        let permits = Arc::clone(&self.budget.permits);
-        if let Ok(permit) = Arc::clone(&permits).try_acquire_owned() {
-            return self.is_needed().then_some(permit);
-        }
-        let _starving = Counted::new(&self.budget.starving);
-        let acquired = permits.acquire_owned();
-        tokio::pin!(acquired);
-        loop {
-            self.ask();
-            // Another worker may open a connection that nobody of its own waits for any more: it is asked again.
-            if let Ok(permit) = tokio::time::timeout(ASK_AGAIN, acquired.as_mut()).await {
-                let permit = permit.expect("budgets are never closed");
-                return self.is_needed().then_some(permit);
-            }
-            if !self.is_needed() {
-                return None;
-            }
-        }
-    }
-
-    /// Opens a connection under `permit`.
-    async fn open(&self, permit: OwnedSemaphorePermit) -> Result<Box<Server>, ConnectError> {
-        self.metrics.opening.up();
-        let result = connect(
-            &self.key.address,
-            &self.key.role,
-            &self.options,
-            &self.tls,
-            permit,
-        )
-        .await;
-        self.metrics.opening.down();
-        match result {
-            Ok(mut server) => {
-                self.failing.store(false, Ordering::Relaxed);
-                server.count_in(&self.metrics);
-                Ok(Box::new(server))
-            }
-            Err(error) => {
-                self.metrics.failed.raise();
-                Err(error)
-            }
-        }
-    }
-
-    /// Does a session of this worker wait for a connection, or is one to be kept open anyway?
-    fn is_needed(&self) -> bool {
-        self.keeps_some || self.wanted.load(Ordering::Relaxed) > 0
-    }
-
-    /// Asks the other workers to close an idle connection.
-    fn ask(&self) {
-        for (index, worker) in self.budgets.workers.iter().enumerate() {
-            if index != self.worker {
-                // A full channel means that worker is being asked already.
-                let _ = worker.try_send(Ask {
-                    key: self.key.clone(),
-                });
-            }
-        }
-    }
-}
-
-impl ManageConnection for Manager {
-    /// Boxed: a lease changes hands many times on a statement's way.
-    type Connection = Box<Server>;
-    type Error = ConnectError;
-
-    async fn connect(&self) -> Result<Box<Server>, ConnectError> {
-        match self.permit().await {
-            Some(permit) => self.open(permit).await,
-            None => Err(ConnectError::NotNeeded),
-        }
-    }
-
-    async fn is_valid(&self, _: &mut Box<Server>) -> Result<(), ConnectError> {
-        Ok(())
-    }
-
-    fn has_broken(&self, server: &mut Box<Server>) -> bool {
-        !server.is_reusable()
-    }
-}
-
-/// The last failure to connect, and who waits to hear of one.
-#[derive(Debug, Clone, Default)]
-struct Failures {
-    /// The last attempt failed.
-    failing: Arc<AtomicBool>,
-    last: Arc<Mutex<Option<Arc<ConnectError>>>>,
-    heard: Arc<Notify>,
-}
-
-impl bb8::ErrorSink<ConnectError> for Failures {
-    fn sink(&self, error: ConnectError) {
-        if matches!(error, ConnectError::NotNeeded) {
-            return;
-        }
-        tracing::warn!(%error, "no server connection");
-        self.failing.store(true, Ordering::Relaxed);
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(error));
-        self.heard.notify_waiters();
-    }
-
-    fn boxed_clone(&self) -> Box<dyn bb8::ErrorSink<ConnectError>> {
-        Box::new(self.clone())
-    }
+struct AtHand {
+    connection: Lent,
+    /// It has been there since before the last sweep.
+    swept: bool,
 }
 
 /// One worker's connections to one server for one role.
@@ -319,17 +90,24 @@ pub struct Pool {
     connections: bb8::Pool<Manager>,
     /// Opens the connection beyond the pool's size.
     manager: Manager,
-    turn: Arc<Semaphore>,
+    /// Lent by bb8 and not in use, the last used last.
+    at_hand: RefCell<Vec<AtHand>>,
+    /// Somebody looks after `at_hand`.
+    is_swept: Cell<bool>,
+    queue: Queue<Result<Lent, CheckoutError>>,
+    /// Connections that bb8 has been asked for.
+    asked_for: Cell<usize>,
     failures: Failures,
     budget: Arc<Budget>,
     /// Connections on loan to sessions of this worker.
     busy: Cell<usize>,
-    /// Sessions of this worker that wait for a connection and have their turn.
+    /// Sessions of this worker that wait for a connection.
     wanted: Arc<AtomicUsize>,
     /// Whose connections these are.
     pub address: ServerAddress,
     fair_share: u32,
     workers: u32,
+    lifetime: Option<Duration>,
     checkout_timeout: Duration,
     metrics: Arc<ShardMetrics>,
     worker_metrics: Arc<WorkerMetrics>,
@@ -369,10 +147,14 @@ impl Pool {
         Rc::new(Self {
             connections,
             manager,
-            turn: Arc::new(Semaphore::new(options.size as usize)),
+            at_hand: RefCell::default(),
+            is_swept: Cell::new(false),
+            queue: Queue::default(),
+            asked_for: Cell::new(0),
             failures,
             fair_share: (options.size / workers).max(1),
             workers,
+            lifetime: options.lifetime,
             metrics,
             worker_metrics: Arc::clone(&pools.metrics),
             budget,
@@ -389,47 +171,248 @@ impl Pool {
         self.failures.failing.load(Ordering::Relaxed)
     }
 
-    /// A connection on which a session with `settings` may run, first come first served.
+    /// A connection at hand with exactly these settings, if nobody has to be waited for.
+    #[inline]
+    #[must_use]
+    pub fn check_out_at_once(self: &Rc<Self>, settings: &Arc<Settings>) -> Option<Lease> {
+        if !self.queue.is_empty() {
+            return None;
+        }
+        loop {
+            let mut at_hand = self.at_hand.borrow_mut();
+            let same = |c: &AtHand| Arc::ptr_eq(c.connection.settings(), settings);
+            let found = at_hand.iter().rposition(same)?;
+            let mut connection = at_hand.remove(found).connection;
+            drop(at_hand);
+            if connection.is_alive() {
+                return Some(self.lend(connection));
+            }
+        }
+    }
+
+    /// A connection on which a session with `settings` may run, first come first served. Its own settings may differ.
     ///
     /// Cancel safe: nothing is held until it returns.
     ///
     /// # Errors
     /// [`CheckoutError::Full`] after `pool.checkout_timeout`; [`CheckoutError::Connect`] at once when a new
     /// connection was needed and the server cannot be reached.
-    pub async fn check_out(self: &Rc<Self>, settings: &Settings) -> Result<Lease, CheckoutError> {
-        let turn = match Arc::clone(&self.turn).try_acquire_owned() {
-            Ok(turn) => turn,
-            Err(_) => {
-                let _waiting = Counted::new(&self.budget.waiting);
-                let started = tokio::time::Instant::now();
-                let acquired = tokio::time::timeout(
-                    self.checkout_timeout,
-                    Arc::clone(&self.turn).acquire_owned(),
-                );
-                let acquired = acquired.await;
-                self.worker_metrics.checkout_waits.note(started.elapsed());
-                acquired
-                    .map_err(|_| self.full())?
-                    .expect("turns are never closed")
+    pub async fn check_out(
+        self: &Rc<Self>,
+        settings: &Arc<Settings>,
+    ) -> Result<Lease, CheckoutError> {
+        if let Some(lease) = self.check_out_at_once(settings) {
+            return Ok(lease);
+        }
+        if self.queue.is_empty()
+            && let Some(lease) = self.check_out_idle(settings).await
+        {
+            return Ok(lease);
+        }
+        self.wait_for_one(settings).await
+    }
+
+    /// A connection at hand, or one that bb8 holds idle.
+    async fn check_out_idle(self: &Rc<Self>, settings: &Settings) -> Option<Lease> {
+        while let Some(mut connection) = self.take_at_hand(settings) {
+            if connection.is_alive() {
+                return Some(self.lend(connection));
             }
-        };
-        loop {
-            let mut connection = self.connection().await?;
-            if connection.may_serve(settings) {
-                self.busy.set(self.busy.get() + 1);
-                self.metrics.checkouts.raise();
-                self.metrics.busy.up();
-                self.metrics.idle.down();
-                return Ok(Lease {
-                    connection: Connection::Pooled {
-                        connection,
-                        _turn: turn,
-                    },
-                    pool: Rc::clone(self),
-                });
+        }
+        while self.connections.state().idle_connections > 0 {
+            let get = self.connections.get_owned();
+            tokio::pin!(get);
+            let got = poll_fn(|context| Poll::Ready(get.as_mut().poll(context))).await;
+            let Poll::Ready(Ok(mut connection)) = got else {
+                return None;
+            };
+            if connection.may_serve(settings) && connection.is_alive() {
+                return Some(self.lend(connection));
             }
             connection.retire();
         }
+        None
+    }
+
+    /// The connection at hand that was used last and fits. If none fits, one makes room for one that does.
+    fn take_at_hand(&self, settings: &Settings) -> Option<Lent> {
+        let mut at_hand = self.at_hand.borrow_mut();
+        let fits = |c: &AtHand| c.connection.may_serve(settings);
+        if let Some(index) = at_hand.iter().rposition(fits) {
+            return Some(at_hand.remove(index).connection);
+        }
+        if !at_hand.is_empty() {
+            at_hand.remove(0).connection.retire();
+        }
+        None
+    }
+
+    /// Queues up for a connection.
+    async fn wait_for_one(
+        self: &Rc<Self>,
+        settings: &Arc<Settings>,
+    ) -> Result<Lease, CheckoutError> {
+        let started = tokio::time::Instant::now();
+        let deadline = started + self.checkout_timeout;
+        let _waiting = Counted::new(&self.budget.waiting);
+        let _wanted = Counted::new(&self.wanted);
+        let mut waiter = self.queue.join_last();
+        let result = loop {
+            self.ask_for_more();
+            let turn = Turn { pool: self, waiter };
+            match tokio::time::timeout_at(deadline, turn.waiter.wait()).await {
+                Err(_) => break Err(self.full()),
+                Ok(Err(error)) => break Err(error),
+                Ok(Ok(mut connection)) => {
+                    if connection.may_serve(settings) {
+                        break Ok(self.lend(connection));
+                    }
+                    connection.retire();
+                    drop(connection);
+                    waiter = self.queue.join_first();
+                }
+            }
+        };
+        self.worker_metrics.checkout_waits.note(started.elapsed());
+        result
+    }
+
+    /// Takes a connection that nobody uses into use.
+    #[inline]
+    fn lend(self: &Rc<Self>, connection: Lent) -> Lease {
+        self.busy.set(self.busy.get() + 1);
+        self.metrics.checkouts.raise();
+        self.metrics.busy.up();
+        self.metrics.idle.down();
+        Lease {
+            connection: Connection::Lent(connection),
+            pool: Rc::clone(self),
+        }
+    }
+
+    /// Takes back what nobody uses any more: for whoever waits longest, else to have it at hand.
+    #[inline]
+    fn put_back(self: &Rc<Self>, mut connection: Lent) {
+        if !connection.is_reusable() || self.owes_a_connection() {
+            connection.retire();
+            drop(connection);
+            self.ask_for_more();
+            return;
+        }
+        if !self.queue.is_empty() {
+            match self.queue.serve(Ok(connection)) {
+                None => return,
+                Some(Ok(back)) => connection = back,
+                Some(Err(_)) => return,
+            }
+        }
+        self.at_hand.borrow_mut().push(AtHand {
+            connection,
+            swept: false,
+        });
+        if !self.is_swept.get() {
+            self.begin_sweeping();
+        }
+    }
+
+    /// Asks bb8 for a connection for each session that waits, as far as the pool's size goes.
+    fn ask_for_more(self: &Rc<Self>) {
+        loop {
+            let lent = self.busy.get() + self.at_hand.borrow().len();
+            let asked_for = self.asked_for.get();
+            let size = self.budget.size as usize;
+            if asked_for >= self.queue.len() || lent + asked_for >= size {
+                return;
+            }
+            self.asked_for.set(asked_for + 1);
+            tokio::task::spawn_local(Rc::clone(self).bring_one());
+        }
+    }
+
+    /// One more connection for whoever waits longest, as long as somebody waits.
+    async fn bring_one(self: Rc<Self>) {
+        let failed = self.failures.heard.notified();
+        let deserted = self.queue.deserted();
+        tokio::pin!(failed, deserted);
+        failed.as_mut().enable();
+        deserted.as_mut().enable();
+        if self.queue.is_empty() {
+            self.asked_for.set(self.asked_for.get() - 1);
+            return;
+        }
+        let brought = tokio::select! {
+            biased;
+            got = self.connections.get_owned() => got.ok(),
+            () = failed => {
+                self.asked_for.set(self.asked_for.get() - 1);
+                self.tell_of_failure();
+                return;
+            }
+            () = deserted => None,
+        };
+        self.asked_for.set(self.asked_for.get() - 1);
+        if let Some(connection) = brought {
+            self.put_back(connection);
+        }
+        self.ask_for_more();
+    }
+
+    /// An attempt to connect failed. Who waits for a connection that is in use may go on waiting if only the number of
+    /// connections was the reason.
+    fn tell_of_failure(&self) {
+        let Some(source) = self.failures.last() else {
+            return;
+        };
+        if self.busy.get() > 0 && source.is_too_many() {
+            return;
+        }
+        let mut waiting = self.queue.len();
+        while waiting > 0 {
+            let error = CheckoutError::Connect {
+                shard: self.address.shard.clone(),
+                source: Arc::clone(&source),
+            };
+            self.queue.serve(Err(error));
+            waiting -= 1;
+        }
+    }
+
+    /// From now on connections that are not used go back to bb8, which closes them by its rules.
+    fn begin_sweeping(self: &Rc<Self>) {
+        self.is_swept.set(true);
+        let pool = Rc::downgrade(self);
+        tokio::task::spawn_local(async move {
+            loop {
+                tokio::time::sleep(AT_HAND).await;
+                let Some(pool) = pool.upgrade() else { return };
+                pool.sweep();
+                if pool.at_hand.borrow().is_empty() {
+                    pool.is_swept.set(false);
+                    return;
+                }
+            }
+        });
+    }
+
+    fn sweep(&self) {
+        let mut leaving = Vec::new();
+        let mut at_hand = self.at_hand.borrow_mut();
+        for mut entry in std::mem::take(&mut *at_hand) {
+            let old = self
+                .lifetime
+                .is_some_and(|lifetime| entry.connection.age() > lifetime);
+            if old {
+                entry.connection.retire();
+            }
+            if old || entry.swept {
+                leaving.push(entry);
+            } else {
+                entry.swept = true;
+                at_hand.push(entry);
+            }
+        }
+        drop(at_hand);
+        drop(leaving);
     }
 
     /// As [`Pool::check_out`], for a session that holds a connection to a server behind this one in shard order.
@@ -441,7 +424,7 @@ impl Pool {
     /// As [`Pool::check_out`].
     pub async fn check_out_of_order(
         self: &Rc<Self>,
-        settings: &Settings,
+        settings: &Arc<Settings>,
         reserve: &mut Weak<Reserve>,
     ) -> Result<Lease, CheckoutError> {
         let ordinary = self.check_out(settings);
@@ -487,35 +470,6 @@ impl Pool {
         })
     }
 
-    async fn connection(&self) -> Result<bb8::PooledConnection<'static, Manager>, CheckoutError> {
-        let _wanted = Counted::new(&self.wanted);
-        loop {
-            let failed = self.failures.heard.notified();
-            tokio::pin!(failed);
-            failed.as_mut().enable();
-            tokio::select! {
-                biased;
-                got = self.connections.get_owned() => return got.map_err(|_| self.full()),
-                () = failed => {}
-            }
-            // Somebody's attempt failed. An idle connection would still do.
-            if self.connections.state().idle_connections == 0 {
-                let last = self
-                    .failures
-                    .last
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .clone();
-                if let Some(source) = last {
-                    return Err(CheckoutError::Connect {
-                        shard: self.address.shard.clone(),
-                        source,
-                    });
-                }
-            }
-        }
-    }
-
     fn full(&self) -> CheckoutError {
         self.worker_metrics.checkout_timeouts.raise();
         CheckoutError::Full {
@@ -532,24 +486,41 @@ impl Pool {
     /// one, so there may be more workers than shares.
     fn owes_a_connection(&self) -> bool {
         self.budget.starving.load(Ordering::Relaxed) > 0
-            && (!self.is_awaited(1)
+            && (self.queue.is_empty()
                 || self.connections.state().connections > self.fair_share
                 || self.budget.size < self.workers)
     }
 
-    /// Does a session of this worker wait for a connection? `leaving` have given theirs back and not yet their turn.
-    fn is_awaited(&self, leaving: usize) -> bool {
-        let turns = (self.budget.size as usize).saturating_sub(self.turn.available_permits());
-        turns > self.busy.get() + leaving
-    }
-
+    /// Another worker starves: closes a connection that nobody here needs.
     async fn close_one_idle(&self) {
         let state = self.connections.state();
-        if state.idle_connections > 0
-            && (!self.is_awaited(0) || state.connections > self.fair_share)
+        if !self.queue.is_empty() && state.connections <= self.fair_share {
+            return;
+        }
+        let longest_unused = {
+            let mut at_hand = self.at_hand.borrow_mut();
+            (!at_hand.is_empty()).then(|| at_hand.remove(0).connection)
+        };
+        if let Some(mut connection) = longest_unused {
+            connection.retire();
+        } else if state.idle_connections > 0
             && let Ok(mut connection) = self.connections.get_owned().await
         {
             connection.retire();
+        }
+    }
+}
+
+/// A session's place in the queue. Leaving it passes on what it was served and did not take.
+struct Turn<'a> {
+    pool: &'a Rc<Pool>,
+    waiter: Rc<Waiter<Result<Lent, CheckoutError>>>,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        if let Some(Ok(connection)) = self.pool.queue.leave(&self.waiter) {
+            self.pool.put_back(connection);
         }
     }
 }
@@ -564,15 +535,14 @@ pub struct Lease {
 #[derive(Debug)]
 enum Connection {
     /// The pool's.
-    Pooled {
-        connection: bb8::PooledConnection<'static, Manager>,
-        _turn: OwnedSemaphorePermit,
-    },
+    Lent(Lent),
     /// One beyond its size.
     Beyond {
         server: Box<Server>,
         _leave: Rc<Reserve>,
     },
+    /// Given back: while it is being dropped.
+    Returned,
 }
 
 impl Lease {
@@ -584,14 +554,15 @@ impl Lease {
 }
 
 impl Drop for Lease {
+    #[inline]
     fn drop(&mut self) {
         self.pool.metrics.busy.down();
         self.pool.metrics.idle.up();
-        if let Connection::Pooled { connection, .. } = &mut self.connection {
+        if let Connection::Lent(connection) =
+            std::mem::replace(&mut self.connection, Connection::Returned)
+        {
             self.pool.busy.set(self.pool.busy.get().saturating_sub(1));
-            if self.pool.owes_a_connection() {
-                connection.retire();
-            }
+            self.pool.put_back(connection);
         }
     }
 }
@@ -599,19 +570,27 @@ impl Drop for Lease {
 impl Deref for Lease {
     type Target = Server;
 
+    #[inline]
     fn deref(&self) -> &Server {
         match &self.connection {
-            Connection::Pooled { connection, .. } => connection,
+            Connection::Lent(connection) => connection,
             Connection::Beyond { server, .. } => server,
+            Connection::Returned => {
+                unreachable!("only a lease that is being dropped is given back")
+            }
         }
     }
 }
 
 impl DerefMut for Lease {
+    #[inline]
     fn deref_mut(&mut self) -> &mut Server {
         match &mut self.connection {
-            Connection::Pooled { connection, .. } => connection,
+            Connection::Lent(connection) => connection,
             Connection::Beyond { server, .. } => server,
+            Connection::Returned => {
+                unreachable!("only a lease that is being dropped is given back")
+            }
         }
     }
 }

@@ -4,6 +4,7 @@
 use crate::backend::settings::Settings;
 use crate::backend::stream::Stream;
 use crate::metrics::ShardMetrics;
+use crate::wire::backend::tag;
 use bytes::{Bytes, BytesMut};
 use hashbrown::HashMap;
 use std::collections::BTreeSet;
@@ -11,7 +12,9 @@ use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
 
 /// Bytes of notices and the like kept for a client; more are dropped.
 const ASIDE_MAX: usize = 1 << 20;
@@ -87,6 +90,7 @@ pub struct Server {
     /// Which statement is its unnamed one.
     pub unnamed: Option<u64>,
     retire_when_idle: bool,
+    opened: Instant,
     _budget: OwnedSemaphorePermit,
     metrics: Option<Arc<ShardMetrics>>,
 }
@@ -130,6 +134,7 @@ impl Server {
             clock: 0,
             unnamed: None,
             retire_when_idle: false,
+            opened: Instant::now(),
             _budget: budget,
             metrics: None,
         }
@@ -148,6 +153,12 @@ impl Server {
         self.state
     }
 
+    /// How long it has been open.
+    #[must_use]
+    pub fn age(&self) -> Duration {
+        self.opened.elapsed()
+    }
+
     /// Fit for another client?
     #[must_use]
     pub fn is_reusable(&self) -> bool {
@@ -155,6 +166,29 @@ impl Server {
             && !self.retire_when_idle
             && self.inbox.is_empty()
             && self.outbox.is_empty()
+    }
+
+    /// Is an idle connection still one? A server that ended it while nobody looked has said so, or closed it.
+    #[inline]
+    pub fn is_alive(&mut self) -> bool {
+        !self.stream.may_be_readable() || self.look()
+    }
+
+    /// Reads what an idle server has sent. Notices and parameters are left for who uses the connection next.
+    #[cold]
+    fn look(&mut self) -> bool {
+        let mut context = Context::from_waker(std::task::Waker::noop());
+        match self.poll_fill(&mut context) {
+            Poll::Pending => true,
+            Poll::Ready(Ok(())) => {
+                let first = self.inbox.first().copied();
+                if first == Some(tag::ERROR_RESPONSE) {
+                    self.doubt(Doubt::Lost);
+                }
+                first != Some(tag::ERROR_RESPONSE)
+            }
+            Poll::Ready(Err(_)) => false,
+        }
     }
 
     /// From now on `syncs` more ReadyForQuery are owed.

@@ -1,8 +1,9 @@
 //! The whole router in one value: workers, listener, control plane. `keyway serve` and `keyway demo` run one.
 
 use crate::admin::{self, Admin, Readiness};
+use crate::backend::budget::Budgets;
 use crate::backend::connect::ConnectOptions;
-use crate::backend::pool::{Budgets, PoolOptions, Pools};
+use crate::backend::pool::{PoolOptions, Pools};
 use crate::backend::tls::ServerConnectors;
 use crate::catalog::Catalog;
 use crate::catalog::servers::server_roots;

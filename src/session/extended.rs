@@ -442,10 +442,10 @@ impl Session {
                         self.pin(shard, pin);
                     }
                     Place::Server(shard)
-                } else if prepared.sql_types.is_some() {
+                } else if !prepared.routing_types().is_empty() && prepared.sql_types.is_some() {
                     return Err(SessionError::unsupported(
-                        "a statement that SQL prepared cannot run on several shards",
-                        "Its parameters' types are the server's that prepared it.",
+                        "a statement that SQL prepared with types cannot run on several shards",
+                        "Its parameters' types are written in SQL.",
                         "Send the statement itself, or prepare it by the driver.",
                     ));
                 } else {

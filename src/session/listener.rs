@@ -1,6 +1,7 @@
 //! Worker threads and their mail: connections handed over by the acceptor, cancel requests, the word to leave.
 
-use crate::backend::pool::{Ask, Pools};
+use crate::backend::budget::Ask;
+use crate::backend::pool::Pools;
 use crate::backend::stream::Stream;
 use crate::metrics::WorkerMetrics;
 use crate::session::login;

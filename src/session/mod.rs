@@ -25,7 +25,8 @@ pub mod spread;
 pub mod transaction;
 pub mod worker;
 
-use crate::backend::pool::{Lease, Reserve};
+use crate::backend::budget::Reserve;
+use crate::backend::pool::Lease;
 use crate::backend::settings::Settings;
 use crate::execute::client::Client;
 use crate::metrics::{Outcome, QueryPlan};

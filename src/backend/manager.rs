@@ -1,0 +1,170 @@
+//! How a pool's connections are opened, and what is heard of attempts that fail.
+
+use crate::backend::budget::{Ask, Budget, Budgets, PoolKey};
+use crate::backend::connect::{ConnectError, ConnectOptions, connect};
+use crate::backend::server::Server;
+use crate::backend::tls::ServerConnectors;
+use crate::metrics::ShardMetrics;
+use bb8::ManageConnection;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::{Notify, OwnedSemaphorePermit};
+
+/// How often the other workers are asked again for a connection they do not use.
+const ASK_AGAIN: Duration = Duration::from_millis(100);
+
+/// Opens connections for one pool.
+#[derive(Debug, Clone)]
+pub struct Manager {
+    pub(super) key: PoolKey,
+    pub(super) options: ConnectOptions,
+    pub(super) tls: ServerConnectors,
+    pub(super) budget: Arc<Budget>,
+    pub(super) budgets: Arc<Budgets>,
+    pub(super) worker: usize,
+    pub(super) metrics: Arc<ShardMetrics>,
+    pub(super) failing: Arc<AtomicBool>,
+    pub(super) wanted: Arc<AtomicUsize>,
+    pub(super) keeps_some: bool,
+}
+
+/// Counts up while it lives.
+pub(super) struct Counted<'a>(&'a AtomicUsize);
+
+impl<'a> Counted<'a> {
+    pub(super) fn new(counter: &'a AtomicUsize) -> Self {
+        counter.fetch_add(1, Ordering::Relaxed);
+        Self(counter)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Manager {
+    /// A permit to open one more connection; asks the other workers to close an idle one when there is none.
+    /// `None` when nobody of this worker waits for a connection any more: the permit is another's.
+    async fn permit(&self) -> Option<OwnedSemaphorePermit> {
+        let permits = Arc::clone(&self.budget.permits);
+        if let Ok(permit) = Arc::clone(&permits).try_acquire_owned() {
+            return self.is_needed().then_some(permit);
+        }
+        let _starving = Counted::new(&self.budget.starving);
+        let acquired = permits.acquire_owned();
+        tokio::pin!(acquired);
+        loop {
+            self.ask();
+            // Another worker may open a connection that nobody of its own waits for any more: it is asked again.
+            if let Ok(permit) = tokio::time::timeout(ASK_AGAIN, acquired.as_mut()).await {
+                let permit = permit.expect("budgets are never closed");
+                return self.is_needed().then_some(permit);
+            }
+            if !self.is_needed() {
+                return None;
+            }
+        }
+    }
+
+    /// Opens a connection under `permit`.
+    pub(super) async fn open(
+        &self,
+        permit: OwnedSemaphorePermit,
+    ) -> Result<Box<Server>, ConnectError> {
+        self.metrics.opening.up();
+        let result = connect(
+            &self.key.address,
+            &self.key.role,
+            &self.options,
+            &self.tls,
+            permit,
+        )
+        .await;
+        self.metrics.opening.down();
+        match result {
+            Ok(mut server) => {
+                self.failing.store(false, Ordering::Relaxed);
+                server.count_in(&self.metrics);
+                Ok(Box::new(server))
+            }
+            Err(error) => {
+                self.metrics.failed.raise();
+                Err(error)
+            }
+        }
+    }
+
+    /// Does a session of this worker wait for a connection, or is one to be kept open anyway?
+    fn is_needed(&self) -> bool {
+        self.keeps_some || self.wanted.load(Ordering::Relaxed) > 0
+    }
+
+    /// Asks the other workers to close an idle connection.
+    fn ask(&self) {
+        for (index, worker) in self.budgets.workers.iter().enumerate() {
+            if index != self.worker {
+                // A full channel means that worker is being asked already.
+                let _ = worker.try_send(Ask {
+                    key: self.key.clone(),
+                });
+            }
+        }
+    }
+}
+
+impl ManageConnection for Manager {
+    /// Boxed: a lease changes hands many times on a statement's way.
+    type Connection = Box<Server>;
+    type Error = ConnectError;
+
+    async fn connect(&self) -> Result<Box<Server>, ConnectError> {
+        match self.permit().await {
+            Some(permit) => self.open(permit).await,
+            None => Err(ConnectError::NotNeeded),
+        }
+    }
+
+    async fn is_valid(&self, _: &mut Box<Server>) -> Result<(), ConnectError> {
+        Ok(())
+    }
+
+    fn has_broken(&self, server: &mut Box<Server>) -> bool {
+        !server.is_reusable()
+    }
+}
+
+/// The last failure to connect, and who waits to hear of one.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Failures {
+    /// The last attempt failed.
+    pub(super) failing: Arc<AtomicBool>,
+    pub(super) last: Arc<Mutex<Option<Arc<ConnectError>>>>,
+    pub(super) heard: Arc<Notify>,
+}
+
+impl Failures {
+    /// The last one.
+    pub(super) fn last(&self) -> Option<Arc<ConnectError>> {
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        last.clone()
+    }
+}
+
+impl bb8::ErrorSink<ConnectError> for Failures {
+    fn sink(&self, error: ConnectError) {
+        if matches!(error, ConnectError::NotNeeded) {
+            return;
+        }
+        tracing::warn!(%error, "no server connection");
+        self.failing.store(true, Ordering::Relaxed);
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(error));
+        self.heard.notify_waiters();
+    }
+
+    fn boxed_clone(&self) -> Box<dyn bb8::ErrorSink<ConnectError>> {
+        Box::new(self.clone())
+    }
+}
