@@ -10,6 +10,44 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 #[derive(Debug, Clone)]
 pub struct Ask {
     pub(super) key: PoolKey,
+    /// It has less than its share. Otherwise it would like more, and only what nobody uses is given up for that.
+    pub(super) has_less: bool,
+}
+
+/// Leave for one open connection.
+#[derive(Debug)]
+pub struct Permit {
+    _permit: OwnedSemaphorePermit,
+    /// The worker's open connections, this one among them; none is counted beyond the pool's size.
+    open: Option<Arc<AtomicUsize>>,
+}
+
+impl Permit {
+    /// Of the budget, counted among the worker's `open` connections.
+    pub(super) fn counted(permit: OwnedSemaphorePermit, open: &Arc<AtomicUsize>) -> Self {
+        open.fetch_add(1, Ordering::Relaxed);
+        Self {
+            _permit: permit,
+            open: Some(Arc::clone(open)),
+        }
+    }
+
+    /// Of the reserve.
+    #[must_use]
+    pub fn beyond(permit: OwnedSemaphorePermit) -> Self {
+        Self {
+            _permit: permit,
+            open: None,
+        }
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        if let Some(open) = &self.open {
+            open.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
 }
 
 /// What names a pool.

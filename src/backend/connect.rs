@@ -1,5 +1,6 @@
 //! Opening a server connection: address, TLS, login. PostgreSQL manual §55.2.1.
 
+use crate::backend::budget::Permit;
 use crate::backend::server::{CancelKey, Server};
 use crate::backend::stream::Stream;
 use crate::backend::tls::ServerConnectors;
@@ -18,7 +19,7 @@ use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpStream, UnixStream};
-use tokio::sync::OwnedSemaphorePermit;
+
 use tokio_rustls::rustls::pki_types::ServerName;
 
 /// A login answer longer than this is not from a PostgreSQL server.
@@ -140,7 +141,7 @@ pub async fn connect(
     role: &Role,
     options: &ConnectOptions,
     tls: &ServerConnectors,
-    budget: OwnedSemaphorePermit,
+    budget: Permit,
 ) -> Result<Server, ConnectError> {
     let work = async {
         let stream = open(address, options, tls).await?;
@@ -335,7 +336,7 @@ async fn login(
     address: &ServerAddress,
     role: &Role,
     options: &ConnectOptions,
-    budget: OwnedSemaphorePermit,
+    budget: Permit,
 ) -> Result<Server, ConnectError> {
     let mut login = Login {
         stream,

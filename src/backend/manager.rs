@@ -1,6 +1,6 @@
 //! How a pool's connections are opened, and what is heard of attempts that fail.
 
-use crate::backend::budget::{Ask, Budget, Budgets, PoolKey};
+use crate::backend::budget::{Ask, Budget, Budgets, Permit, PoolKey};
 use crate::backend::connect::{ConnectError, ConnectOptions, connect};
 use crate::backend::server::Server;
 use crate::backend::tls::ServerConnectors;
@@ -9,7 +9,7 @@ use bb8::ManageConnection;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::sync::{Notify, OwnedSemaphorePermit};
+use tokio::sync::Notify;
 
 /// How often the other workers are asked again for a connection they do not use.
 const ASK_AGAIN: Duration = Duration::from_millis(100);
@@ -26,6 +26,10 @@ pub struct Manager {
     pub(super) metrics: Arc<ShardMetrics>,
     pub(super) failing: Arc<AtomicBool>,
     pub(super) wanted: Arc<AtomicUsize>,
+    /// Connections that this worker has open.
+    pub(super) open: Arc<AtomicUsize>,
+    /// Connections it may have whatever the others want.
+    pub(super) share: usize,
     pub(super) keeps_some: bool,
 }
 
@@ -46,22 +50,26 @@ impl Drop for Counted<'_> {
 }
 
 impl Manager {
-    /// A permit to open one more connection; asks the other workers to close an idle one when there is none.
+    /// A permit to open one more connection; asks the other workers to close one when there is none.
     /// `None` when nobody of this worker waits for a connection any more: the permit is another's.
-    async fn permit(&self) -> Option<OwnedSemaphorePermit> {
+    async fn permit(&self) -> Option<Permit> {
         let permits = Arc::clone(&self.budget.permits);
+        let needed = |permit| {
+            self.is_needed()
+                .then(|| Permit::counted(permit, &self.open))
+        };
         if let Ok(permit) = Arc::clone(&permits).try_acquire_owned() {
-            return self.is_needed().then_some(permit);
+            return needed(permit);
         }
-        let _starving = Counted::new(&self.budget.starving);
         let acquired = permits.acquire_owned();
         tokio::pin!(acquired);
         loop {
-            self.ask();
+            let has_less = self.open.load(Ordering::Relaxed) < self.share;
+            let _starving = has_less.then(|| Counted::new(&self.budget.starving));
+            self.ask(has_less);
             // Another worker may open a connection that nobody of its own waits for any more: it is asked again.
             if let Ok(permit) = tokio::time::timeout(ASK_AGAIN, acquired.as_mut()).await {
-                let permit = permit.expect("budgets are never closed");
-                return self.is_needed().then_some(permit);
+                return needed(permit.expect("budgets are never closed"));
             }
             if !self.is_needed() {
                 return None;
@@ -70,10 +78,7 @@ impl Manager {
     }
 
     /// Opens a connection under `permit`.
-    pub(super) async fn open(
-        &self,
-        permit: OwnedSemaphorePermit,
-    ) -> Result<Box<Server>, ConnectError> {
+    pub(super) async fn open(&self, permit: Permit) -> Result<Box<Server>, ConnectError> {
         self.metrics.opening.up();
         let result = connect(
             &self.key.address,
@@ -102,13 +107,14 @@ impl Manager {
         self.keeps_some || self.wanted.load(Ordering::Relaxed) > 0
     }
 
-    /// Asks the other workers to close an idle connection.
-    fn ask(&self) {
+    /// Asks the other workers to close a connection.
+    fn ask(&self, has_less: bool) {
         for (index, worker) in self.budgets.workers.iter().enumerate() {
             if index != self.worker {
                 // A full channel means that worker is being asked already.
                 let _ = worker.try_send(Ask {
                     key: self.key.clone(),
+                    has_less,
                 });
             }
         }

@@ -5,7 +5,7 @@
 //! back to bb8 when it has not been used for a while. Nothing here is locked across threads on the way of an ordinary
 //! statement.
 
-use crate::backend::budget::{Ask, Budget, Budgets, PoolKey, Reserve};
+use crate::backend::budget::{Ask, Budget, Budgets, Permit, PoolKey, Reserve};
 use crate::backend::connect::{ConnectError, ConnectOptions, Role, ServerAddress};
 use crate::backend::manager::{Counted, Failures, Manager};
 use crate::backend::queue::{Queue, Waiter};
@@ -105,7 +105,6 @@ pub struct Pool {
     wanted: Arc<AtomicUsize>,
     /// Whose connections these are.
     pub address: ServerAddress,
-    fair_share: u32,
     workers: u32,
     lifetime: Option<Duration>,
     checkout_timeout: Duration,
@@ -118,6 +117,7 @@ impl Pool {
         let options = &pools.options;
         let budget = pools.budgets.budget(key, options.size);
         let workers = u32::try_from(pools.budgets.workers.len().max(1)).unwrap_or(1);
+        let share = (options.size / workers).max(1);
         let failures = Failures::default();
         let wanted = Arc::new(AtomicUsize::new(0));
         let metrics = pools.metrics.shard(&key.address.shard);
@@ -131,6 +131,8 @@ impl Pool {
             metrics: Arc::clone(&metrics),
             failing: Arc::clone(&failures.failing),
             wanted: Arc::clone(&wanted),
+            open: Arc::new(AtomicUsize::new(0)),
+            share: share as usize,
             keeps_some: options.minimum > 0,
         };
         let connections = bb8::Pool::builder()
@@ -152,7 +154,6 @@ impl Pool {
             queue: Queue::default(),
             asked_for: Cell::new(0),
             failures,
-            fair_share: (options.size / workers).max(1),
             workers,
             lifetime: options.lifetime,
             metrics,
@@ -457,7 +458,7 @@ impl Pool {
         *reserve = Rc::downgrade(&leave);
         let permit = Arc::clone(&self.budget.reserve).acquire_owned().await;
         let permit = permit.expect("budgets are never closed");
-        let server = self.manager.open(permit).await?;
+        let server = self.manager.open(Permit::beyond(permit)).await?;
         self.metrics.checkouts.raise();
         self.metrics.busy.up();
         self.metrics.idle.down();
@@ -481,29 +482,30 @@ impl Pool {
         }
     }
 
-    /// Is a connection that comes back needed elsewhere? While another worker waits for leave to open one, a worker
-    /// closes what it has beyond its share, or what none of its own sessions waits for: a share cannot be less than
-    /// one, so there may be more workers than shares.
+    /// Is a connection that comes back needed elsewhere? While another worker has less than its share and waits for
+    /// leave to open one, a worker closes what it has beyond its own. A share cannot be less than one, so where there
+    /// are more workers than shares every worker passes on what it has.
+    #[inline]
     fn owes_a_connection(&self) -> bool {
-        self.budget.starving.load(Ordering::Relaxed) > 0
-            && (self.queue.is_empty()
-                || self.connections.state().connections > self.fair_share
-                || self.budget.size < self.workers)
+        self.budget.starving.load(Ordering::Relaxed) > 0 && self.has_more_than_its_share()
     }
 
-    /// Another worker starves: closes a connection that nobody here needs.
-    async fn close_one_idle(&self) {
-        let state = self.connections.state();
-        if !self.queue.is_empty() && state.connections <= self.fair_share {
-            return;
-        }
+    fn has_more_than_its_share(&self) -> bool {
+        self.manager.open.load(Ordering::Relaxed) > self.manager.share
+            || self.budget.size < self.workers
+    }
+
+    /// Another worker asks: closes a connection that it has a right to, or that nobody here has used for a while.
+    async fn close_one(&self, has_less: bool) {
+        let any = has_less && self.has_more_than_its_share();
         let longest_unused = {
             let mut at_hand = self.at_hand.borrow_mut();
-            (!at_hand.is_empty()).then(|| at_hand.remove(0).connection)
+            let found = at_hand.first().is_some_and(|first| any || first.swept);
+            found.then(|| at_hand.remove(0).connection)
         };
         if let Some(mut connection) = longest_unused {
             connection.retire();
-        } else if state.idle_connections > 0
+        } else if self.connections.state().idle_connections > 0
             && let Ok(mut connection) = self.connections.get_owned().await
         {
             connection.retire();
@@ -641,12 +643,13 @@ impl Pools {
         pool
     }
 
-    /// Another worker needs a connection: closes an idle one of ours.
+    /// Another worker needs a connection: closes one of ours that can be spared.
     pub fn asked(&self, ask: &Ask) -> impl Future<Output = ()> + use<> {
         let pool = self.pools.borrow().get(&ask.key).cloned();
+        let has_less = ask.has_less;
         async move {
             if let Some(pool) = pool {
-                pool.close_one_idle().await;
+                pool.close_one(has_less).await;
             }
         }
     }

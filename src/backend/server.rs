@@ -1,6 +1,7 @@
 //! One server connection: its state, what it has prepared and set, and the primitive of this room: send this request,
 //! its replies come back in order.
 
+use crate::backend::budget::Permit;
 use crate::backend::settings::Settings;
 use crate::backend::stream::Stream;
 use crate::metrics::ShardMetrics;
@@ -13,7 +14,6 @@ use std::io;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 /// Bytes of notices and the like kept for a client; more are dropped.
@@ -91,7 +91,7 @@ pub struct Server {
     pub unnamed: Option<u64>,
     retire_when_idle: bool,
     opened: Instant,
-    _budget: OwnedSemaphorePermit,
+    _budget: Permit,
     metrics: Option<Arc<ShardMetrics>>,
 }
 
@@ -116,7 +116,7 @@ impl Server {
         cancel_key: CancelKey,
         parameters: HashMap<String, String>,
         prepared_max: usize,
-        budget: OwnedSemaphorePermit,
+        budget: Permit,
     ) -> Self {
         Self {
             stream,
