@@ -3,7 +3,7 @@
 
 use crate::backend::budget::Permit;
 use crate::backend::settings::Settings;
-use crate::backend::stream::Stream;
+use crate::backend::stream::{Scratch, Stream};
 use crate::metrics::ShardMetrics;
 use crate::wire::backend::tag;
 use bytes::{Bytes, BytesMut};
@@ -363,6 +363,23 @@ impl Server {
                 Poll::Ready(Err(error))
             }
         }
+    }
+
+    /// Reads into `scratch` instead of the inbox, which is empty.
+    #[inline]
+    pub fn poll_read_scratch(
+        &mut self,
+        context: &mut Context<'_>,
+        scratch: &mut Scratch,
+    ) -> Poll<io::Result<usize>> {
+        self.stream.poll_read_scratch(context, scratch)
+    }
+
+    /// Sends a request of one Sync as far as the socket takes it now; the rest waits in the outbox, which is empty.
+    #[inline]
+    pub fn request_now(&mut self, context: &mut Context<'_>, bytes: &[u8]) {
+        self.expect_syncs(1);
+        self.stream.write_now(context, bytes, &mut self.outbox);
     }
 
     /// Waits for more bytes in the inbox.

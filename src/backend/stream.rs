@@ -4,7 +4,7 @@
 //! buffer. A short read clears tokio's readiness, so no read is made that is sure to find nothing.
 
 use bytes::{Buf, BytesMut};
-use std::cell::RefCell;
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
@@ -16,7 +16,36 @@ use tokio::net::{TcpStream, UnixStream};
 const SCRATCH: usize = 64 * 1024;
 
 thread_local! {
-    static SCRATCH_BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH].into_boxed_slice());
+    static SCRATCH_BUFFER: Cell<Option<Box<[u8]>>> = const { Cell::new(None) };
+}
+
+/// The thread's buffer for bytes that have just been read. Dropping it makes it free for the next read.
+#[derive(Debug)]
+pub struct Scratch(Option<Box<[u8]>>);
+
+impl Scratch {
+    /// The buffer, or another one while somebody up the stack uses it.
+    #[inline]
+    #[must_use]
+    pub fn take() -> Self {
+        let kept = SCRATCH_BUFFER.take();
+        Self(Some(
+            kept.unwrap_or_else(|| vec![0; SCRATCH].into_boxed_slice()),
+        ))
+    }
+
+    /// Its bytes.
+    #[inline]
+    pub fn bytes(&mut self) -> &mut [u8] {
+        self.0.as_deref_mut().unwrap_or_default()
+    }
+}
+
+impl Drop for Scratch {
+    #[inline]
+    fn drop(&mut self) {
+        SCRATCH_BUFFER.set(self.0.take());
+    }
 }
 
 /// The kinds of stream.
@@ -77,12 +106,40 @@ impl Stream {
         context: &mut Context<'_>,
         buffer: &mut BytesMut,
     ) -> Poll<io::Result<usize>> {
-        SCRATCH_BUFFER.with_borrow_mut(|scratch| {
-            let mut read = ReadBuf::new(scratch);
-            ready!(self.poll_read_buf(context, &mut read))?;
-            buffer.extend_from_slice(read.filled());
-            Poll::Ready(Ok(read.filled().len()))
-        })
+        let mut scratch = Scratch::take();
+        let length = ready!(self.poll_read_scratch(context, &mut scratch))?;
+        buffer.extend_from_slice(&scratch.bytes()[..length]);
+        Poll::Ready(Ok(length))
+    }
+
+    /// Reads what has arrived into `scratch` and says how much it is; 0 means the peer closed.
+    #[inline]
+    pub fn poll_read_scratch(
+        &mut self,
+        context: &mut Context<'_>,
+        scratch: &mut Scratch,
+    ) -> Poll<io::Result<usize>> {
+        let mut read = ReadBuf::new(scratch.bytes());
+        ready!(self.poll_read_buf(context, &mut read))?;
+        Poll::Ready(Ok(read.filled().len()))
+    }
+
+    /// Writes what the socket takes of `bytes` and puts the rest into `outbox`, which is empty. An error is met again
+    /// when the rest is flushed.
+    #[inline]
+    pub fn write_now(&mut self, context: &mut Context<'_>, bytes: &[u8], outbox: &mut BytesMut) {
+        let direct = matches!(self, Self::Tcp(_) | Self::Unix(_));
+        let written = if direct {
+            match self.poll_write_some(context, bytes) {
+                Poll::Ready(Ok(written)) => written,
+                Poll::Ready(Err(_)) | Poll::Pending => 0,
+            }
+        } else {
+            0
+        };
+        if written < bytes.len() {
+            outbox.extend_from_slice(&bytes[written..]);
+        }
     }
 
     /// May something have arrived? Asks no system call: what the reactor has heard tells.

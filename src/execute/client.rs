@@ -1,6 +1,6 @@
 //! The client's end of a session, as an executor sees it: bytes to it with back pressure, bytes from it, or gone.
 
-use crate::backend::stream::{Stream, release};
+use crate::backend::stream::{Scratch, Stream, release};
 use bytes::BytesMut;
 use std::future::poll_fn;
 use std::io;
@@ -53,6 +53,22 @@ impl Client {
             Ok(_) => Poll::Ready(Ok(())),
             Err(error) => Poll::Ready(Err(error)),
         }
+    }
+
+    /// Reads into `scratch` instead of the inbox; 0 bytes mean the client is gone.
+    #[inline]
+    pub fn poll_read_scratch(
+        &mut self,
+        context: &mut Context<'_>,
+        scratch: &mut Scratch,
+    ) -> Poll<io::Result<usize>> {
+        self.stream.poll_read_scratch(context, scratch)
+    }
+
+    /// Sends as much as the socket takes now; the rest waits in the outbox, which is empty.
+    #[inline]
+    pub fn send_now(&mut self, context: &mut Context<'_>, bytes: &[u8]) {
+        self.stream.write_now(context, bytes, &mut self.outbox);
     }
 
     /// Waits for more bytes in the inbox.

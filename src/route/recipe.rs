@@ -142,6 +142,48 @@ impl Recipe {
         }
     }
 
+    /// The shard of an execution that one shard answers with the client's own text, and that asks nothing else of the
+    /// session. `None` says only that [`Recipe::plan`] must be asked.
+    #[inline]
+    #[must_use]
+    pub fn only_shard(&self, values: &Values<'_>, topology: &Topology) -> Option<ShardId> {
+        let plain = self.pin.is_none()
+            && !self.set_config
+            && !self.outside_transaction
+            && self.access != Access::Schema;
+        if !plain {
+            return None;
+        }
+        let keyed = match &self.route {
+            Route::Fixed {
+                kind: PlanKind::Single | PlanKind::Any,
+                shards,
+                after,
+            } if after.is_empty() => return shards.only(),
+            Route::Fixed { .. } => return None,
+            Route::Keyed(keyed) => keyed,
+        };
+        if !keyed.guards.is_empty() {
+            return None;
+        }
+        let filling = Filling {
+            values,
+            untyped: &self.untyped,
+            topology,
+        };
+        let mut needed = keyed.needed.clone();
+        for row in &keyed.rows {
+            keyed.row(row, &filling, &mut needed).ok()?;
+        }
+        for place in &keyed.places {
+            match place.keys.shards(&filling) {
+                Some(shards) => needed.union_with(&shards),
+                None => needed.union_with(&place.holders),
+            }
+        }
+        needed.only().filter(|shard| keyed.allowed.contains(*shard))
+    }
+
     /// Shards whose servers know all of the statement's tables: any of them can parse and describe it.
     #[must_use]
     pub fn shards(&self) -> ShardSet {

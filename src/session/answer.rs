@@ -3,6 +3,7 @@
 use crate::metrics::{Outcome, QueryPlan};
 use crate::session::Session;
 use crate::session::error::SessionError;
+use crate::session::quick::Quick;
 use crate::wire::error::{ClientError, ErrorFields, SqlState};
 use crate::wire::frame::next_frame;
 use crate::wire::frontend::tag;
@@ -38,12 +39,21 @@ enum Silence {
 impl Session {
     /// Answers until the client leaves.
     pub(super) async fn run(&mut self) {
+        let worker = std::rc::Rc::clone(&self.worker);
+        let drain = worker.drain.notified();
+        tokio::pin!(drain);
+        // Polled once: it wakes this task, which then sees that it should leave.
+        poll_fn(|context| Poll::Ready(drain.as_mut().poll(context).is_ready())).await;
         loop {
-            let ended = match self.next_request().await {
-                Ok(Ok(Request::Terminate)) => return,
-                Ok(Ok(request)) => Box::pin(self.answer(request)).await,
-                Ok(Err(silence)) => Err(self.silence(&silence)),
-                Err(error) => Err(error),
+            let ended = match self.quick().await {
+                Quick::Answered => continue,
+                Quick::Failed(error) => Err(error),
+                Quick::Ordinary => match self.next_request().await {
+                    Ok(Ok(Request::Terminate)) => return,
+                    Ok(Ok(request)) => Box::pin(self.answer(request)).await,
+                    Ok(Err(silence)) => Err(self.silence(&silence)),
+                    Err(error) => Err(error),
+                },
             };
             match ended {
                 Ok(()) => {}
@@ -75,6 +85,11 @@ impl Session {
         if !self.ahead.is_empty() {
             self.give_back_ahead();
         }
+        self.answered(started).await
+    }
+
+    /// A request is through.
+    pub(super) async fn answered(&mut self, started: Instant) -> Result<(), SessionError> {
         self.worker
             .metrics
             .query(self.plan, self.outcome, started.elapsed());

@@ -117,7 +117,17 @@ impl Session {
             }
             return Ok(());
         }
-        let said_ready = match self.run_messages(&messages, cut).await {
+        let result = self.run_messages(&messages, cut).await;
+        self.batch_ended(result, cut).await
+    }
+
+    /// Ends a batch: its error, if it failed, and what Sync asks for.
+    async fn batch_ended(
+        &mut self,
+        result: Result<bool, SessionError>,
+        cut: Cut,
+    ) -> Result<(), SessionError> {
+        let said_ready = match result {
             Ok(said) => said,
             Err(SessionError::Statement(fields)) => {
                 if let Some(fields) = fields {
@@ -338,6 +348,9 @@ impl Session {
             self.refuse_in_failed_block()?;
         }
         let need = self.parse_need(&prepared)?;
+        if let (true, Body::Routed(scanned)) = (parse.name.is_empty(), &prepared.body) {
+            self.learn(parse.query, scanned);
+        }
         if parse.name.is_empty() {
             self.names.unnamed = Some(Rc::clone(&prepared));
         } else {
@@ -769,6 +782,28 @@ impl Session {
             }
         }
         Ok(ids)
+    }
+
+    /// Relays the rest of a batch that the fast path has sent, and ends it.
+    pub(super) async fn quick_batch_goes_on(
+        &mut self,
+        shard: ShardId,
+        taken: Taken,
+        parsed: Option<Rc<Prepared>>,
+    ) -> Result<(), SessionError> {
+        let sent = SentIds {
+            parsed: parsed
+                .iter()
+                .map(|p| p.canonical(&self.worker.statements, self.reading()).id)
+                .collect(),
+            ..SentIds::default()
+        };
+        let relayed = self.relay_batch(shard, taken, &sent).await;
+        let unparsed = relayed.as_ref().map_or(true, |relayed| relayed.parsed == 0);
+        if parsed.is_some() && unparsed {
+            self.forget_statement("");
+        }
+        self.batch_ended(relayed.map(|_| true), Cut::Sync).await
     }
 
     /// Relays a batch's replies; statements that were not prepared after all are forgotten on the server.

@@ -241,6 +241,7 @@ impl Ready {
             sync_void: false,
             pending_sets: Vec::new(),
             bind_owed: None,
+            is_unseen: false,
             cancel: self.cancel,
             plan: QueryPlan::Local,
             outcome: Outcome::Done,

@@ -3,7 +3,7 @@
 //! This room holds a session's state and decides what happens next; it reads text by `statement`, asks `route` where
 //! it goes, takes servers from `backend` and lets `execute` move the bytes. Only here an ErrorResponse is written.
 //!
-//! Reading order: `answer` (the loop), `simple` and `extended` (the two protocols), `planner`, `servers`,
+//! Reading order: `answer` (the loop), `quick` (the fast path), `simple` and `extended` (the two protocols), `planner`, `servers`,
 //! `transaction`, `commands` (statements about the session itself), `login`, `listener`, `worker`.
 
 pub mod answer;
@@ -19,6 +19,7 @@ pub mod own;
 pub mod planner;
 pub mod portal;
 pub mod prepared;
+mod quick;
 pub mod servers;
 pub mod simple;
 pub mod spread;
@@ -90,6 +91,8 @@ pub struct Session {
     pending_sets: Vec<planner::PendingSet>,
     /// The portal whose BindComplete waits for a shard's word on the parameters.
     bind_owed: Option<String>,
+    /// The fast path did not know the statement at hand.
+    is_unseen: bool,
     cancel: Rc<CancelSlot>,
     message_max: usize,
     /// What kind of plan the request at hand has had, for metrics.

@@ -182,6 +182,17 @@ impl Session {
             .unwrap_or(&self.hint)
     }
 
+    /// The recipe for a statement's shape, if it is in the cache.
+    pub(super) fn known_recipe(&self, scanned: &Scanned) -> Option<Rc<Recipe>> {
+        let key = PlanKey {
+            fingerprint: scanned.fingerprint,
+            database: self.database_key,
+            settings: self.reading_key(scanned),
+        };
+        let mut plans = self.worker.plans.borrow_mut();
+        plans.get(self.topology.epoch, &key)
+    }
+
     /// The recipe for a statement's shape.
     pub(super) fn recipe(&self, text: &str, scanned: &Scanned) -> Result<Rc<Recipe>, SessionError> {
         let key = PlanKey {

@@ -111,6 +111,15 @@ pub struct MadeRecipe {
     pub recipe: Rc<Recipe>,
 }
 
+/// What is remembered of a statement that was planned before.
+#[derive(Debug)]
+pub struct Known {
+    /// Its recipe.
+    pub recipe: Rc<Recipe>,
+    /// The unnamed prepared statement of this text, the same for all sessions that read texts alike.
+    pub unnamed: RefCell<Option<Rc<Prepared>>>,
+}
+
 /// The parameter types of SQL's PREPARE.
 #[derive(Debug)]
 pub struct SqlTypes {

@@ -48,6 +48,14 @@ impl Session {
             Ok(text) => self.statements(text, message).await,
             Err(error) => Err(SessionError::from_client_error(&error)),
         };
+        self.simple_ended(result).await
+    }
+
+    /// Ends a Query message: its error, if it failed, and ReadyForQuery, if no server's was passed on.
+    pub(super) async fn simple_ended(
+        &mut self,
+        result: Result<Ready, SessionError>,
+    ) -> Result<(), SessionError> {
         let ready = match result {
             Ok(ready) => ready,
             Err(SessionError::Statement(fields)) => {
@@ -90,8 +98,11 @@ impl Session {
                 Ok(Ready::Due)
             }
             [one] => {
-                self.statement(text, one, Some(message), Ending::Server)
-                    .await
+                let ready = self
+                    .statement(text, one, Some(message), Ending::Server)
+                    .await?;
+                self.learn(text, one);
+                Ok(ready)
             }
             several => Box::pin(self.several(text, several, message)).await,
         }
@@ -145,18 +156,7 @@ impl Session {
         statements: &[&Scanned],
         message: &Bytes,
     ) -> Result<Option<Ready>, SessionError> {
-        let plain = |verb| {
-            matches!(
-                verb,
-                Verb::Select
-                    | Verb::With
-                    | Verb::Insert
-                    | Verb::Update
-                    | Verb::Delete
-                    | Verb::Merge
-            )
-        };
-        if self.block.is_some() || !statements.iter().all(|s| plain(s.verb)) {
+        if self.block.is_some() || !statements.iter().all(|s| s.verb.is_plain()) {
             return Ok(None);
         }
         let mut shard = None;

@@ -4,6 +4,7 @@ use crate::backend::connect::{Role, ServerAddress};
 use crate::backend::pool::{Pool, Pools};
 use crate::backend::settings::Settings;
 use crate::cache::plans::PlanCache;
+use crate::cache::shapes::Shapes;
 use crate::config::{Config, PoolMode};
 use crate::metrics::{Metrics, WorkerMetrics};
 use crate::route::recipe::Recipe;
@@ -11,7 +12,7 @@ use crate::session::cancel::CancelSlot;
 use crate::session::control::Control;
 use crate::session::listener::Mail;
 use crate::session::login::Directory;
-use crate::session::prepared::StatementTable;
+use crate::session::prepared::{Known, StatementTable};
 use crate::topology::{ShardId, Topology};
 use arc_swap::ArcSwap;
 use hashbrown::HashMap;
@@ -74,6 +75,8 @@ pub struct Worker {
     pub pools: Pools,
     /// Its recipes.
     pub plans: RefCell<PlanCache<Recipe>>,
+    /// Statements it has planned, by their texts.
+    pub shapes: Shapes<Known>,
     /// Statements that its sessions have prepared.
     pub statements: StatementTable,
     /// Its sessions, by the process id their clients were told.
@@ -123,6 +126,7 @@ impl Worker {
             shared,
             pools,
             plans: RefCell::new(PlanCache::new(plans_max)),
+            shapes: Shapes::default(),
             statements: StatementTable::default(),
             cancels: RefCell::default(),
             greetings: RefCell::default(),

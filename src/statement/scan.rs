@@ -105,6 +105,17 @@ pub enum Verb {
     Unknown,
 }
 
+impl Verb {
+    /// Statements about rows that say nothing about the session.
+    #[must_use]
+    pub fn is_plain(self) -> bool {
+        matches!(
+            self,
+            Self::Select | Self::With | Self::Insert | Self::Update | Self::Delete | Self::Merge
+        )
+    }
+}
+
 /// What an extracted literal is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum LiteralKind {
@@ -477,7 +488,7 @@ fn unescape_unicode(bytes: &[u8], at: usize, decoded: &mut Vec<u8>) -> Result<us
 
 /// Does a string say now, today, tomorrow or yesterday as a word of its own? PostgreSQL's date input takes words
 /// apart at anything that is not a letter.
-fn says_time(content: &[u8]) -> bool {
+pub(crate) fn says_time(content: &[u8]) -> bool {
     let mut at = 0;
     while at < content.len() {
         if !content[at].is_ascii_alphabetic() {
