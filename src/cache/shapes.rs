@@ -103,10 +103,11 @@ impl<T> Shapes<T> {
 /// Texts that are alike begin alike and are as long, give or take their literals' digits.
 fn set_of(text: &str) -> usize {
     let bytes = text.as_bytes();
-    let head = bytes
-        .first_chunk::<16>()
-        .map_or(0, |head| u128::from_le_bytes(*head));
-    let (low, high) = (head as u64, (head >> 64) as u64);
+    let word = |at: usize| {
+        let word = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>());
+        word.map_or(0, |word| u64::from_le_bytes(*word))
+    };
+    let (low, high) = (word(0), word(8));
     let mixed =
         (low ^ high.rotate_left(23) ^ bytes.len() as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     (mixed >> 32) as usize % SETS

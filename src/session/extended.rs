@@ -784,26 +784,31 @@ impl Session {
         Ok(ids)
     }
 
-    /// Relays the rest of a batch that the fast path has sent, and ends it.
+    /// Relays the rest of a batch that the fast path has sent, and ends it. `parses`: it makes the unnamed statement.
     pub(super) async fn quick_batch_goes_on(
         &mut self,
         shard: ShardId,
         taken: Taken,
-        parsed: Option<Rc<Prepared>>,
+        parses: bool,
     ) -> Result<(), SessionError> {
         let sent = SentIds {
-            parsed: parsed
-                .iter()
-                .map(|p| p.canonical(&self.worker.statements, self.reading()).id)
-                .collect(),
+            parsed: taken.lease.unnamed.filter(|_| parses).into_iter().collect(),
             ..SentIds::default()
         };
         let relayed = self.relay_batch(shard, taken, &sent).await;
         let unparsed = relayed.as_ref().map_or(true, |relayed| relayed.parsed == 0);
-        if parsed.is_some() && unparsed {
+        if parses && unparsed {
             self.forget_statement("");
         }
         self.batch_ended(relayed.map(|_| true), Cut::Sync).await
+    }
+
+    /// Ends a batch that the fast path could not send.
+    pub(super) async fn quick_batch_failed(
+        &mut self,
+        error: SessionError,
+    ) -> Result<(), SessionError> {
+        self.batch_ended(Err(error), Cut::Sync).await
     }
 
     /// Relays a batch's replies; statements that were not prepared after all are forgotten on the server.

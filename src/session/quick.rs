@@ -10,7 +10,7 @@ use crate::backend::pool::Lease;
 use crate::backend::stream::Scratch;
 use crate::cache::shapes::Reading;
 use crate::execute::relay::{Reply, Script, To};
-use crate::metrics::QueryPlan;
+use crate::metrics::{Outcome, QueryPlan};
 use crate::route::key::{NoParams, Params, Values};
 use crate::route::plan::Access;
 use crate::route::recipe::Recipe;
@@ -20,7 +20,7 @@ use crate::session::cancel::CancelTarget;
 use crate::session::error::SessionError;
 use crate::session::planner::Bound;
 use crate::session::portal::{Place, Portal};
-use crate::session::prepared::{Body, Known, MadeRecipe, Prepared};
+use crate::session::prepared::{Body, Canonical, Known, MadeRecipe, Prepared};
 use crate::session::servers::{Taken, wrote};
 use crate::session::simple::Ready;
 use crate::session::transaction::Wrote;
@@ -32,7 +32,9 @@ use crate::wire::frontend::{self, Bind, Parse, tag};
 use bytes::Bytes;
 use std::cell::RefCell;
 use std::future::poll_fn;
+use std::ops::Range;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use tokio::time::Instant;
 
@@ -61,11 +63,36 @@ struct Running {
 enum Request {
     Query,
     Batch {
-        /// The statement of the batch's own Parse.
-        parsed: Option<Rc<Prepared>>,
+        /// With Parse.
+        parses: bool,
         /// With Describe.
         described: bool,
     },
+}
+
+/// A statement whose shard is known.
+struct Planned {
+    shard: ShardId,
+    access: Access,
+    request: Request,
+    /// The prepared statement that the batch binds.
+    bound: Option<BoundStatement>,
+    started: Instant,
+}
+
+struct BoundStatement {
+    prepared: Rc<Prepared>,
+    canonical: Rc<Canonical>,
+    /// Where the body of the Bind is in the request.
+    bind: Range<usize>,
+}
+
+/// What became of a client's bytes.
+enum Arrived {
+    Running(Running),
+    /// No server is at hand: the statement waits for one.
+    Waiting(Planned, Bytes),
+    Ordinary,
 }
 
 /// How the wait for a reply ended.
@@ -77,12 +104,10 @@ enum Heard {
     ClientGone,
 }
 
-/// The messages of a batch: their bodies, and where the Bind ends.
-struct Batch<'a> {
-    parse: Option<&'a [u8]>,
-    bind: &'a [u8],
-    /// Everything behind the Bind.
-    rest: &'a [u8],
+/// The messages of a batch: where their bodies are.
+struct Batch {
+    parse: Option<Range<usize>>,
+    bind: Range<usize>,
     described: bool,
 }
 
@@ -93,8 +118,15 @@ impl Session {
             return Quick::Ordinary;
         }
         self.client.rest();
-        let Some(mut running) = poll_fn(|context| self.poll_arrival(context)).await else {
-            return Quick::Ordinary;
+        let mut running = match poll_fn(|context| self.poll_arrival(context)).await {
+            Arrived::Running(running) => running,
+            Arrived::Ordinary => return Quick::Ordinary,
+            Arrived::Waiting(planned, bytes) => {
+                match Box::pin(self.wait_for_server(planned, &bytes)).await {
+                    Ok(running) => running,
+                    Err(ended) => return ended,
+                }
+            }
         };
         let heard = poll_fn(|context| self.poll_reply(context, &mut running)).await;
         let started = running.started;
@@ -143,10 +175,10 @@ impl Session {
             && self.hint == SessionHint::default()
     }
 
-    /// Reads what the client sends. `None` leaves it in the inbox.
-    fn poll_arrival(&mut self, context: &mut Context<'_>) -> Poll<Option<Running>> {
+    /// Reads what the client sends. What is ordinary is left in the inbox.
+    fn poll_arrival(&mut self, context: &mut Context<'_>) -> Poll<Arrived> {
         if self.worker.draining.get() {
-            return Poll::Ready(None);
+            return Poll::Ready(Arrived::Ordinary);
         }
         let mut scratch = Scratch::take();
         let length = match self.client.poll_read_scratch(context, &mut scratch) {
@@ -156,15 +188,36 @@ impl Session {
             Poll::Ready(Err(_)) => 0,
         };
         let bytes = &scratch.bytes()[..length];
-        let running = self.start(context, bytes);
-        if running.is_none() {
+        let arrived = self.start(context, bytes);
+        if matches!(arrived, Arrived::Ordinary) {
             self.client.inbox.extend_from_slice(bytes);
         }
-        Poll::Ready(running)
+        Poll::Ready(arrived)
     }
 
     /// Sends a statement on its way, if these bytes are one that can go at once.
-    fn start(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Option<Running> {
+    fn start(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Arrived {
+        let Some(planned) = self.plan_at_once(bytes) else {
+            return Arrived::Ordinary;
+        };
+        let Some(lease) = self.take_at_once(planned.shard, planned.access) else {
+            // A transaction's server is where the ordinary way finds it, or not.
+            return match self.block {
+                None => Arrived::Waiting(planned, Bytes::copy_from_slice(bytes)),
+                Some(_) => Arrived::Ordinary,
+            };
+        };
+        match self.dispatch(context, planned, lease, bytes) {
+            Ok(running) => Arrived::Running(running),
+            Err((shard, lease)) => {
+                self.give_back(shard, lease);
+                Arrived::Ordinary
+            }
+        }
+    }
+
+    /// The shard for these bytes, if they are a statement of a known shape and nothing else.
+    fn plan_at_once(&mut self, bytes: &[u8]) -> Option<Planned> {
         let first = *bytes.first()?;
         if !matches!(first, tag::QUERY | tag::PARSE | tag::BIND) {
             return None;
@@ -172,29 +225,14 @@ impl Session {
         let started = Instant::now();
         self.look_around().ok()?;
         self.is_unseen = false;
-        let (shard, lease, request) = if first == tag::QUERY {
-            self.start_query(context, bytes)?
+        if first == tag::QUERY {
+            self.plan_query(bytes, started)
         } else {
-            self.start_batch(context, bytes)?
-        };
-        self.worker.metrics.plan_cache_hits.raise();
-        self.plan = QueryPlan::Single;
-        self.outcome = crate::metrics::Outcome::Done;
-        self.sync_void = false;
-        self.bind_owed = None;
-        Some(Running {
-            shard,
-            lease,
-            request,
-            started,
-        })
+            self.plan_batch(bytes, started)
+        }
     }
 
-    fn start_query(
-        &mut self,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Option<(ShardId, Lease, Request)> {
+    fn plan_query(&mut self, bytes: &[u8], started: Instant) -> Option<Planned> {
         let frame = next_frame(bytes, self.message_max).ok()??;
         if frame.len != bytes.len() {
             return None;
@@ -205,27 +243,25 @@ impl Session {
             return None;
         };
         let recipe = &seen.made.recipe;
-        let shard = self.quick_shard(recipe, text, &scanned, &NoParams)?;
-        let mut lease = self.take_at_once(shard, recipe.access)?;
-        lease.unnamed = None;
-        lease.request_now(context, bytes);
-        self.names.unnamed = None;
-        self.names.unnamed_portal = None;
-        Some((shard, lease, Request::Query))
+        Some(Planned {
+            shard: self.quick_shard(recipe, text, &scanned, &NoParams)?,
+            access: recipe.access,
+            request: Request::Query,
+            bound: None,
+            started,
+        })
     }
 
-    fn start_batch(
-        &mut self,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Option<(ShardId, Lease, Request)> {
+    fn plan_batch(&mut self, bytes: &[u8], started: Instant) -> Option<Planned> {
         let batch = Batch::read(bytes, self.message_max)?;
-        let bind = Bind::decode(batch.bind).ok()?;
+        let bind = Bind::decode(&bytes[batch.bind.clone()]).ok()?;
         if !bind.portal.is_empty() {
             return None;
         }
         let prepared = match batch.parse {
-            Some(parse) if bind.statement.is_empty() => self.parsed_at_once(parse)?,
+            Some(ref parse) if bind.statement.is_empty() => {
+                self.parsed_at_once(&bytes[parse.clone()])?
+            }
             Some(_) => return None,
             None => Rc::clone(self.names.statement(bind.statement)?),
         };
@@ -242,51 +278,128 @@ impl Session {
         };
         let shard = self.quick_shard(&recipe, &prepared.text, scanned, &params)?;
         let canonical = prepared.canonical(&self.worker.statements, self.reading());
-        let mut lease = self.take_at_once(shard, recipe.access)?;
-        let mut renamed = false;
-        let known = if batch.parse.is_some() {
-            lease.unnamed = Some(canonical.id);
-            true
-        } else if prepared.named {
-            renamed = true;
-            lease.has_prepared(canonical.id)
-        } else {
-            lease.unnamed == Some(canonical.id)
-        };
-        if !known {
-            self.give_back(shard, lease);
-            return None;
-        }
-        if renamed {
-            let out = &mut lease.outbox;
-            if frontend::bind_renamed(out, batch.bind, &canonical.name, "").is_err() {
-                out.clear();
-                self.give_back(shard, lease);
-                return None;
-            }
-            out.extend_from_slice(batch.rest);
-            lease.expect_syncs(1);
-            // An error is met again when the reply is awaited.
-            let _ = lease.poll_flush(context);
-        } else {
-            lease.request_now(context, bytes);
-        }
-        let parsed = batch.parse.is_some().then(|| Rc::clone(&prepared));
-        if parsed.is_some() {
-            self.names.unnamed.clone_from(&parsed);
-        }
-        if self.block.is_some() {
-            // In a transaction it may be executed again.
-            self.names.unnamed_portal = Some(Portal {
+        Some(Planned {
+            shard,
+            access: recipe.access,
+            request: Request::Batch {
+                parses: batch.parse.is_some(),
+                described: batch.described,
+            },
+            bound: Some(BoundStatement {
                 prepared,
-                bind: Bytes::new(),
-                place: Place::Server(shard),
-                hold: false,
-                access: recipe.access,
-            });
+                canonical,
+                bind: batch.bind,
+            }),
+            started,
+        })
+    }
+
+    /// Sends a request. Gives the server back when it does not know the request's prepared statement.
+    fn dispatch(
+        &mut self,
+        context: &mut Context<'_>,
+        planned: Planned,
+        mut lease: Lease,
+        bytes: &[u8],
+    ) -> Result<Running, (ShardId, Lease)> {
+        let shard = planned.shard;
+        match planned.bound {
+            None => {
+                lease.unnamed = None;
+                lease.request_now(context, bytes);
+                self.names.unnamed = None;
+                self.names.unnamed_portal = None;
+            }
+            Some(bound) => {
+                let parses = matches!(planned.request, Request::Batch { parses: true, .. });
+                let id = bound.canonical.id;
+                if parses {
+                    lease.unnamed = Some(id);
+                    self.names.unnamed = Some(Rc::clone(&bound.prepared));
+                } else if bound.prepared.named {
+                    let out = &mut lease.outbox;
+                    let body = &bytes[bound.bind.clone()];
+                    let renamed = frontend::bind_renamed(out, body, &bound.canonical.name, "");
+                    if renamed.is_err() || !lease.has_prepared(id) {
+                        lease.outbox.clear();
+                        return Err((shard, lease));
+                    }
+                } else if lease.unnamed != Some(id) {
+                    return Err((shard, lease));
+                }
+                if lease.outbox.is_empty() {
+                    lease.request_now(context, bytes);
+                } else {
+                    lease.outbox.extend_from_slice(&bytes[bound.bind.end..]);
+                    lease.expect_syncs(1);
+                    // An error is met again when the reply is awaited.
+                    let _ = lease.poll_flush(context);
+                }
+                if self.block.is_some() {
+                    // In a transaction it may be executed again.
+                    self.names.unnamed_portal = Some(Portal {
+                        prepared: bound.prepared,
+                        bind: Bytes::new(),
+                        place: Place::Server(shard),
+                        hold: false,
+                        access: planned.access,
+                    });
+                }
+            }
         }
-        let described = batch.described;
-        Some((shard, lease, Request::Batch { parsed, described }))
+        self.worker.metrics.plan_cache_hits.raise();
+        self.plan = QueryPlan::Single;
+        self.outcome = Outcome::Done;
+        self.sync_void = false;
+        self.bind_owed = None;
+        Ok(Running {
+            shard,
+            lease,
+            request: planned.request,
+            started: planned.started,
+        })
+    }
+
+    /// Waits for a server and sends the request.
+    async fn wait_for_server(&mut self, planned: Planned, bytes: &Bytes) -> Result<Running, Quick> {
+        let settings = Arc::clone(&self.settings);
+        let (shard, started) = (planned.shard, planned.started);
+        let error = match self.check_out(shard, &settings).await {
+            Ok(lease) if lease.inbox.is_empty() && lease.outbox.is_empty() => {
+                let mut way = Some((planned, lease));
+                let sent = poll_fn(|context| {
+                    let (planned, lease) = way.take().expect("polled once");
+                    Poll::Ready(self.dispatch(context, planned, lease, bytes))
+                });
+                match sent.await {
+                    Ok(running) => return Ok(running),
+                    Err((shard, lease)) => {
+                        self.ahead.push((shard, lease));
+                        self.client.inbox.extend_from_slice(bytes);
+                        return Err(Quick::Ordinary);
+                    }
+                }
+            }
+            Ok(lease) => {
+                self.ahead.push((shard, lease));
+                self.client.inbox.extend_from_slice(bytes);
+                return Err(Quick::Ordinary);
+            }
+            Err(error) => error,
+        };
+        let told = match planned.request {
+            Request::Query => {
+                self.names.unnamed = None;
+                self.names.unnamed_portal = None;
+                self.simple_ended(Err(error)).await
+            }
+            Request::Batch { .. } => self.quick_batch_failed(error).await,
+        };
+        let told = match told {
+            Ok(()) => self.answered(started).await,
+            Err(error) => Err(error),
+        };
+        Err(told.map_or_else(Quick::Failed, |()| Quick::Answered))
     }
 
     /// The unnamed statement that a Parse makes, if it has been made before.
@@ -428,8 +541,8 @@ impl Session {
                 let relayed = self.relay_taken(shard, Taken { lease, script }).await;
                 self.simple_ended(relayed.map(|_| Ready::Said)).await
             }
-            Request::Batch { parsed, described } => {
-                if parsed.is_some() {
+            Request::Batch { parses, described } => {
+                if parses {
                     script.expect(Reply::Parse, To::Client);
                 }
                 script.expect(Reply::Bind, To::Client);
@@ -438,7 +551,7 @@ impl Session {
                 }
                 script.expect(Reply::Execute, To::Client);
                 script.expect(Reply::Sync, To::Client);
-                self.quick_batch_goes_on(shard, Taken { lease, script }, parsed)
+                self.quick_batch_goes_on(shard, Taken { lease, script }, parses)
                     .await
             }
         }
@@ -470,15 +583,15 @@ impl Session {
     }
 }
 
-impl<'a> Batch<'a> {
+impl Batch {
     /// `bytes` as the messages of one statement, and nothing else.
-    fn read(bytes: &'a [u8], message_max: usize) -> Option<Self> {
-        let mut rest = bytes;
+    fn read(bytes: &[u8], message_max: usize) -> Option<Self> {
+        let mut at = 0;
         let mut next = || {
-            let frame = next_frame(rest, message_max).ok()??;
-            let body = frame.body(rest);
-            rest = &rest[frame.len..];
-            Some((frame.tag, body, rest))
+            let frame = next_frame(&bytes[at..], message_max).ok()??;
+            let body = at + HEADER..at + frame.len;
+            at = body.end;
+            Some((frame.tag, body))
         };
         let mut message = next()?;
         let mut parse = None;
@@ -486,28 +599,27 @@ impl<'a> Batch<'a> {
             parse = Some(message.1);
             message = next()?;
         }
-        let (tag::BIND, bind, behind_bind) = message else {
+        let (tag::BIND, bind) = message else {
             return None;
         };
         message = next()?;
         let described = message.0 == tag::DESCRIBE;
         if described {
-            if message.1 != b"P\0" {
+            if &bytes[message.1] != b"P\0" {
                 return None;
             }
             message = next()?;
         }
         // All rows of the unnamed portal.
-        if message.0 != tag::EXECUTE || message.1 != b"\0\0\0\0\0" {
+        if message.0 != tag::EXECUTE || &bytes[message.1] != b"\0\0\0\0\0" {
             return None;
         }
-        let (tag::SYNC, _, []) = next()? else {
+        let (tag::SYNC, end) = next()? else {
             return None;
         };
-        Some(Self {
+        (end.end == bytes.len()).then_some(Self {
             parse,
             bind,
-            rest: behind_bind,
             described,
         })
     }
@@ -524,8 +636,8 @@ impl Request {
             *rest = &rest[frame.len..];
             Some((frame.tag, last))
         };
-        if let Self::Batch { parsed, described } = self {
-            if parsed.is_some() && next(&mut rest)?.0 != reply::PARSE_COMPLETE {
+        if let Self::Batch { parses, described } = self {
+            if *parses && next(&mut rest)?.0 != reply::PARSE_COMPLETE {
                 return None;
             }
             if next(&mut rest)?.0 != reply::BIND_COMPLETE {
@@ -572,7 +684,7 @@ mod tests {
         assert_eq!(query.whole_reply(b"E\0\0\0\x05\0Z\0\0\0\x05I"), None);
         assert_eq!(query.whole_reply(BATCH_REPLY), None);
         let batch = Request::Batch {
-            parsed: None,
+            parses: false,
             described: true,
         };
         assert_eq!(
@@ -582,7 +694,7 @@ mod tests {
         );
         assert_eq!(batch.whole_reply(&BATCH_REPLY[5..]), Some(b'T'));
         let blind = Request::Batch {
-            parsed: None,
+            parses: false,
             described: false,
         };
         assert_eq!(blind.whole_reply(&BATCH_REPLY[5..]), None);
@@ -597,7 +709,8 @@ mod tests {
         let parse: &[u8] = b"P\0\0\0\x08\0\0\0\0";
         let read = |parts: &[&[u8]]| {
             let bytes = parts.concat();
-            Batch::read(&bytes, 1 << 20).map(|b| (b.parse.is_some(), b.described, b.rest.len()))
+            Batch::read(&bytes, 1 << 20)
+                .map(|b| (b.parse.is_some(), b.described, bytes.len() - b.bind.end))
         };
         assert_eq!(read(&[bind, execute, sync]), Some((false, false, 15)));
         assert_eq!(

@@ -222,7 +222,7 @@ impl Session {
     }
 
     /// A server on `shard` with these settings applied, kept from before or from the pool.
-    async fn check_out(
+    pub(super) async fn check_out(
         &mut self,
         shard: ShardId,
         settings: &Arc<Settings>,
