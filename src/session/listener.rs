@@ -75,17 +75,20 @@ pub fn run(
     local.block_on(&runtime, async move {
         let metrics = shared.metrics.worker();
         let worker = Worker::new(index, shared, pools(index, Arc::clone(&metrics)), metrics);
-        loop {
-            tokio::select! {
-                letter = mail.recv() => match letter {
-                    Some(letter) => read(&worker, letter),
-                    None => return,
-                },
-                Some(ask) = asks.recv() => {
-                    tokio::task::spawn_local(worker.pools.asked(&ask));
-                }
+        // Each in a task of its own: what runs here itself is polled whenever any session has something to do.
+        let pools = Rc::clone(&worker);
+        tokio::task::spawn_local(async move {
+            while let Some(ask) = asks.recv().await {
+                tokio::task::spawn_local(pools.pools.asked(&ask));
             }
-        }
+        });
+        let letters = tokio::task::spawn_local(async move {
+            while let Some(letter) = mail.recv().await {
+                read(&worker, letter);
+            }
+        });
+        // It ends with the mailbox. A panic in it has been reported, and ends the worker too.
+        let _ = letters.await;
     });
     Ok(())
 }
