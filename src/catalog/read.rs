@@ -137,6 +137,11 @@ LEFT JOIN pg_catalog.pg_type e ON e.typarray = t.oid
 LEFT JOIN pg_catalog.pg_namespace en ON en.oid = e.typnamespace
 WHERE t.oid > 16383 AND ";
 
+const ATTACHED: &str = "
+SELECT n.nspname::text, c.relname::text
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('i', 'I', 'S') AND ";
+
 const ENUMS: &str = "
 SELECT n.nspname || '.' || t.typname, array_agg(e.enumlabel::text ORDER BY e.enumsortorder)
 FROM pg_catalog.pg_enum e
@@ -284,6 +289,12 @@ pub(super) async fn schema(client: &mut tokio_postgres::Client) -> Result<Schema
     }
     for row in reading.query(&user(TYPES, "1"), &[]).await? {
         schema.types.push((row.try_get(0)?, row.try_get(1)?));
+    }
+    for row in reading.query(&user(ATTACHED, "1, 2"), &[]).await? {
+        schema.attached.push(TableName {
+            schema: row.try_get(0)?,
+            name: row.try_get(1)?,
+        });
     }
     let enums = format!("{ENUMS}{USER_NAMESPACE} GROUP BY 1 ORDER BY 1");
     for row in reading.query(&enums, &[]).await? {

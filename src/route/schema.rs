@@ -650,6 +650,7 @@ fn drop_objects(kind: &str, names: &[Name], context: &Context<'_>) -> Result<Rec
                 tables.push(table.name.clone());
                 table.keyspace
             }
+            _ if matches!(kind, "index" | "sequence") => keyspace_of_attached(name, context)?,
             // What nobody lists, an earlier configuration may have left on every shard.
             _ => default_keyspace(context)?,
         };
@@ -666,6 +667,30 @@ fn drop_objects(kind: &str, names: &[Name], context: &Context<'_>) -> Result<Rec
         _ => Err(RouteError::Apart {
             tables: names_of(&tables),
             reason: "they are in different keyspaces".to_owned(),
+        }),
+    }
+}
+
+/// The keyspace of an index or a sequence. One that exists nowhere is missed by the default keyspace.
+fn keyspace_of_attached(name: &Name, context: &Context<'_>) -> Result<KeyspaceId, RouteError> {
+    let find = |schema: &str| {
+        let name = TableName {
+            schema: schema.to_owned(),
+            name: name.name.clone(),
+        };
+        context.database.attached.get(&name)
+    };
+    let found = match &name.schema {
+        Some(schema) => find(schema),
+        None => context.search_path.iter().find_map(|schema| find(schema)),
+    };
+    match found.map(Vec::as_slice) {
+        None | Some([]) => default_keyspace(context),
+        Some([keyspace]) => Ok(*keyspace),
+        Some(_) => Err(RouteError::Schema {
+            what: format!("a change of {}", name.name),
+            reason: "Several keyspaces have an index or a sequence of this name".to_owned(),
+            hint: "Name the shard with /* keyway: shard=… */, one after the other.".to_owned(),
         }),
     }
 }
@@ -773,7 +798,12 @@ fn other(
         return Err(cluster_refused(what));
     }
     if tables.is_empty() {
-        let keyspace = default_keyspace(context)?;
+        let keyspace = match name {
+            Some(name) if matches!(what, "ALTER INDEX" | "ALTER SEQUENCE") => {
+                keyspace_of_attached(name, context)?
+            }
+            _ => default_keyspace(context)?,
+        };
         let shards = context.shards(keyspace);
         let mut recipe = everywhere(shards.clone(), Arc::from([]));
         let fix = match what {

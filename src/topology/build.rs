@@ -332,6 +332,7 @@ impl DatabaseBuilder<'_> {
         Database {
             name: name.to_owned(),
             functions: self.functions(&ids),
+            attached: self.attached(&ids),
             keyspaces: ids,
             default,
             home,
@@ -533,6 +534,23 @@ impl DatabaseBuilder<'_> {
                     .and_then(|relation| relation.columns.iter().find(|c| c.name == column.name));
                 here.is_some_and(|here| has_own_range(here, shard.stable_id))
             })
+    }
+
+    /// Indexes and sequences, by the keyspaces that have one of the name.
+    fn attached(&self, ids: &[KeyspaceId]) -> HashMap<TableName, Vec<KeyspaceId>> {
+        let mut attached: HashMap<TableName, Vec<KeyspaceId>> = HashMap::new();
+        for id in ids {
+            let shards = self.keyspace(*id).map(|keyspace| keyspace.shards.iter());
+            for schema in shards.into_iter().flatten().filter_map(|s| self.schema(*s)) {
+                for name in &schema.attached {
+                    let keyspaces = attached.entry(name.clone()).or_default();
+                    if !keyspaces.contains(id) {
+                        keyspaces.push(*id);
+                    }
+                }
+            }
+        }
+        attached
     }
 
     /// Found on the keyspaces' shards, and declared.

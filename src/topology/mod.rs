@@ -98,6 +98,8 @@ pub struct Database {
     pub tables: HashMap<TableName, Arc<Table>>,
     /// User-defined functions found on the shards or declared in `[functions]`, by name (overloads together).
     pub functions: HashMap<TableName, Vec<Arc<Function>>>,
+    /// Indexes and sequences found on the shards, and the keyspaces that have one of the name.
+    pub attached: HashMap<TableName, Vec<KeyspaceId>>,
     /// True once schemas were read from the shards; offline planning has none.
     pub schema_known: bool,
     /// The database's collation is C or POSIX on every shard, so text sorts by bytes.

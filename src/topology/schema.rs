@@ -13,6 +13,8 @@ pub struct Schema {
     pub types: Vec<(String, u32)>,
     /// Enum types by schema-qualified name, with their labels in order.
     pub enums: Vec<(String, Vec<String>)>,
+    /// Indexes and sequences.
+    pub attached: Vec<TableName>,
     /// The database's default collation is C or POSIX.
     pub collation_is_c: bool,
     /// The database's default collation, as the provider names it.

@@ -380,6 +380,7 @@ fn topology() -> Arc<Topology> {
             .into_iter()
             .map(|table| (table.name.clone(), Arc::new(table)))
             .collect(),
+        attached: Default::default(),
         functions: by_name,
         schema_known: true,
         oid_maps: Default::default(),

@@ -110,9 +110,17 @@ alter table user_settings add column extra int;
 select user_id, extra from user_settings where user_id = 4;
 -- name: ddl_vertical_unique
 -- autocommit
--- cleanup: /* keyway: shard=settings */ drop index if exists user_settings_theme
+-- cleanup: drop index if exists user_settings_theme; drop index if exists user_settings_renamed
 create unique index user_settings_theme on user_settings (theme, user_id);
-/* keyway: shard=settings */ drop index user_settings_theme;
+drop index user_settings_theme;
+create index user_settings_theme on user_settings (theme);
+alter index user_settings_theme rename to user_settings_renamed;
+drop index if exists user_settings_theme;
+drop index if exists public.user_settings_renamed;
+-- name: ddl_index_nowhere
+-- autocommit
+-- error: 42704
+drop index there_is_none;
 -- name: ddl_rename_column
 -- autocommit
 -- cleanup: alter table defaults rename column remark to note
