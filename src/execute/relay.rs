@@ -626,7 +626,7 @@ impl crate::wire::error::ClientError for RelayError {
 
     fn hint(&self) -> Option<String> {
         Some(match self {
-            Self::OidsInside => "Ask for the text format, or cast the column to text. A write may have taken effect.".to_owned(),
+            Self::OidsInside => "Ask for the text format, or cast the column to text.".to_owned(),
             Self::ClientGone | Self::ServerLost { .. } | Self::OutOfStep { .. } => {
                 "The statement may or may not have taken effect.".to_owned()
             }

@@ -582,6 +582,11 @@ impl Session {
             .iter()
             .any(|(item, _)| matches!(item, Item::Bind { .. } | Item::Execute { .. }));
         match self.one_target(&batch) {
+            Some(shard) if self.may_write_unreadably(shard, &batch) => {
+                // Should its rows turn out to be unreadable for the client, it is rolled back.
+                Box::pin(self.stepwise(batch, true)).await?;
+                Ok(false)
+            }
             Some(shard) if (cut == Cut::Sync && batch.failure.is_none()) || !runs => {
                 self.direct(shard, batch, cut).await
             }
@@ -592,6 +597,30 @@ impl Session {
                 Ok(false)
             }
         }
+    }
+
+    /// Does a batch write by itself, and return binary rows from a shard that numbers types in its own way? Whether the
+    /// rows carry such numbers is only known when they are described, which is too late for a write that has committed.
+    fn may_write_unreadably(&self, shard: ShardId, batch: &Batch) -> bool {
+        if self.block.is_some() || self.type_map(shard).is_none() {
+            return false;
+        }
+        let writes = |item: &Item| {
+            matches!(
+                item,
+                Item::Execute {
+                    access: Access::Write,
+                    ..
+                }
+            )
+        };
+        let binary = |item: &Item| match item {
+            Item::Bind { body, .. } => frontend::Bind::decode(body)
+                .is_ok_and(|bind| bind.result_formats.iter().any(|f| f == Format::Binary)),
+            _ => false,
+        };
+        let items = || batch.items.iter().map(|(item, _)| item);
+        items().any(writes) && items().any(binary)
     }
 
     /// The one shard that can serve the whole batch, if there is one.

@@ -955,7 +955,34 @@ fn user_types_have_one_oid_for_clients() {
             }
         }
     }
-    let messages = a.simple("select id, m, p from things order by id");
+    // A write whose rows the client cannot be given has not taken place.
+    let mut refused = 0;
+    for id in 101..=110 {
+        let sql = format!("insert into things (id, ms) values ({id}, '{{sad}}') returning ms");
+        let messages = a.exchange(
+            &[
+                parse("", &sql, &[]),
+                bind("", "", &[], 1),
+                execute("", 0),
+                sync(),
+            ]
+            .concat(),
+        );
+        assert_eq!(a.status, b'I');
+        let error = messages.iter().find(|m| m.tag == b'E');
+        let there = a.one(&format!("select count(*) from things where id = {id}"));
+        match error {
+            Some(error) => {
+                refused += 1;
+                assert_eq!(error.sqlstate(), "0A000");
+                assert_eq!(there, "0", "{id} is refused and there");
+            }
+            None => assert_eq!(there, "1", "{id} is answered and not there"),
+        }
+    }
+    assert!(refused > 0, "no shard's numbers differ");
+    a.run("delete from things where id = 101");
+    let messages = a.simple("select id, m, p from things where id <= 10 order by id");
     assert_eq!(messages[0].columns()[1].type_oid, mood);
     assert_eq!(rows_of(&messages).len(), 10);
 }
