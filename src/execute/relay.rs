@@ -65,12 +65,14 @@ pub enum To {
 enum Step {
     Await(Reply, To),
     Say(Bytes),
+    Mark,
 }
 
 /// What is still expected from a server.
 #[derive(Debug, Clone, Default)]
 pub struct Script {
     steps: VecDeque<Step>,
+    passed: usize,
     /// The Sync has not been sent: a COPY comes first, whose data may end in an error of its own.
     pub late_sync: bool,
 }
@@ -95,6 +97,17 @@ impl Script {
     /// Then Keyway's own bytes to the client. Not said when an error before it skips to the next Sync.
     pub fn say(&mut self, bytes: Bytes) {
         self.steps.push_back(Step::Say(bytes));
+    }
+
+    /// Then this place, which counts once everything before it has been answered.
+    pub fn mark(&mut self) {
+        self.steps.push_back(Step::Mark);
+    }
+
+    /// How many marks were passed.
+    #[must_use]
+    pub fn passed(&self) -> usize {
+        self.passed
     }
 
     /// All of `other` behind.
@@ -128,8 +141,12 @@ impl Script {
 
     /// Says what is to be said before the next reply.
     fn speak(&mut self, out: &mut BytesMut) {
-        while let Some(Step::Say(bytes)) = self.steps.front() {
-            out.extend_from_slice(bytes);
+        loop {
+            match self.steps.front() {
+                Some(Step::Say(bytes)) => out.extend_from_slice(bytes),
+                Some(Step::Mark) => self.passed += 1,
+                Some(Step::Await(..)) | None => return,
+            }
             self.steps.pop_front();
         }
     }

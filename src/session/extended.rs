@@ -13,7 +13,7 @@ use crate::session::cursors::CursorStatement;
 use crate::session::error::SessionError;
 use crate::session::planner::Bound;
 use crate::session::portal::{OwnCursor, Place, Portal};
-use crate::session::prepared::{Body, Canonical, Prepared};
+use crate::session::prepared::{Body, Canonical, Prepared, Said};
 use crate::session::servers::Taken;
 use crate::session::simple::is_command;
 use crate::statement::command::command;
@@ -42,7 +42,6 @@ enum Cut {
 #[derive(Debug)]
 enum Item {
     Parse {
-        name: String,
         prepared: Rc<Prepared>,
     },
     Bind {
@@ -86,16 +85,9 @@ struct Batch {
     executes: usize,
 }
 
-/// Statements sent to a server to be parsed, in order, and whose they are.
+/// Statements sent to a server to be parsed, in order.
 #[derive(Debug, Default)]
-struct Parses(SmallVec<[Sent; 2]>);
-
-#[derive(Debug)]
-struct Sent {
-    canonical: Rc<Canonical>,
-    /// The client's name for it, when it is the client's own Parse.
-    name: Option<String>,
-}
+struct Parses(SmallVec<[Rc<Canonical>; 2]>);
 
 /// Statements that a batch makes known to its server.
 #[derive(Debug, Default)]
@@ -127,6 +119,9 @@ impl Session {
         result: Result<bool, SessionError>,
         cut: Cut,
     ) -> Result<(), SessionError> {
+        if result.is_err() {
+            self.unsay();
+        }
         let said_ready = match result {
             Ok(said) => said,
             Err(SessionError::Statement(fields)) => {
@@ -234,6 +229,8 @@ impl Session {
     /// find them.
     fn understand(&mut self, messages: &[(u8, Bytes)]) -> (Batch, usize) {
         let mut batch = Batch::default();
+        self.said.clear();
+        self.items_done = 0;
         for (index, (kind, body)) in messages.iter().enumerate() {
             match self.item(*kind, body, &mut batch) {
                 Ok(entry) => {
@@ -244,6 +241,14 @@ impl Session {
                     }
                 }
                 Err(error) => {
+                    if *kind == tag::PARSE && body.first() == Some(&0) {
+                        self.said.push(Said {
+                            item: batch.items.len(),
+                            name: String::new(),
+                            before: self.names.unnamed.take(),
+                            parses: true,
+                        });
+                    }
                     batch.failure = Some(error);
                     break;
                 }
@@ -260,7 +265,10 @@ impl Session {
     ) -> Result<(Item, Need), SessionError> {
         let protocol = |error| SessionError::from_client_error(&error);
         match kind {
-            tag::PARSE => self.parse_item(&frontend::Parse::decode(body).map_err(protocol)?),
+            tag::PARSE => {
+                let parse = frontend::Parse::decode(body).map_err(protocol)?;
+                self.parse_item(&parse, batch.items.len())
+            }
             tag::BIND => self.bind_item(body),
             tag::DESCRIBE => {
                 let describe = frontend::Describe::decode(body).map_err(protocol)?;
@@ -299,11 +307,17 @@ impl Session {
                 let close = frontend::Close::decode(body).map_err(protocol)?;
                 Ok(match close.kind {
                     Target::Statement => {
-                        if close.name.is_empty() {
-                            self.names.unnamed = None;
+                        let before = if close.name.is_empty() {
+                            self.names.unnamed.take()
                         } else {
-                            self.names.statements.remove(close.name);
-                        }
+                            self.names.statements.remove(close.name)
+                        };
+                        self.said.push(Said {
+                            item: batch.items.len(),
+                            name: close.name.to_owned(),
+                            before,
+                            parses: false,
+                        });
                         (Item::CloseStatement, Need::Nothing)
                     }
                     Target::Portal => {
@@ -324,7 +338,11 @@ impl Session {
         }
     }
 
-    fn parse_item(&mut self, parse: &frontend::Parse<'_>) -> Result<(Item, Need), SessionError> {
+    fn parse_item(
+        &mut self,
+        parse: &frontend::Parse<'_>,
+        item: usize,
+    ) -> Result<(Item, Need), SessionError> {
         if !parse.name.is_empty() {
             if self.names.statements.contains_key(parse.name) {
                 return Err(SessionError::refuse(
@@ -351,20 +369,19 @@ impl Session {
         if let (true, Body::Routed(scanned)) = (parse.name.is_empty(), &prepared.body) {
             self.learn(parse.query, scanned);
         }
-        if parse.name.is_empty() {
-            self.names.unnamed = Some(Rc::clone(&prepared));
+        let before = if parse.name.is_empty() {
+            self.names.unnamed.replace(Rc::clone(&prepared))
         } else {
-            self.names
-                .statements
-                .insert(parse.name.to_owned(), Rc::clone(&prepared));
-        }
-        Ok((
-            Item::Parse {
-                name: parse.name.to_owned(),
-                prepared,
-            },
-            need,
-        ))
+            let name = parse.name.to_owned();
+            self.names.statements.insert(name, Rc::clone(&prepared))
+        };
+        self.said.push(Said {
+            item,
+            name: parse.name.to_owned(),
+            before,
+            parses: true,
+        });
+        Ok((Item::Parse { prepared }, need))
     }
 
     fn read_statement(&self, parse: &frontend::Parse<'_>) -> Result<Prepared, SessionError> {
@@ -660,6 +677,7 @@ impl Session {
     ) -> Result<bool, SessionError> {
         if self.known_everywhere(&batch) {
             self.answer_known(&batch);
+            self.items_done += batch.items.len();
             return batch.failure.map_or(Ok(false), Err);
         }
         let implicit = self.block.as_ref().is_some_and(|b| b.implicit);
@@ -691,7 +709,7 @@ impl Session {
     fn known_everywhere(&self, batch: &Batch) -> bool {
         let key = self.reading();
         batch.items.iter().all(|(item, _)| match item {
-            Item::Parse { prepared, .. } => {
+            Item::Parse { prepared } => {
                 prepared.named
                     && prepared
                         .canonical(&self.worker.statements, key)
@@ -758,6 +776,7 @@ impl Session {
                 self.give_back(shard, taken.lease);
                 return Err(error);
             }
+            taken.script.mark();
         }
         if copying {
             frontend::flush(&mut taken.lease.outbox);
@@ -768,7 +787,7 @@ impl Session {
         taken.lease.expect_syncs(1);
         taken.script.expect(Reply::Sync, whose_sync);
         let sent = SentIds {
-            parsed: parses.0.iter().map(|p| p.canonical.id).collect(),
+            parsed: parses.0.iter().map(|p| p.id).collect(),
             prepared_by_sql,
         };
         let relayed = self.relay_batch(shard, taken, &sent).await;
@@ -776,12 +795,11 @@ impl Session {
             Ok(relayed) => (relayed.parsed, relayed.error.is_some()),
             Err(_) => (0, true),
         };
-        for (index, sent) in parses.0.into_iter().enumerate() {
-            if index < parsed {
-                sent.canonical.parsed_once.set(true);
-            } else if failed && let Some(name) = sent.name {
-                self.forget_statement(&name);
-            }
+        for canonical in parses.0.iter().take(parsed) {
+            canonical.parsed_once.set(true);
+        }
+        if failed {
+            self.unsay();
         }
         let relayed = relayed?;
         if relayed.error.is_some() {
@@ -827,7 +845,7 @@ impl Session {
         let relayed = self.relay_batch(shard, taken, &sent).await;
         let unparsed = relayed.as_ref().map_or(true, |relayed| relayed.parsed == 0);
         if parses && unparsed {
-            self.forget_statement("");
+            self.names.unnamed = None;
         }
         self.batch_ended(relayed.map(|_| true), Cut::Sync).await
     }
@@ -848,6 +866,7 @@ impl Session {
         sent: &SentIds,
     ) -> Result<Relayed, SessionError> {
         let result = self.relay_lease(shard, &mut taken).await;
+        self.items_done += taken.script.passed();
         let parsed = result.as_ref().map_or(0, |relayed| relayed.parsed);
         for id in sent.parsed.iter().skip(parsed) {
             taken.lease.forget_prepared(*id);
@@ -867,12 +886,26 @@ impl Session {
         Ok(result?)
     }
 
-    /// A statement whose Parse failed has never been.
-    fn forget_statement(&mut self, name: &str) {
-        if name.is_empty() {
-            self.names.unnamed = None;
-        } else {
-            self.names.statements.remove(name);
+    /// After an error the batch's messages that were not reached have never been.
+    fn unsay(&mut self) {
+        let done = self.items_done;
+        for said in std::mem::take(&mut self.said).into_iter().rev() {
+            if said.item < done {
+                continue;
+            }
+            // A Parse that was reached ends the unnamed statement before it fails (manual §55.2.3).
+            let before = said
+                .before
+                .filter(|_| !(said.parses && said.name.is_empty() && said.item == done));
+            match (said.name.is_empty(), before) {
+                (true, before) => self.names.unnamed = before,
+                (false, Some(before)) => {
+                    self.names.statements.insert(said.name, before);
+                }
+                (false, None) => {
+                    self.names.statements.remove(&said.name);
+                }
+            }
         }
     }
 
@@ -888,17 +921,14 @@ impl Session {
         let too_long =
             |_| SessionError::refuse(SqlState::PROGRAM_LIMIT_EXCEEDED, "the message is too long");
         match item {
-            Item::Parse { name, prepared } => {
+            Item::Parse { prepared } => {
                 let key = self.reading();
                 let canonical = prepared.canonical(&self.worker.statements, key);
                 if prepared.named && lease.has_prepared(canonical.id) {
                     script.say(Bytes::from_static(b"1\0\0\0\x04"));
                 } else {
                     self.send_parse(shard, &canonical, prepared, lease, script, To::Client)?;
-                    parses.0.push(Sent {
-                        canonical,
-                        name: Some(name.clone()),
-                    });
+                    parses.0.push(canonical);
                 }
             }
             Item::Bind {
@@ -969,10 +999,7 @@ impl Session {
         }
         if !known {
             self.send_parse(shard, &canonical, prepared, lease, script, To::Nobody)?;
-            parses.0.push(Sent {
-                canonical: Rc::clone(&canonical),
-                name: None,
-            });
+            parses.0.push(Rc::clone(&canonical));
         }
         Ok(canonical.name.clone())
     }
@@ -1071,6 +1098,7 @@ impl Session {
                 segment.push(item);
             } else {
                 self.own_item(item).await?;
+                self.items_done += 1;
             }
         }
         if let Some(shard) = target {
@@ -1245,7 +1273,7 @@ impl Session {
         taken.lease.expect_syncs(1);
         taken.script.expect(Reply::Sync, To::Nobody);
         let sent = SentIds {
-            parsed: parses.0.iter().map(|p| p.canonical.id).collect(),
+            parsed: parses.0.iter().map(|p| p.id).collect(),
             prepared_by_sql,
         };
         let relayed = self.relay_batch(shard, taken, &sent).await?;

@@ -241,6 +241,8 @@ impl Ready {
             sync_void: false,
             pending_sets: Vec::new(),
             bind_owed: None,
+            said: Vec::new(),
+            items_done: 0,
             is_unseen: false,
             cancel: self.cancel,
             plan: QueryPlan::Local,

@@ -91,6 +91,10 @@ pub struct Session {
     pending_sets: Vec<planner::PendingSet>,
     /// The portal whose BindComplete waits for a shard's word on the parameters.
     bind_owed: Option<String>,
+    /// Names given and taken away by the batch at hand.
+    said: Vec<prepared::Said>,
+    /// How many messages of it have been answered.
+    items_done: usize,
     /// The fast path did not know the statement at hand.
     is_unseen: bool,
     cancel: Rc<CancelSlot>,

@@ -111,6 +111,19 @@ pub struct MadeRecipe {
     pub recipe: Rc<Recipe>,
 }
 
+/// A name that a batch gave or took away before its message was reached.
+#[derive(Debug)]
+pub struct Said {
+    /// The message's place in the batch.
+    pub item: usize,
+    /// The statement's name; empty for the unnamed one.
+    pub name: String,
+    /// What had the name.
+    pub before: Option<Rc<Prepared>>,
+    /// By Parse, else by Close.
+    pub parses: bool,
+}
+
 /// What is remembered of a statement that was planned before.
 #[derive(Debug)]
 pub struct Known {

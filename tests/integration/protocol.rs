@@ -911,6 +911,66 @@ fn sql_and_protocol_statements_share_their_names() {
 }
 
 #[test]
+fn what_stands_behind_an_error_has_never_been() {
+    let run = |name: &str| [bind("", name, &[], 0), execute("", 0), sync()].concat();
+    let mut bytes = parse("kept", "select v from items where k = 1", &[]);
+    bytes.extend(parse("", "select v from items where k = 2", &[]));
+    bytes.extend(sync());
+    // One shard, several shards, and nothing but parsing: each with an error in the middle.
+    for (before, bad, behind) in [
+        (
+            "select v from items where k = 3",
+            "select 1 / 0 from items where k = 3",
+            "select v from items where k = 3",
+        ),
+        (
+            "select v from items where k = 3",
+            "select 1 / 0 from items where k = 4",
+            "select v from items where k = 5",
+        ),
+        (
+            "select v from items where k = 3",
+            "selec",
+            "select v from items where k = 5",
+        ),
+        (
+            "select count(*) from items",
+            "select nothing from items where k = 4",
+            "select 1",
+        ),
+    ] {
+        for piece in [
+            parse("before", before, &[]),
+            bind("", "before", &[], 0),
+            execute("", 0),
+            parse("bad", bad, &[]),
+            bind("", "bad", &[], 0),
+            execute("", 0),
+            parse("behind", behind, &[]),
+            raw::close(b'S', "kept"),
+            raw::close(b'S', "before"),
+            parse("", "select v from items where k = 6", &[]),
+            sync(),
+        ] {
+            bytes.extend(piece);
+        }
+        for name in ["kept", "before", "behind", ""] {
+            bytes.extend(run(name));
+        }
+        for name in ["before", "bad", "behind"] {
+            bytes.extend(raw::close(b'S', name));
+        }
+        bytes.extend(parse("", "select v from items where k = 2", &[]));
+        bytes.extend(sync());
+    }
+    // An unnamed statement that does not parse takes the one before it away.
+    bytes.extend(parse("", "selec", &[]));
+    bytes.extend(sync());
+    bytes.extend(run(""));
+    same(&bytes, 1 + 4 * 6 + 2);
+}
+
+#[test]
 fn cancel_ends_the_query_and_not_the_session() {
     let mut client = env().client();
     let canceller = client.canceller();
