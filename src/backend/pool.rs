@@ -560,6 +560,10 @@ impl Drop for Lease {
     fn drop(&mut self) {
         self.pool.metrics.busy.down();
         self.pool.metrics.idle.up();
+        let traffic = std::mem::take(&mut self.traffic);
+        let metrics = &self.pool.worker_metrics;
+        metrics.server_bytes_in.add(traffic.received);
+        metrics.server_bytes_out.add(traffic.sent);
         if let Connection::Lent(connection) =
             std::mem::replace(&mut self.connection, Connection::Returned)
         {

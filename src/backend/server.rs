@@ -3,7 +3,7 @@
 
 use crate::backend::budget::Permit;
 use crate::backend::settings::Settings;
-use crate::backend::stream::{Scratch, Stream};
+use crate::backend::stream::{Scratch, Stream, Traffic};
 use crate::metrics::ShardMetrics;
 use crate::wire::backend::tag;
 use bytes::{Bytes, BytesMut};
@@ -91,6 +91,8 @@ pub struct Server {
     pub unnamed: Option<u64>,
     retire_when_idle: bool,
     opened: Instant,
+    /// Since somebody last took it.
+    pub traffic: Traffic,
     _budget: Permit,
     metrics: Option<Arc<ShardMetrics>>,
 }
@@ -135,6 +137,7 @@ impl Server {
             unnamed: None,
             retire_when_idle: false,
             opened: Instant::now(),
+            traffic: Traffic::default(),
             _budget: budget,
             metrics: None,
         }
@@ -334,6 +337,7 @@ impl Server {
     /// # Errors
     /// The socket's; the server is then broken.
     pub async fn flush(&mut self) -> io::Result<()> {
+        self.traffic.send(self.outbox.len());
         let result = self.stream.write_from(&mut self.outbox).await;
         if result.is_err() {
             self.doubt(Doubt::Lost);
@@ -343,7 +347,10 @@ impl Server {
 
     /// Writes what the socket takes; for use in a select with reading.
     pub fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let result = ready!(self.stream.poll_write_from(context, &mut self.outbox));
+        let waiting = self.outbox.len();
+        let result = self.stream.poll_write_from(context, &mut self.outbox);
+        self.traffic.send(waiting - self.outbox.len());
+        let result = ready!(result);
         if result.is_err() {
             self.doubt(Doubt::Lost);
         }
@@ -357,7 +364,10 @@ impl Server {
                 self.doubt(Doubt::Lost);
                 Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()))
             }
-            Ok(_) => Poll::Ready(Ok(())),
+            Ok(length) => {
+                self.traffic.receive(length);
+                Poll::Ready(Ok(()))
+            }
             Err(error) => {
                 self.doubt(Doubt::Lost);
                 Poll::Ready(Err(error))
@@ -372,7 +382,11 @@ impl Server {
         context: &mut Context<'_>,
         scratch: &mut Scratch,
     ) -> Poll<io::Result<usize>> {
-        self.stream.poll_read_scratch(context, scratch)
+        let read = self.stream.poll_read_scratch(context, scratch);
+        if let Poll::Ready(Ok(length)) = read {
+            self.traffic.receive(length);
+        }
+        read
     }
 
     /// Sends a request of one Sync as far as the socket takes it now; the rest waits in the outbox, which is empty.
@@ -380,6 +394,7 @@ impl Server {
     pub fn request_now(&mut self, context: &mut Context<'_>, bytes: &[u8]) {
         self.expect_syncs(1);
         self.stream.write_now(context, bytes, &mut self.outbox);
+        self.traffic.send(bytes.len() - self.outbox.len());
     }
 
     /// Waits for more bytes in the inbox.

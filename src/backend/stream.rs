@@ -48,6 +48,29 @@ impl Drop for Scratch {
     }
 }
 
+/// Bytes that went over a connection and have not been counted yet.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// From the peer.
+    pub received: u64,
+    /// To the peer.
+    pub sent: u64,
+}
+
+impl Traffic {
+    /// That many more came.
+    #[inline]
+    pub fn receive(&mut self, bytes: usize) {
+        self.received += bytes as u64;
+    }
+
+    /// That many more went.
+    #[inline]
+    pub fn send(&mut self, bytes: usize) {
+        self.sent += bytes as u64;
+    }
+}
+
 /// The kinds of stream.
 #[derive(Debug)]
 pub enum Stream {

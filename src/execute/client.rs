@@ -1,6 +1,6 @@
 //! The client's end of a session, as an executor sees it: bytes to it with back pressure, bytes from it, or gone.
 
-use crate::backend::stream::{Scratch, Stream, release};
+use crate::backend::stream::{Scratch, Stream, Traffic, release};
 use bytes::BytesMut;
 use std::future::poll_fn;
 use std::io;
@@ -17,6 +17,8 @@ pub struct Client {
     pub outbox: BytesMut,
     /// The longest message it may send.
     pub message_max: usize,
+    /// Since somebody last took it.
+    pub traffic: Traffic,
 }
 
 impl Client {
@@ -28,6 +30,7 @@ impl Client {
             inbox: BytesMut::new(),
             outbox: BytesMut::new(),
             message_max,
+            traffic: Traffic::default(),
         }
     }
 
@@ -50,7 +53,10 @@ impl Client {
     pub fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match ready!(self.stream.poll_read_into(context, &mut self.inbox)) {
             Ok(0) => Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
-            Ok(_) => Poll::Ready(Ok(())),
+            Ok(length) => {
+                self.traffic.receive(length);
+                Poll::Ready(Ok(()))
+            }
             Err(error) => Poll::Ready(Err(error)),
         }
     }
@@ -62,13 +68,18 @@ impl Client {
         context: &mut Context<'_>,
         scratch: &mut Scratch,
     ) -> Poll<io::Result<usize>> {
-        self.stream.poll_read_scratch(context, scratch)
+        let read = self.stream.poll_read_scratch(context, scratch);
+        if let Poll::Ready(Ok(length)) = read {
+            self.traffic.receive(length);
+        }
+        read
     }
 
     /// Sends as much as the socket takes now; the rest waits in the outbox, which is empty.
     #[inline]
     pub fn send_now(&mut self, context: &mut Context<'_>, bytes: &[u8]) {
         self.stream.write_now(context, bytes, &mut self.outbox);
+        self.traffic.send(bytes.len() - self.outbox.len());
     }
 
     /// Waits for more bytes in the inbox.
@@ -91,6 +102,7 @@ impl Client {
         if self.outbox.is_empty() {
             return Ok(());
         }
+        self.traffic.send(self.outbox.len());
         self.stream.write_from(&mut self.outbox).await
     }
 

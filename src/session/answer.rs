@@ -90,9 +90,11 @@ impl Session {
 
     /// A request is through.
     pub(super) async fn answered(&mut self, started: Instant) -> Result<(), SessionError> {
-        self.worker
-            .metrics
-            .query(self.plan, self.outcome, started.elapsed());
+        let metrics = &self.worker.metrics;
+        metrics.query(self.plan, self.outcome, started.elapsed());
+        let traffic = std::mem::take(&mut self.client.traffic);
+        metrics.client_bytes_in.add(traffic.received);
+        metrics.client_bytes_out.add(traffic.sent);
         if self.pinned_lost {
             return Err(self.silence(&Silence::PinnedLost));
         }

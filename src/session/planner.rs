@@ -211,10 +211,11 @@ impl Session {
         }
         self.worker.metrics.plan_cache_misses.raise();
         let made = Rc::new(self.make_recipe(text, scanned)?);
-        self.worker
-            .plans
-            .borrow_mut()
-            .insert(self.topology.epoch, key, Rc::clone(&made));
+        let mut plans = self.worker.plans.borrow_mut();
+        plans.insert(self.topology.epoch, key, Rc::clone(&made));
+        let held = i64::try_from(plans.len()).unwrap_or(i64::MAX);
+        self.worker.metrics.plan_cache_entries.set(held);
+        drop(plans);
         Ok(made)
     }
 

@@ -3,6 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use keyway::route::key::{self, ConstantType, KeyValue};
+use keyway::topology::{KeyFamily, KeyHash};
+
 /// Each room and the rooms its code may name. An arrow missing here is a promise.
 const ROOMS: &[(&str, &[&str])] = &[
     ("wire", &["config", "metrics"]),
@@ -204,4 +207,89 @@ fn the_readme_shows_sql_that_is_whole() {
             "an SQL block that does not end: {sql}"
         );
     }
+}
+
+/// docs/keys.md promises that anyone can compute a shard: its table is what the code computes.
+#[test]
+fn test_vectors_in_the_documents_are_right() {
+    let page = fs::read_to_string(root().join("docs/keys.md")).expect("docs/keys.md");
+    let rows = page
+        .lines()
+        .skip_while(|line| !line.starts_with("| type | value |"))
+        .skip(2)
+        .take_while(|line| line.starts_with('|'));
+    let mut seen = 0;
+    for row in rows {
+        let cells: Vec<&str> = row.trim_matches('|').split(" | ").map(str::trim).collect();
+        let [types, value, bytes, bucket] = cells[..] else {
+            panic!("four cells: {row}");
+        };
+        let expected: u16 = bucket.parse().expect("a bucket");
+        let (value, bytes) = (value.trim_matches('`'), unhex(bytes.trim_matches('`')));
+        let found = match types.split([',', '(']).next() {
+            Some("bigint") => {
+                let (number, text) = value[1..value.len() - 1]
+                    .split_once(", ")
+                    .expect("two parts");
+                let number = number.parse::<i64>().expect("a number").to_le_bytes();
+                let text = (text != "NULL").then(|| text.trim_matches('\''));
+                let mut whole = 8u32.to_le_bytes().to_vec();
+                whole.extend(number);
+                match text {
+                    Some(text) => {
+                        whole.extend(u32::try_from(text.len()).expect("short").to_le_bytes());
+                        whole.extend(text.as_bytes());
+                    }
+                    None => whole.extend(u32::MAX.to_le_bytes()),
+                }
+                assert_eq!(whole, bytes, "{row}");
+                let parts = [
+                    (KeyFamily::Int, Some(&number[..])),
+                    (KeyFamily::Text, text.map(str::as_bytes)),
+                ];
+                key::bucket(KeyHash::Xxh3, &parts)
+            }
+            first => {
+                let family = match first {
+                    Some("int2") => KeyFamily::Int,
+                    Some("text") => KeyFamily::Text,
+                    Some("char") => KeyFamily::Bpchar,
+                    Some("uuid") => KeyFamily::Uuid,
+                    Some("bool") => KeyFamily::Bool,
+                    Some("date") => KeyFamily::Date,
+                    Some("timestamp") => KeyFamily::Timestamp,
+                    Some("timestamptz") => KeyFamily::TimestampTz,
+                    Some("bytea") => KeyFamily::Bytea,
+                    other => panic!("type {other:?}"),
+                };
+                let text = value.trim_matches('\'');
+                let read = key::from_string(
+                    text.as_bytes(),
+                    family,
+                    ConstantType::Context,
+                    key::Use::Compare,
+                );
+                // A time zone's offset is PostgreSQL's to read; the bytes are all there is to it here.
+                if let KeyValue::Bytes(read) = read {
+                    assert_eq!(read.as_slice(), bytes, "{row}");
+                } else {
+                    assert_eq!(family, KeyFamily::TimestampTz, "{row}: {read:?}");
+                }
+                key::bucket(KeyHash::Xxh3, &[(family, Some(&bytes))])
+            }
+        };
+        assert_eq!(found.0, expected, "{row}");
+        seen += 1;
+    }
+    assert!(seen > 20, "only {seen} test vectors");
+}
+
+fn unhex(text: &str) -> Vec<u8> {
+    if text == "(none)" {
+        return Vec::new();
+    }
+    (0..text.len())
+        .step_by(2)
+        .map(|at| u8::from_str_radix(&text[at..at + 2], 16).expect("hex"))
+        .collect()
 }

@@ -5,7 +5,7 @@ use std::io;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use crate::harness::{Env, Setup, cluster, create_database, direct_target};
+use crate::harness::{Env, Setup, cluster, create_database, direct_target, http_get};
 use crate::raw::{
     self, Client, Message, PROTOCOL_3_0, PROTOCOL_3_2, Value, bind, close, describe, execute,
     flush, message, parse, query, rows_of, startup, sync, tags,
@@ -908,6 +908,61 @@ fn sql_and_protocol_statements_share_their_names() {
     bytes.extend(execute("", 0));
     bytes.extend(sync());
     same(&bytes, syncs + 5);
+}
+
+/// The sum of a metric over all lines that carry these labels.
+fn metric(name: &str, labels: &[&str]) -> f64 {
+    let (status, page) = http_get(env().router.http, "/metrics").expect("metrics");
+    assert_eq!(status, 200);
+    let lines = page.lines().filter(|line| {
+        let rest = line.strip_prefix(name);
+        rest.is_some_and(|rest| rest.starts_with(['{', ' ']))
+            && labels.iter().all(|label| line.contains(label))
+    });
+    lines
+        .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+        .sum()
+}
+
+#[test]
+fn metrics_count_what_happened() {
+    let counts = || {
+        [
+            metric(
+                "keyway_queries_total",
+                &["plan=\"single\"", "outcome=\"done\""],
+            ),
+            metric("keyway_queries_total", &["plan=\"scatter\""]),
+            metric("keyway_refusals_total", &["0A000"]),
+            metric("keyway_plan_cache_hits_total", &[]),
+            metric("keyway_query_seconds_count", &["plan=\"single\""]),
+            metric("keyway_checkouts_total", &[]),
+            metric("keyway_client_bytes_total", &["in"]),
+            metric("keyway_client_bytes_total", &["out"]),
+            metric("keyway_server_bytes_total", &["in"]),
+            metric("keyway_server_bytes_total", &["out"]),
+        ]
+    };
+    let before = counts();
+    let mut client = env().client();
+    for _ in 0..5 {
+        client.run("select v from items where k = 1");
+        client.extended("select v from items where k = $1", &["2"]);
+        client.run("select count(*) from items");
+        assert_eq!(client.error("select avg(k) from items"), "0A000");
+    }
+    client.bye();
+    let after = counts();
+    let least = [10.0, 5.0, 5.0, 8.0, 10.0, 25.0, 300.0, 300.0, 300.0, 300.0];
+    for (index, least) in least.iter().enumerate() {
+        let more = after[index] - before[index];
+        assert!(
+            more >= *least,
+            "metric {index}: {more} more, {before:?} {after:?}"
+        );
+    }
+    assert!(metric("keyway_plan_cache_entries", &[]) >= 4.0);
+    assert!(metric("keyway_servers", &["idle"]) >= 1.0);
 }
 
 #[test]
