@@ -300,6 +300,12 @@ impl Pool {
             self.ask_for_more();
             return;
         }
+        self.pass_on(connection);
+    }
+
+    /// Gives a connection to whoever waits longest, else keeps it at hand.
+    #[inline]
+    fn pass_on(self: &Rc<Self>, mut connection: Lent) {
         if !self.queue.is_empty() {
             match self.queue.serve(Ok(connection)) {
                 None => return,
@@ -353,7 +359,8 @@ impl Pool {
         };
         self.asked_for.set(self.asked_for.get() - 1);
         if let Some(connection) = brought {
-            self.put_back(connection);
+            // Even if another worker wants it next: somebody here has waited for it, too.
+            self.pass_on(connection);
         }
         self.ask_for_more();
     }

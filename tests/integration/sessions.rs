@@ -652,6 +652,41 @@ fn two_clients_that_need_two_pools_each_do_not_wait_for_each_other() {
 }
 
 #[test]
+fn a_pool_of_one_serves_two_workers() {
+    let env = Setup {
+        name: "one_for_two",
+        pool_size: 1,
+        tables: "items = { key = \"k\" }",
+        top: "workers = 2",
+        pool: "checkout_timeout = \"20s\"",
+        schema: "create table items (k int primary key, v text);\n",
+        ..Setup::default()
+    }
+    .start();
+    let mut first = env.client();
+    for k in 1..=9 {
+        first.run(&format!("insert into items values ({k}, 'v{k}')"));
+    }
+    // Clients take turns at the workers.
+    let clients: Vec<Client> = (0..4).map(|_| env.client()).collect();
+    let together = Barrier::new(clients.len());
+    thread::scope(|scope| {
+        for mut client in clients {
+            let together = &together;
+            scope.spawn(move || {
+                together.wait();
+                for turn in 0..20 {
+                    let k = turn % 9 + 1;
+                    let sql = format!("select v from items where k = {k}");
+                    assert_eq!(client.one(&sql), format!("v{k}"));
+                }
+                assert_eq!(client.one("select count(*) from items"), "9");
+            });
+        }
+    });
+}
+
+#[test]
 fn notifications_arrive() {
     let env = roomy();
     let (mut a, mut b) = pair(env);
