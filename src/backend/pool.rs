@@ -265,7 +265,7 @@ impl Pool {
                 Err(_) => break Err(self.full()),
                 Ok(Err(error)) => break Err(error),
                 Ok(Ok(mut connection)) => {
-                    if connection.may_serve(settings) {
+                    if connection.may_serve(settings) && connection.is_alive() {
                         break Ok(self.lend(connection));
                     }
                     connection.retire();
