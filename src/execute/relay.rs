@@ -8,7 +8,7 @@ use crate::backend::server::{Doubt, Server, ServerState};
 use crate::execute::client::Client;
 use crate::execute::oids::{self, OidError};
 use crate::topology::OidMap;
-use crate::wire::backend::{self, tag};
+use crate::wire::backend::{self, TransactionStatus, tag};
 use crate::wire::error::{ErrorFields, SqlState};
 use crate::wire::frame::{Stop, Walker, next_frame};
 use crate::wire::frontend::tag as front;
@@ -45,6 +45,8 @@ pub enum Reply {
     Execute,
     /// Everything a simple Query answers before its ReadyForQuery
     Query,
+    /// What a BEGIN in front of a statement answers: ParseComplete, BindComplete, CommandComplete
+    Begin,
     /// ReadyForQuery
     Sync,
 }
@@ -75,6 +77,10 @@ pub struct Script {
     passed: usize,
     /// The Sync has not been sent: a COPY comes first, whose data may end in an error of its own.
     pub late_sync: bool,
+    /// A simple Query follows a BEGIN. Should that fail, the server skips the Query and waits for a Sync (§55.2.3).
+    pub query_follows: bool,
+    /// The client is in a transaction block. A server that has left it has failed the block.
+    pub in_block: bool,
 }
 
 impl Script {
@@ -376,7 +382,13 @@ impl Relay<'_> {
                 return Ok(());
             }
             (tag::READY_FOR_QUERY, Reply::Sync) => {
-                server.ready(stop.body.first().copied().unwrap_or(0));
+                let status = stop.body.first().copied().unwrap_or(0);
+                server.ready(status);
+                if self.script.in_block && status == b'I' && to == To::Client {
+                    backend::ready_for_query(out, TransactionStatus::Failed);
+                    self.script.steps.pop_front();
+                    return Ok(());
+                }
                 true
             }
             (tag::READY_FOR_QUERY, Reply::Query) => {
@@ -389,6 +401,8 @@ impl Relay<'_> {
                 self.relayed.parsed += 1;
                 true
             }
+            (tag::PARSE_COMPLETE | tag::BIND_COMPLETE, Reply::Begin) => false,
+            (tag::COMMAND_COMPLETE, Reply::Begin) => true,
             (tag::BIND_COMPLETE, Reply::Bind) | (tag::CLOSE_COMPLETE, Reply::Close) => true,
             (tag::PARAMETER_DESCRIPTION, Reply::DescribeStatement) => {
                 return self.describe(stop, whole, to, out, server);
@@ -488,6 +502,7 @@ impl Relay<'_> {
         if reply == Reply::Sync {
             return;
         }
+        self.script.late_sync |= reply == Reply::Begin && self.script.query_follows;
         self.script.skip_to_sync();
     }
 

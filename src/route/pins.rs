@@ -396,6 +396,10 @@ impl Analysis {
             };
             let classes = Classes::new(binder, &anchor.env);
             let Some(nodes) = key_nodes(binder, anchor) else {
+                reason = format!(
+                    "the columns of {} are not known; a shard's schema could not be read yet",
+                    anchor.table.name
+                );
                 continue;
             };
             let covered = |columns: &Vec<NodeId>| {

@@ -1,7 +1,7 @@
 //! Cancel requests: from the client's key to the servers that work for it right now.
 
 use crate::backend::connect::{self, ServerAddress};
-use crate::backend::server::CancelKey;
+use crate::backend::server::{CancelKey, Server};
 use crate::session::worker::Worker;
 use smallvec::SmallVec;
 use std::cell::{Cell, RefCell};
@@ -41,6 +41,14 @@ impl CancelSlot {
     /// A server begins to work for the session.
     pub fn add(&self, target: CancelTarget) {
         self.targets.borrow_mut().push(target);
+    }
+
+    /// The server of a lease begins to work for the session.
+    pub fn add_server(&self, address: Rc<ServerAddress>, server: &Server) {
+        self.add(CancelTarget {
+            address,
+            key: server.cancel_key.clone(),
+        });
     }
 
     /// Once no server works for the session any more, a cancel that was sent concerns none of the next ones.

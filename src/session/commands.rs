@@ -16,6 +16,7 @@ use crate::statement::command::{
 use crate::topology::ShardId;
 use crate::wire::backend as reply;
 use crate::wire::error::{ErrorFields, SqlState};
+use std::borrow::Cow;
 use std::sync::Arc;
 
 /// Settings whose value is a list of identifiers: PostgreSQL quotes each (GUC_LIST_QUOTE).
@@ -231,13 +232,9 @@ impl Session {
 
     /// Commits or rolls back every participant and forgets the block, whatever comes of it.
     async fn finish_block(&mut self, end: End) -> Result<(), SessionError> {
-        let Some(mut block) = self.block.take() else {
+        let Some(mut block) = self.leave_block() else {
             return Ok(());
         };
-        self.names
-            .portals
-            .retain(|_, portal| portal.survives_its_transaction());
-        self.names.unnamed_portal = None;
         let participants = std::mem::take(&mut block.participants);
         match end {
             End::Commit => self.commit(&block, participants).await,
@@ -247,6 +244,43 @@ impl Session {
                 self.roll_back(participants, &block.before).await
             }
         }
+    }
+
+    /// The transaction is over for the session, and with it its portals.
+    pub(super) fn leave_block(&mut self) -> Option<Box<Block>> {
+        let block = self.block.take()?;
+        self.names
+            .portals
+            .retain(|_, portal| portal.survives_its_transaction());
+        self.names.unnamed_portal = None;
+        Some(block)
+    }
+
+    /// The only participant, which was told to commit, answers.
+    pub(super) async fn end_only(
+        &mut self,
+        shard: ShardId,
+        lease: Lease,
+    ) -> Result<(), SessionError> {
+        let Some(block) = self.leave_block() else {
+            return Ok(());
+        };
+        let wrote = block
+            .participants
+            .first()
+            .map_or(Wrote::Nothing, |p| p.wrote);
+        let ended = self
+            .await_end(shard, lease, wrote, End::Commit, &block.before)
+            .await;
+        match ended {
+            Ok(()) => self.complete("COMMIT"),
+            Err(failure) => {
+                self.settings = Arc::clone(&block.before);
+                self.hint = block.hint_before.clone();
+                return Err(failure);
+            }
+        }
+        Ok(())
     }
 
     /// Who wrote commits first: should that fail, the others have nothing to lose.
@@ -339,6 +373,20 @@ impl Session {
             },
         )?;
         lease.expect_syncs(1);
+        self.await_end(shard, lease, participant.wrote, end, before)
+            .await
+    }
+
+    /// What a participant answers to COMMIT or ROLLBACK.
+    async fn await_end(
+        &mut self,
+        shard: ShardId,
+        mut lease: Lease,
+        wrote: Wrote,
+        end: End,
+        before: &Arc<Settings>,
+    ) -> Result<(), SessionError> {
+        let name = self.shard_name(shard).to_owned();
         let result = match lease.flush().await {
             Ok(()) => drain(&mut lease, &name).await,
             Err(source) => Err(crate::execute::relay::RelayError::ServerLost {
@@ -368,7 +416,7 @@ impl Session {
             Err(error) => {
                 tracing::warn!(%error, "a transaction's connection was lost while it ended");
                 self.let_go(shard, lease);
-                if end == End::Commit && participant.wrote > Wrote::Nothing {
+                if end == End::Commit && wrote > Wrote::Nothing {
                     return Err(SessionError::Statement(Some(Box::new(
                         ErrorFields::error(
                             SqlState::TRANSACTION_RESOLUTION_UNKNOWN,
@@ -638,7 +686,6 @@ impl Session {
             let shard = self.home()?;
             let taken = self.take(shard, crate::route::plan::Access::Read).await?;
             let mut lease = taken.lease;
-            // A BEGIN may be waiting to be sent with it.
             let result = self.run_setting(shard, &mut lease, &sql, name).await;
             if self.block.is_none() && result.is_ok() {
                 let settings = Arc::new(self.settings.with(name, value));
@@ -889,7 +936,10 @@ fn isolation_text(level: Isolation) -> &'static str {
     }
 }
 
-fn begin_text(modes: TransactionModes) -> String {
+fn begin_text(modes: TransactionModes) -> Cow<'static, str> {
+    if modes == TransactionModes::default() {
+        return "BEGIN".into();
+    }
     let mut text = "BEGIN".to_owned();
     if let Some(level) = modes.isolation {
         text.push_str(" ISOLATION LEVEL ");
@@ -905,7 +955,7 @@ fn begin_text(modes: TransactionModes) -> String {
         Some(false) => text.push_str(" NOT DEFERRABLE"),
         None => {}
     }
-    text
+    text.into()
 }
 
 /// What PostgreSQL makes of a SET's list (flatten_set_variable_args): identifiers of a quoted list are quoted.

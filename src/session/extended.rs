@@ -33,7 +33,7 @@ const BATCH_BYTES_MAX: usize = 1 << 20;
 
 /// How a batch ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Cut {
+pub(super) enum Cut {
     Sync,
     Flush,
 }
@@ -114,7 +114,7 @@ impl Session {
     }
 
     /// Ends a batch: its error, if it failed, and what Sync asks for.
-    async fn batch_ended(
+    pub(super) async fn batch_ended(
         &mut self,
         result: Result<bool, SessionError>,
         cut: Cut,
@@ -751,7 +751,7 @@ impl Session {
                 copying |= copies;
             }
         }
-        let mut taken = self.take(shard, access).await?;
+        let mut taken = self.take_and_begin(shard, access).await?;
         taken.lease.begin_batch();
         let mut parses = Parses::default();
         let prepared_by_sql = match self.send_prepares(shard, items, &mut taken) {

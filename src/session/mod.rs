@@ -177,7 +177,7 @@ impl Session {
     /// Begins a transaction block that no shard takes part in yet.
     fn open_block(&mut self, implicit: bool) {
         let one_snapshot = self.one_snapshot(None);
-        let mut block = Block::new(implicit, "BEGIN".to_owned(), one_snapshot, &self.settings);
+        let mut block = Block::new(implicit, "BEGIN".into(), one_snapshot, &self.settings);
         block.hint_before = self.hint.clone();
         self.block = Some(Box::new(block));
     }

@@ -6,7 +6,6 @@ use crate::backend::settings::Settings;
 use crate::execute::relay::{RelayError, Reply, Script, To, drain, drain_rows};
 use crate::route::plan::{Access, Pin, Plan, PlanKind};
 use crate::session::Session;
-use crate::session::cancel::CancelTarget;
 use crate::session::error::SessionError;
 use crate::session::transaction::{Participant, Wrote};
 use crate::session::worker::Greeting;
@@ -22,6 +21,15 @@ use std::sync::Arc;
 pub(super) struct Taken {
     pub(super) lease: Lease,
     pub(super) script: Script,
+}
+
+/// When a server that joins a transaction is told of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Joining {
+    /// Before anything else, with an answer of its own.
+    First,
+    /// In the same write as the statement.
+    Together,
 }
 
 /// What a statement does, in a participant's words.
@@ -101,6 +109,24 @@ impl Session {
         shard: ShardId,
         access: Access,
     ) -> Result<Taken, SessionError> {
+        self.take_joining(shard, access, Joining::First).await
+    }
+
+    /// As [`Session::take`], for a statement that is sent at once: the BEGIN of a transaction that joins goes with it.
+    pub(super) async fn take_and_begin(
+        &mut self,
+        shard: ShardId,
+        access: Access,
+    ) -> Result<Taken, SessionError> {
+        self.take_joining(shard, access, Joining::Together).await
+    }
+
+    async fn take_joining(
+        &mut self,
+        shard: ShardId,
+        access: Access,
+        joining: Joining,
+    ) -> Result<Taken, SessionError> {
         if self.block.is_none() {
             let settings = Arc::clone(&self.settings);
             let lease = self.check_out(shard, &settings).await?;
@@ -127,7 +153,7 @@ impl Session {
                 )),
             };
         }
-        Box::pin(self.join(shard, access)).await
+        Box::pin(self.join(shard, access, joining)).await
     }
 
     /// Cross-shard commit does not exist yet: one shard may write. One snapshot is one shard's.
@@ -163,7 +189,13 @@ impl Session {
         Ok(())
     }
 
-    async fn join(&mut self, shard: ShardId, access: Access) -> Result<Taken, SessionError> {
+    /// A server of the pool joins the transaction.
+    async fn join(
+        &mut self,
+        shard: ShardId,
+        access: Access,
+        joining: Joining,
+    ) -> Result<Taken, SessionError> {
         let block = self.block.as_ref().expect("only a transaction is joined");
         let (before, begin, log) = (
             Arc::clone(&block.before),
@@ -172,13 +204,12 @@ impl Session {
         );
         let mut lease = self.check_out(shard, &before).await?;
         let mut script = Script::new();
-        append_query(&mut lease, &begin)?;
-        lease.expect_syncs(1);
-        // Should BEGIN fail, a statement glued to it would run and commit by itself: only a read may take that chance.
-        if log.is_empty() && access == Access::Read {
-            script.expect(Reply::Query, To::Nobody);
-            script.expect(Reply::Sync, To::Nobody);
+        if joining == Joining::Together && log.is_empty() {
+            append_begin(&mut lease, &begin);
+            script.expect(Reply::Begin, To::Nobody);
         } else {
+            append_query(&mut lease, &begin)?;
+            lease.expect_syncs(1);
             for statement in &log {
                 append_query(&mut lease, statement)?;
                 lease.expect_syncs(1);
@@ -247,10 +278,7 @@ impl Session {
                 } else {
                     pool.check_out(settings).await?
                 };
-                self.cancel.add(CancelTarget {
-                    address,
-                    key: lease.cancel_key.clone(),
-                });
+                self.cancel.add_server(address, &lease);
                 lease
             }
         };
@@ -390,6 +418,18 @@ impl Session {
             .get(usize::from(shard.0))
             .map_or("?", |s| s.name.as_str())
     }
+}
+
+/// Appends a BEGIN by the extended protocol, without a Sync. Should it fail, a canceled one say, the server skips what
+/// was sent with it up to the next Sync (manual §55.2.3), so that no statement runs outside its transaction.
+pub(super) fn append_begin(lease: &mut Lease, begin: &str) {
+    lease.unnamed = None;
+    let out = &mut lease.outbox;
+    let none = std::iter::empty::<Option<&[u8]>>();
+    frontend::parse(out, "", begin, &[])
+        .and_then(|()| frontend::bind(out, "", "", &[], none, &[]))
+        .and_then(|()| frontend::execute(out, "", 0))
+        .expect("a BEGIN is short");
 }
 
 /// Appends a simple Query to a server's outbox.

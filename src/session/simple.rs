@@ -15,7 +15,7 @@ use crate::session::servers::Taken;
 use crate::statement::command::{self, Scope};
 use crate::statement::parse::parse;
 use crate::statement::scan::{Scanned, Verb, scan, shape};
-use crate::wire::backend as reply;
+use crate::wire::backend::{self as reply, TransactionStatus};
 use crate::wire::error::{ErrorFields, SqlState};
 use crate::wire::frontend;
 use bytes::Bytes;
@@ -291,7 +291,8 @@ impl Session {
         text: QueryText<'_>,
         ending: Ending,
     ) -> Result<Relayed, SessionError> {
-        let mut taken = self.take(shard, access).await?;
+        let mut taken = self.take_and_begin(shard, access).await?;
+        taken.script.query_follows = true;
         match text {
             QueryText::Message(message) => taken.lease.outbox.extend_from_slice(message),
             QueryText::Text(text) => super::servers::append_query(&mut taken.lease, text)?,
@@ -337,6 +338,7 @@ impl Session {
             .map_or("?", |s| s.name.as_str());
         let database = std::sync::Arc::clone(&self.database);
         let types = database.oid_map(shard).map(AsRef::as_ref);
+        taken.script.in_block = self.status() != TransactionStatus::Idle;
         let result = relay(
             &mut taken.lease,
             &mut self.client,

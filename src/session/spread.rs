@@ -61,19 +61,11 @@ impl Session {
 
     async fn source(&mut self, shard: ShardId, access: Access) -> Result<Source, SessionError> {
         let taken = self.take(shard, access).await?;
-        let (mut lease, name) = (taken.lease, self.shard_name(shard).to_owned());
-        if !lease.outbox.is_empty() {
-            // A BEGIN: a scatter's replies are read by their own rules, so it goes ahead.
-            if let Err(error) = self.settle(&mut lease, &name).await {
-                self.give_back(shard, lease);
-                return Err(error);
-            }
-        }
         let oids = self.database.oid_map(shard).cloned();
         Ok(Source {
             shard,
-            name,
-            lease,
+            name: self.shard_name(shard).to_owned(),
+            lease: taken.lease,
             oids,
             progress: Progress::default(),
         })

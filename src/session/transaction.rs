@@ -4,6 +4,7 @@ use crate::backend::pool::Lease;
 use crate::backend::settings::Settings;
 use crate::session::SessionHint;
 use crate::topology::{ShardId, TableName};
+use std::borrow::Cow;
 use std::sync::Arc;
 
 /// Savepoints and settings a transaction may collect for those who join later.
@@ -52,7 +53,7 @@ pub struct Block {
     /// Only ROLLBACK and ROLLBACK TO may follow.
     pub failed: bool,
     /// The text that begins it on a shard.
-    pub begin: String,
+    pub begin: Cow<'static, str>,
     /// REPEATABLE READ or SERIALIZABLE: one snapshot, which several shards do not share.
     pub one_snapshot: bool,
     /// Who takes part, in order of joining.
@@ -73,12 +74,21 @@ pub struct Block {
     pub tables: Vec<TableName>,
 }
 
+impl Participant {
+    /// Its server waits for a statement?
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        let quiet = |lease: &Lease| lease.inbox.is_empty() && lease.outbox.is_empty();
+        self.lease.as_ref().is_some_and(quiet)
+    }
+}
+
 impl Block {
     /// A new one that nobody has joined.
     #[must_use]
     pub fn new(
         implicit: bool,
-        begin: String,
+        begin: Cow<'static, str>,
         one_snapshot: bool,
         settings: &Arc<Settings>,
     ) -> Self {

@@ -380,15 +380,13 @@ impl Env {
 
     /// Waits until no server connection of the router is inside a query or a transaction.
     pub(crate) fn wait_idle(&self) {
-        let all_idle = || {
-            let busy: Vec<Vec<String>> = SHARDS
-                .iter()
-                .flat_map(|shard| self.servers(shard))
-                .filter(|row| row[0] != "idle")
-                .collect();
-            busy.is_empty().then_some(())
-        };
-        eventually("every server connection is idle again", all_idle);
+        let mut watcher = Client::connect(&direct_target("postgres"));
+        let busy = format!(
+            "select count(*) from pg_stat_activity where datname like '{}\\_%' and backend_type = 'client backend' and state <> 'idle'",
+            self.name.replace('_', "\\_")
+        );
+        let mut all_idle = || (watcher.one(&busy) == "0").then_some(());
+        eventually("every server connection is idle again", &mut all_idle);
     }
 
     fn apply_schema(&mut self, schema: &str) {

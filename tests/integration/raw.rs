@@ -616,6 +616,11 @@ impl Client {
         self.stream
     }
 
+    /// Its socket, for another thread to close.
+    pub(crate) fn socket(&self) -> TcpStream {
+        self.stream.try_clone().expect("a socket")
+    }
+
     /// Closes the write half only, if the socket is still there.
     pub(crate) fn half_close(&self) {
         let _ = self.stream.shutdown(Shutdown::Write);

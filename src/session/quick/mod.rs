@@ -6,6 +6,9 @@
 //! is copied and hardly anything allocated. Everything else takes the ordinary way (`answer`) from the point it has
 //! reached, with the same bytes as its result.
 
+mod messages;
+mod transaction;
+
 use crate::backend::pool::Lease;
 use crate::backend::stream::Scratch;
 use crate::cache::shapes::Reading;
@@ -16,17 +19,17 @@ use crate::route::plan::Access;
 use crate::route::recipe::Recipe;
 use crate::session::Session;
 use crate::session::SessionHint;
-use crate::session::cancel::CancelTarget;
 use crate::session::error::SessionError;
 use crate::session::planner::Bound;
 use crate::session::portal::{Place, Portal};
 use crate::session::prepared::{Body, Canonical, Known, MadeRecipe, Prepared};
+use crate::session::quick::messages::{Batch, Request, Sent};
+use crate::session::quick::transaction::{BlockRequest, BlockWord};
 use crate::session::servers::{Taken, wrote};
 use crate::session::simple::Ready;
 use crate::session::transaction::Wrote;
 use crate::statement::scan::Scanned;
 use crate::topology::ShardId;
-use crate::wire::backend::tag as reply;
 use crate::wire::frame::{HEADER, next_frame};
 use crate::wire::frontend::{self, Bind, Parse, tag};
 use bytes::Bytes;
@@ -56,18 +59,14 @@ struct Running {
     shard: ShardId,
     lease: Lease,
     request: Request,
+    sent: Sent,
     started: Instant,
 }
 
-/// What was sent.
-enum Request {
-    Query,
-    Batch {
-        /// With Parse.
-        parses: bool,
-        /// With Describe.
-        described: bool,
-    },
+/// What a client's bytes ask for.
+enum Asked {
+    Statement(Planned),
+    Block(BlockRequest),
 }
 
 /// A statement whose shard is known.
@@ -92,6 +91,8 @@ enum Arrived {
     Running(Running),
     /// No server is at hand: the statement waits for one.
     Waiting(Planned, Bytes),
+    /// The answer is in the client's outbox.
+    Answered(Instant),
     Ordinary,
 }
 
@@ -104,13 +105,6 @@ enum Heard {
     ClientGone,
 }
 
-/// The messages of a batch: where their bodies are.
-struct Batch {
-    parse: Option<Range<usize>>,
-    bind: Range<usize>,
-    described: bool,
-}
-
 impl Session {
     /// Waits for the client's next bytes, and answers them if it can be done at once.
     pub(super) async fn quick(&mut self) -> Quick {
@@ -121,6 +115,12 @@ impl Session {
         let mut running = match poll_fn(|context| self.poll_arrival(context)).await {
             Arrived::Running(running) => running,
             Arrived::Ordinary => return Quick::Ordinary,
+            Arrived::Answered(started) => {
+                return match self.answered(started).await {
+                    Ok(()) => Quick::Answered,
+                    Err(error) => Quick::Failed(error),
+                };
+            }
             Arrived::Waiting(planned, bytes) => {
                 match Box::pin(self.wait_for_server(planned, &bytes)).await {
                     Ok(running) => running,
@@ -131,9 +131,16 @@ impl Session {
         let heard = poll_fn(|context| self.poll_reply(context, &mut running)).await;
         let started = running.started;
         let result = match heard {
+            Heard::Whole if running.sent == Sent::Commit => {
+                self.committed(running.shard, running.lease);
+                Ok(())
+            }
             Heard::Whole => {
                 self.give_back(running.shard, running.lease);
                 Ok(())
+            }
+            Heard::Other if running.sent == Sent::Commit => {
+                Box::pin(self.commit_goes_on(running)).await
             }
             Heard::Other => Box::pin(self.go_on(running)).await,
             Heard::ClientGone => {
@@ -197,27 +204,33 @@ impl Session {
 
     /// Sends a statement on its way, if these bytes are one that can go at once.
     fn start(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Arrived {
-        let Some(planned) = self.plan_at_once(bytes) else {
-            return Arrived::Ordinary;
+        let planned = match self.plan_at_once(bytes) {
+            Some(Asked::Statement(planned)) => planned,
+            Some(Asked::Block(asked)) => return self.block_at_once(context, asked),
+            None => return Arrived::Ordinary,
         };
-        let Some(lease) = self.take_at_once(planned.shard, planned.access) else {
+        let Some((lease, sent)) = self.take_at_once(planned.shard, planned.access) else {
             // A transaction's server is where the ordinary way finds it, or not.
             return match self.block {
                 None => Arrived::Waiting(planned, Bytes::copy_from_slice(bytes)),
                 Some(_) => Arrived::Ordinary,
             };
         };
-        match self.dispatch(context, planned, lease, bytes) {
+        match self.dispatch(context, planned, lease, sent, bytes) {
             Ok(running) => Arrived::Running(running),
             Err((shard, lease)) => {
-                self.give_back(shard, lease);
+                if sent == Sent::BeginAndStatement {
+                    self.join_not(shard, lease);
+                } else {
+                    self.give_back(shard, lease);
+                }
                 Arrived::Ordinary
             }
         }
     }
 
-    /// The shard for these bytes, if they are a statement of a known shape and nothing else.
-    fn plan_at_once(&mut self, bytes: &[u8]) -> Option<Planned> {
+    /// What these bytes ask for, if they are a statement of a known shape and nothing else.
+    fn plan_at_once(&mut self, bytes: &[u8]) -> Option<Asked> {
         let first = *bytes.first()?;
         if !matches!(first, tag::QUERY | tag::PARSE | tag::BIND) {
             return None;
@@ -232,27 +245,35 @@ impl Session {
         }
     }
 
-    fn plan_query(&mut self, bytes: &[u8], started: Instant) -> Option<Planned> {
+    fn plan_query(&mut self, bytes: &[u8], started: Instant) -> Option<Asked> {
         let frame = next_frame(bytes, self.message_max).ok()??;
         if frame.len != bytes.len() {
             return None;
         }
         let text = frontend::text(&bytes[HEADER..]).ok()?;
+        if let Some(word) = BlockWord::of(text) {
+            return Some(Asked::Block(BlockRequest {
+                word,
+                request: Request::Query,
+                unnamed: None,
+                started,
+            }));
+        }
         let Some((seen, scanned)) = self.worker.shapes.find(text, self.own_reading()) else {
             self.is_unseen = true;
             return None;
         };
         let recipe = &seen.made.recipe;
-        Some(Planned {
+        Some(Asked::Statement(Planned {
             shard: self.quick_shard(recipe, text, &scanned, &NoParams)?,
             access: recipe.access,
             request: Request::Query,
             bound: None,
             started,
-        })
+        }))
     }
 
-    fn plan_batch(&mut self, bytes: &[u8], started: Instant) -> Option<Planned> {
+    fn plan_batch(&mut self, bytes: &[u8], started: Instant) -> Option<Asked> {
         let batch = Batch::read(bytes, self.message_max)?;
         let bind = Bind::decode(&bytes[batch.bind.clone()]).ok()?;
         if !bind.portal.is_empty() {
@@ -265,8 +286,21 @@ impl Session {
             Some(_) => return None,
             None => Rc::clone(self.names.statement(bind.statement)?),
         };
+        let request = Request::Batch {
+            parses: batch.parse.is_some(),
+            described: batch.described,
+        };
         let Body::Routed(scanned) = &prepared.body else {
-            return None;
+            let word = BlockWord::of_prepared(&prepared)?;
+            let is_plain = bind.parameters.is_empty() && bind.result_formats.len() <= 1;
+            return is_plain.then(|| {
+                Asked::Block(BlockRequest {
+                    word,
+                    request,
+                    unnamed: batch.parse.is_some().then_some(prepared),
+                    started,
+                })
+            });
         };
         if !scanned.verb.is_plain() || scanned.hints.is_some() || prepared.sql_types.is_some() {
             return None;
@@ -278,62 +312,57 @@ impl Session {
         };
         let shard = self.quick_shard(&recipe, &prepared.text, scanned, &params)?;
         let canonical = prepared.canonical(&self.worker.statements, self.reading());
-        Some(Planned {
+        Some(Asked::Statement(Planned {
             shard,
             access: recipe.access,
-            request: Request::Batch {
-                parses: batch.parse.is_some(),
-                described: batch.described,
-            },
+            request,
             bound: Some(BoundStatement {
                 prepared,
                 canonical,
                 bind: batch.bind,
             }),
             started,
-        })
+        }))
     }
 
-    /// Sends a request. Gives the server back when it does not know the request's prepared statement.
+    /// Sends a request behind what waits for the server. Gives the server back when it does not know the request's
+    /// prepared statement.
     fn dispatch(
         &mut self,
         context: &mut Context<'_>,
         planned: Planned,
         mut lease: Lease,
+        sent: Sent,
         bytes: &[u8],
     ) -> Result<Running, (ShardId, Lease)> {
         let shard = planned.shard;
+        // All of the request but a Bind that names the statement as the server knows it.
+        let mut rest = bytes;
         match planned.bound {
             None => {
                 lease.unnamed = None;
-                lease.request_now(context, bytes);
                 self.names.unnamed = None;
                 self.names.unnamed_portal = None;
             }
             Some(bound) => {
-                let parses = matches!(planned.request, Request::Batch { parses: true, .. });
                 let id = bound.canonical.id;
-                if parses {
+                if matches!(planned.request, Request::Batch { parses: true, .. }) {
                     lease.unnamed = Some(id);
                     self.names.unnamed = Some(Rc::clone(&bound.prepared));
                 } else if bound.prepared.named {
-                    let out = &mut lease.outbox;
-                    let body = &bytes[bound.bind.clone()];
-                    let renamed = frontend::bind_renamed(out, body, &bound.canonical.name, "");
-                    if renamed.is_err() || !lease.has_prepared(id) {
-                        lease.outbox.clear();
+                    if !lease.has_prepared(id) {
                         return Err((shard, lease));
                     }
+                    let waiting = lease.outbox.len();
+                    let body = &bytes[bound.bind.clone()];
+                    let name = &bound.canonical.name;
+                    if frontend::bind_renamed(&mut lease.outbox, body, name, "").is_err() {
+                        lease.outbox.truncate(waiting);
+                        return Err((shard, lease));
+                    }
+                    rest = &bytes[bound.bind.end..];
                 } else if lease.unnamed != Some(id) {
                     return Err((shard, lease));
-                }
-                if lease.outbox.is_empty() {
-                    lease.request_now(context, bytes);
-                } else {
-                    lease.outbox.extend_from_slice(&bytes[bound.bind.end..]);
-                    lease.expect_syncs(1);
-                    // An error is met again when the reply is awaited.
-                    let _ = lease.poll_flush(context);
                 }
                 if self.block.is_some() {
                     // In a transaction it may be executed again.
@@ -347,15 +376,25 @@ impl Session {
                 }
             }
         }
+        if lease.outbox.is_empty() {
+            lease.request_now(context, rest);
+        } else {
+            lease.outbox.extend_from_slice(rest);
+            lease.expect_syncs(1);
+            // An error is met again when the reply is awaited.
+            let _ = lease.poll_flush(context);
+        }
         self.worker.metrics.plan_cache_hits.raise();
         self.plan = QueryPlan::Single;
         self.outcome = Outcome::Done;
         self.sync_void = false;
         self.bind_owed = None;
+        self.said.clear();
         Ok(Running {
             shard,
             lease,
             request: planned.request,
+            sent,
             started: planned.started,
         })
     }
@@ -369,7 +408,7 @@ impl Session {
                 let mut way = Some((planned, lease));
                 let sent = poll_fn(|context| {
                     let (planned, lease) = way.take().expect("polled once");
-                    Poll::Ready(self.dispatch(context, planned, lease, bytes))
+                    Poll::Ready(self.dispatch(context, planned, lease, Sent::Statement, bytes))
                 });
                 match sent.await {
                     Ok(running) => return Ok(running),
@@ -407,6 +446,9 @@ impl Session {
         let parse = Parse::decode(body).ok()?;
         if !parse.name.is_empty() {
             return None;
+        }
+        if let Some(word) = BlockWord::of(parse.query) {
+            return parse.types.is_empty().then(|| word.prepared(parse.query));
         }
         let reading = self.own_reading();
         let Some((seen, scanned)) = self.worker.shapes.find(parse.query, reading) else {
@@ -464,18 +506,15 @@ impl Session {
     }
 
     /// A server that can take a statement as it is: the transaction's, or one at hand with the session's settings.
-    fn take_at_once(&mut self, shard: ShardId, access: Access) -> Option<Lease> {
+    fn take_at_once(&mut self, shard: ShardId, access: Access) -> Option<(Lease, Sent)> {
         let Some(block) = &mut self.block else {
             let (pool, address) = self.worker.pool(&self.topology, &self.pools, shard)?;
             let lease = pool.check_out_at_once(&self.settings)?;
             if !lease.inbox.is_empty() {
                 return None;
             }
-            self.cancel.add(CancelTarget {
-                address,
-                key: lease.cancel_key.clone(),
-            });
-            return Some(lease);
+            self.cancel.add_server(address, &lease);
+            return Some((lease, Sent::Statement));
         };
         let writes = wrote(access);
         let elsewhere = block.participants.iter().any(|p| p.shard != shard);
@@ -484,16 +523,15 @@ impl Session {
         {
             return None;
         }
-        let participant = block.participant(shard)?;
-        let ready = participant
-            .lease
-            .as_ref()
-            .is_some_and(|lease| lease.inbox.is_empty() && lease.outbox.is_empty());
-        if !ready {
+        let Some(participant) = block.participant(shard) else {
+            let lease = self.join_at_once(shard, access)?;
+            return Some((lease, Sent::BeginAndStatement));
+        };
+        if !participant.is_ready() {
             return None;
         }
         participant.wrote = participant.wrote.max(writes);
-        participant.lease.take()
+        Some((participant.lease.take()?, Sent::Statement))
     }
 
     /// Waits for the reply. Cancel safe: a server that owes one is closed.
@@ -508,10 +546,18 @@ impl Session {
         match lease.poll_read_scratch(context, &mut scratch) {
             Poll::Ready(Ok(length)) => {
                 let bytes = &scratch.bytes()[..length];
-                if let Some(status) = running.request.whole_reply(bytes) {
-                    self.client.send_now(context, bytes);
-                    lease.ready(status);
-                    return Poll::Ready(Heard::Whole);
+                match running.sent.whole_reply(running.request, bytes) {
+                    // A server that has left the transaction has failed it.
+                    Some((b'I', _)) if self.block.is_some() && running.sent != Sent::Commit => {}
+                    Some((status, own)) => {
+                        // Of a COMMIT nothing, and some of its answer may be waiting.
+                        if !own.is_empty() {
+                            self.client.send_now(context, own);
+                        }
+                        lease.ready(status);
+                        return Poll::Ready(Heard::Whole);
+                    }
+                    None => {}
                 }
                 lease.inbox.extend_from_slice(bytes);
                 return Poll::Ready(Heard::Other);
@@ -533,9 +579,13 @@ impl Session {
     /// The ordinary way from where the reply begins.
     async fn go_on(&mut self, running: Running) -> Result<(), SessionError> {
         let mut script = Script::new();
+        if running.sent == Sent::BeginAndStatement {
+            script.expect(Reply::Begin, To::Nobody);
+        }
         let (shard, lease) = (running.shard, running.lease);
         match running.request {
             Request::Query => {
+                script.query_follows = true;
                 script.expect(Reply::Query, To::Client);
                 script.expect(Reply::Sync, To::Client);
                 let relayed = self.relay_taken(shard, Taken { lease, script }).await;
@@ -579,157 +629,6 @@ impl Session {
             database: self.database_key,
             settings: self.effective().parse_key(),
             epoch: self.topology.epoch,
-        }
-    }
-}
-
-impl Batch {
-    /// `bytes` as the messages of one statement, and nothing else.
-    fn read(bytes: &[u8], message_max: usize) -> Option<Self> {
-        let mut at = 0;
-        let mut next = || {
-            let frame = next_frame(&bytes[at..], message_max).ok()??;
-            let body = at + HEADER..at + frame.len;
-            at = body.end;
-            Some((frame.tag, body))
-        };
-        let mut message = next()?;
-        let mut parse = None;
-        if message.0 == tag::PARSE {
-            parse = Some(message.1);
-            message = next()?;
-        }
-        let (tag::BIND, bind) = message else {
-            return None;
-        };
-        message = next()?;
-        let described = message.0 == tag::DESCRIBE;
-        if described {
-            if &bytes[message.1] != b"P\0" {
-                return None;
-            }
-            message = next()?;
-        }
-        // All rows of the unnamed portal.
-        if message.0 != tag::EXECUTE || &bytes[message.1] != b"\0\0\0\0\0" {
-            return None;
-        }
-        let (tag::SYNC, end) = next()? else {
-            return None;
-        };
-        (end.end == bytes.len()).then_some(Self {
-            parse,
-            bind,
-            described,
-        })
-    }
-}
-
-impl Request {
-    /// The transaction status at the end of `bytes`, if they are the whole reply and the client may have it as it is.
-    #[inline]
-    fn whole_reply(&self, bytes: &[u8]) -> Option<u8> {
-        let mut rest = bytes;
-        let next = |rest: &mut &[u8]| {
-            let frame = next_frame(rest, usize::MAX).ok()??;
-            let last = rest[frame.len - 1];
-            *rest = &rest[frame.len..];
-            Some((frame.tag, last))
-        };
-        if let Self::Batch { parses, described } = self {
-            if *parses && next(&mut rest)?.0 != reply::PARSE_COMPLETE {
-                return None;
-            }
-            if next(&mut rest)?.0 != reply::BIND_COMPLETE {
-                return None;
-            }
-            let columns = *described
-                && !matches!(next(&mut rest)?.0, reply::ROW_DESCRIPTION | reply::NO_DATA);
-            if columns {
-                return None;
-            }
-        }
-        loop {
-            match next(&mut rest)? {
-                (reply::DATA_ROW | reply::COMMAND_COMPLETE, _) => {}
-                (reply::ROW_DESCRIPTION, _) if matches!(self, Self::Query) => {}
-                (reply::READY_FOR_QUERY, status) if rest.is_empty() => return Some(status),
-                _ => return None,
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const QUERY_REPLY: &[u8] = b"T\0\0\0\x06\0\0D\0\0\0\x06\0\0C\0\0\0\x0dSELECT 1\0Z\0\0\0\x05I";
-    const BATCH_REPLY: &[u8] =
-        b"1\0\0\0\x042\0\0\0\x04T\0\0\0\x06\0\0D\0\0\0\x06\0\0C\0\0\0\x0dSELECT 1\0Z\0\0\0\x05T";
-
-    #[test]
-    fn only_a_whole_and_ordinary_reply_is_passed_on_unseen() {
-        let query = Request::Query;
-        assert_eq!(query.whole_reply(QUERY_REPLY), Some(b'I'));
-        for end in 0..QUERY_REPLY.len() {
-            assert_eq!(query.whole_reply(&QUERY_REPLY[..end]), None);
-        }
-        let mut more = QUERY_REPLY.to_vec();
-        more.extend_from_slice(b"S\0\0\0\x08a\0b\0");
-        assert_eq!(query.whole_reply(&more), None, "something behind it");
-        let mut notice = b"N\0\0\0\x05\0".to_vec();
-        notice.extend_from_slice(QUERY_REPLY);
-        assert_eq!(query.whole_reply(&notice), None, "a notice");
-        assert_eq!(query.whole_reply(b"E\0\0\0\x05\0Z\0\0\0\x05I"), None);
-        assert_eq!(query.whole_reply(BATCH_REPLY), None);
-        let batch = Request::Batch {
-            parses: false,
-            described: true,
-        };
-        assert_eq!(
-            batch.whole_reply(BATCH_REPLY),
-            None,
-            "a Parse that nobody sent"
-        );
-        assert_eq!(batch.whole_reply(&BATCH_REPLY[5..]), Some(b'T'));
-        let blind = Request::Batch {
-            parses: false,
-            described: false,
-        };
-        assert_eq!(blind.whole_reply(&BATCH_REPLY[5..]), None);
-    }
-
-    #[test]
-    fn a_batch_of_one_statement_is_recognised() {
-        let bind: &[u8] = b"B\0\0\0\x0c\0\0\0\0\0\0\0\0";
-        let describe: &[u8] = b"D\0\0\0\x06P\0";
-        let execute: &[u8] = b"E\0\0\0\x09\0\0\0\0\0";
-        let sync: &[u8] = b"S\0\0\0\x04";
-        let parse: &[u8] = b"P\0\0\0\x08\0\0\0\0";
-        let read = |parts: &[&[u8]]| {
-            let bytes = parts.concat();
-            Batch::read(&bytes, 1 << 20)
-                .map(|b| (b.parse.is_some(), b.described, bytes.len() - b.bind.end))
-        };
-        assert_eq!(read(&[bind, execute, sync]), Some((false, false, 15)));
-        assert_eq!(
-            read(&[parse, bind, describe, execute, sync]),
-            Some((true, true, 22))
-        );
-        for other in [
-            &[bind, execute][..],
-            &[bind, execute, sync, sync],
-            &[bind, sync],
-            &[bind, b"D\0\0\0\x06S\0", execute, sync],
-            &[bind, b"E\0\0\0\x09\0\0\0\0\x01", sync],
-            &[bind, b"E\0\0\0\x0ap\0\0\0\0\0", sync],
-            &[bind, execute, b"H\0\0\0\x04"],
-            &[bind, bind, execute, sync],
-            &[parse, parse, bind, execute, sync],
-            &[execute, sync],
-        ] {
-            assert_eq!(read(other), None, "{other:?}");
         }
     }
 }
