@@ -14,8 +14,8 @@ use crate::route::recipe::{KeyGuard, Keyed, PlacedKeys, Recipe, Route, Several};
 use crate::route::schema;
 use crate::statement::scan::Verb;
 use crate::statement::tree::{
-    Body, Copy, CopyDirection, CopySubject, Expr, Insert, InsertSource, Item, Name, OnConflict,
-    Query, Select, Statement,
+    Body, Copy, CopyDirection, CopySubject, Ddl, Expr, Insert, InsertSource, Item, Name,
+    OnConflict, Query, Select, Statement,
 };
 use crate::topology::{
     Database, FunctionDeclaration, KeyColumn, KeyFamily, KeyspaceId, KeyspaceKind, Placement,
@@ -379,6 +379,11 @@ fn forced(tree: Option<&Statement>, context: &Context<'_>, shard: ShardId, reaso
         Statement::Ddl(ddl) => {
             recipe.access = Access::Schema;
             schema::forced(ddl, context, &mut recipe);
+            if let Ddl::CreateAs { query, .. } = ddl {
+                // Its query runs now, or, a view's, never on its own.
+                let inner = forced_query(query, context);
+                recipe.pin = recipe.pin.or(inner);
+            }
             return recipe;
         }
         Statement::Truncate { tables, .. } => {
@@ -406,7 +411,19 @@ fn forced(tree: Option<&Statement>, context: &Context<'_>, shard: ShardId, reaso
     recipe.access = access_of(&binder, &traits);
     recipe.pin = traits.pin.or(recipe.pin);
     recipe.set_config = traits.set_config;
-    if traits.undeclared.is_some() || traits.unknown {
+    let (into, catalog) = match tree {
+        Statement::Query(query) => (selects_into(query), false),
+        Statement::Insert(_)
+        | Statement::Update(_)
+        | Statement::Delete(_)
+        | Statement::Merge(_) => (false, bound.is_err()),
+        _ => (false, false),
+    };
+    if into && schema::is_temporary(context) {
+        recipe.pin = Some(Pin::TemporaryTable);
+    }
+    // A write that is not understood may be one to pg_settings.
+    if traits.undeclared.is_some() || traits.unknown || catalog {
         recipe.pin = recipe.pin.or(Some(Pin::Opaque));
     }
     if let Ok(bound) = bound {
@@ -414,6 +431,21 @@ fn forced(tree: Option<&Statement>, context: &Context<'_>, shard: ShardId, reaso
         recipe.tables = table_names(&analysis);
     }
     recipe
+}
+
+/// Why the session keeps its server behind a query that runs on one.
+fn forced_query(query: &Query, context: &Context<'_>) -> Option<Pin> {
+    let mut binder = Binder::new(context);
+    // What cannot be bound is not known.
+    let unknown = binder.query(query).is_err();
+    let traits = CallTraits::of(&binder.calls);
+    let opaque = unknown || traits.undeclared.is_some() || traits.unknown;
+    traits.pin.or(opaque.then_some(Pin::Opaque))
+}
+
+/// SELECT … INTO: it creates a table.
+fn selects_into(query: &Query) -> bool {
+    matches!(&query.body, Body::Select(select) if select.into.is_some())
 }
 
 /// Full names of the tables that are known.

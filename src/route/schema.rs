@@ -82,14 +82,39 @@ pub(crate) fn maintenance(
     Ok(recipe)
 }
 
+/// May what is created here be temporary? By TEMP behind the word it belongs to, by the name of a temporary schema
+/// anywhere, or because the search_path creates there (manual, 20.11.1).
+pub(crate) fn is_temporary(context: &Context<'_>) -> bool {
+    let in_path = |schema: &String| is_temporary_schema(schema);
+    if context.search_path.iter().any(in_path) {
+        return true;
+    }
+    let is_part = |c: char| c.is_alphanumeric() || c == '_' || c == '$';
+    let mut before = "";
+    let words = context.shape.split(|c: char| !is_part(c));
+    words.filter(|word| !word.is_empty()).any(|word| {
+        let is_any =
+            |words: &[&str], word: &str| words.iter().any(|w| w.eq_ignore_ascii_case(word));
+        let of_what = ["create", "replace", "local", "global", "into"];
+        let temp = is_any(&["temp", "temporary"], word) && is_any(&of_what, before);
+        before = word;
+        temp || is_temporary_schema(word)
+    })
+}
+
+fn is_temporary_schema(schema: &str) -> bool {
+    let prefix = schema.get(..7);
+    prefix.is_some_and(|prefix| prefix.eq_ignore_ascii_case("pg_temp"))
+}
+
 /// What a schema change that goes to one chosen shard means for the session.
 pub(crate) fn forced(ddl: &Ddl, context: &Context<'_>, recipe: &mut Recipe) {
     let mut names = Vec::new();
+    if is_temporary(context) {
+        recipe.pin = Some(Pin::TemporaryTable);
+    }
     match ddl {
         Ddl::CreateTable(create) => {
-            if create.temporary {
-                recipe.pin = Some(Pin::TemporaryTable);
-            }
             if let Ok(Found::Table(table)) = find_table(context, &create.name)
                 && let Route::Fixed { shards, after, .. } = &mut recipe.route
                 && matches!(table.placement, Placement::Sharded { .. })
@@ -99,14 +124,7 @@ pub(crate) fn forced(ddl: &Ddl, context: &Context<'_>, recipe: &mut Recipe) {
             }
             names.push(create.name.clone());
         }
-        Ddl::CreateAs {
-            name, temporary, ..
-        } => {
-            if *temporary {
-                recipe.pin = Some(Pin::TemporaryTable);
-            }
-            names.push(name.clone());
-        }
+        Ddl::CreateAs { name, .. } => names.push(name.clone()),
         Ddl::AlterTable { table, .. } => names.push(table.clone()),
         Ddl::CreateIndex {
             table,
@@ -133,6 +151,9 @@ pub(crate) fn forced(ddl: &Ddl, context: &Context<'_>, recipe: &mut Recipe) {
 
 /// Decides where a schema change goes.
 pub(crate) fn recipe(ddl: &Ddl, context: &Context<'_>) -> Result<Recipe, RouteError> {
+    if is_temporary(context) {
+        return Err(temporary());
+    }
     match ddl {
         Ddl::CreateTable(create) => create_table(create, context),
         Ddl::AlterTable { table, actions } => alter_table(table, actions, context),
@@ -167,12 +188,7 @@ pub(crate) fn recipe(ddl: &Ddl, context: &Context<'_>) -> Result<Recipe, RouteEr
             recipe.outside_transaction = *concurrently;
             Ok(recipe)
         }
-        Ddl::CreateAs {
-            kind,
-            name,
-            temporary,
-            query,
-        } => create_as(kind, name, *temporary, query, context),
+        Ddl::CreateAs { kind, name, query } => create_as(kind, name, query, context),
         Ddl::Other { what, tables, name } => other(what, tables, name.as_ref(), context),
     }
 }
@@ -189,9 +205,6 @@ fn table_of(name: &Name, context: &Context<'_>) -> Result<Arc<Table>, RouteError
 }
 
 fn create_table(create: &CreateTable, context: &Context<'_>) -> Result<Recipe, RouteError> {
-    if create.temporary {
-        return Err(temporary());
-    }
     let table = match find_table(context, &create.name) {
         Ok(Found::Table(table)) => table,
         Ok(Found::View(table, _)) => table,
@@ -277,8 +290,8 @@ fn created(create: &CreateTable, context: &Context<'_>) -> TableName {
 
 fn temporary() -> RouteError {
     RouteError::OneShardOnly {
-        what: "a temporary table".to_owned(),
-        reason: "A temporary table lives on one server".to_owned(),
+        what: "a temporary table or other temporary object".to_owned(),
+        reason: "It lives on one server".to_owned(),
     }
 }
 
@@ -706,13 +719,9 @@ fn default_keyspace(context: &Context<'_>) -> Result<KeyspaceId, RouteError> {
 fn create_as(
     kind: &str,
     name: &Name,
-    temporary: bool,
     query: &Query,
     context: &Context<'_>,
 ) -> Result<Recipe, RouteError> {
-    if temporary {
-        return Err(self::temporary());
-    }
     let mut binder = Binder::new(context);
     let bound = binder.query(query)?;
     let analysis = pins::place(&binder, &bound);
@@ -764,7 +773,10 @@ pub(crate) fn select_into(
     query: &Query,
     context: &Context<'_>,
 ) -> Result<Recipe, RouteError> {
-    create_as("table", name, false, query, context)
+    if is_temporary(context) {
+        return Err(temporary());
+    }
+    create_as("table", name, query, context)
 }
 
 /// Objects of the whole PostgreSQL cluster, which shards may share.

@@ -446,6 +446,21 @@ impl Session {
                 "Write the rows of one shard at a time.",
             ));
         }
+        if let Some(pin) = plan.pin {
+            for shard in &shards {
+                self.pin(*shard, pin);
+            }
+        }
+        if let ([shard], None) = (shards.as_slice(), &self.block)
+            && plan.after.is_empty()
+        {
+            // Alone on its server it needs no transaction of ours, and may have its own (DO, CALL).
+            let text = plan.text.as_deref().unwrap_or(own);
+            let tag = self.run_on(*shard, plan.access, text, true).await?;
+            self.schema_changed().await;
+            reply::command_complete(&mut self.client.outbox, &tag);
+            return Ok(Ready::Due);
+        }
         let own_block = self.block.is_none();
         if own_block {
             self.open_block(true);

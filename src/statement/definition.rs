@@ -410,17 +410,15 @@ impl Reader<'_> {
     /// Behind CREATE.
     fn create(&mut self) -> Parse<Ddl> {
         let start = self.at - 1;
-        let mut temporary = false;
         let mut unique = false;
         let mut recursive = false;
         while MODIFIERS.iter().any(|word| self.is_word(word)) {
-            temporary |= self.is_word("temporary") || self.is_word("temp");
             unique |= self.is_word("unique");
             recursive |= self.is_word("recursive");
             self.skip();
         }
         if self.word("table") {
-            return self.create_table(temporary);
+            return self.create_table();
         }
         if self.word("index") {
             return self.create_index(unique);
@@ -438,13 +436,13 @@ impl Reader<'_> {
             };
             self.words(&["if", "not", "exists"]);
             let name = self.name()?;
-            return self.create_as(kind, name, temporary);
+            return self.create_as(kind, name);
         }
         self.other(start)
     }
 
     /// Behind the name of a view, or of a table whose AS is to come.
-    fn create_as(&mut self, kind: &str, name: Name, temporary: bool) -> Parse<Ddl> {
+    fn create_as(&mut self, kind: &str, name: Name) -> Parse<Ddl> {
         if self.is_symbol(self.at, b'(') {
             self.at = self.matching(self.at)? + 1;
         }
@@ -481,21 +479,19 @@ impl Reader<'_> {
         Ok(Ddl::CreateAs {
             kind: kind.to_owned(),
             name,
-            temporary,
             query,
         })
     }
 
     /// Behind CREATE … TABLE.
-    fn create_table(&mut self, temporary: bool) -> Parse<Ddl> {
+    fn create_table(&mut self) -> Parse<Ddl> {
         let if_not_exists = self.words(&["if", "not", "exists"]);
         let name = self.name()?;
         if self.is_create_table_as()? {
-            return self.create_as("table", name, temporary);
+            return self.create_as("table", name);
         }
         let mut table = CreateTable {
             name,
-            temporary,
             if_not_exists,
             columns: Vec::new(),
             constraints: Vec::new(),

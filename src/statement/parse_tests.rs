@@ -1307,7 +1307,7 @@ fn definitions() {
     ) else {
         panic!()
     };
-    assert!(table.if_not_exists && table.partition_by && !table.temporary);
+    assert!(table.if_not_exists && table.partition_by);
     assert_eq!(table.columns_from.as_ref().map(name).as_deref(), Some("x"));
     let types: Vec<&str> = table.columns.iter().map(|c| c.data_type.as_str()).collect();
     assert_eq!(

@@ -532,8 +532,6 @@ pub enum Ddl {
         kind: String,
         /// What is created.
         name: Name,
-        /// TEMPORARY.
-        temporary: bool,
         /// The query.
         query: Box<Query>,
     },
@@ -553,8 +551,6 @@ pub enum Ddl {
 pub struct CreateTable {
     /// The table.
     pub name: Name,
-    /// TEMPORARY.
-    pub temporary: bool,
     /// IF NOT EXISTS.
     pub if_not_exists: bool,
     /// The columns.
