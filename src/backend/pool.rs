@@ -181,7 +181,9 @@ impl Pool {
         }
         loop {
             let mut at_hand = self.at_hand.borrow_mut();
-            let same = |c: &AtHand| Arc::ptr_eq(c.connection.settings(), settings);
+            let same = |c: &AtHand| {
+                Arc::ptr_eq(c.connection.settings(), settings) && c.connection.may_serve(settings)
+            };
             let found = at_hand.iter().rposition(same)?;
             let mut connection = at_hand.remove(found).connection;
             drop(at_hand);

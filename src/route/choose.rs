@@ -124,6 +124,38 @@ impl Context<'_> {
 /// # Errors
 /// When they cannot be answered exactly, whatever their values.
 pub fn recipe(tree: &Statement, context: &Context<'_>) -> Result<Recipe, RouteError> {
+    let mut recipe = chosen(tree, context)?;
+    if let Some(pin) = pin_of_definition(tree, context) {
+        if recipe.shards().len() > 1 {
+            return Err(RouteError::OneShardOnly {
+                what: "code whose effects are not known".to_owned(),
+                reason: "It would run on every shard".to_owned(),
+            });
+        }
+        recipe.pin = recipe.pin.or(Some(pin));
+    }
+    Ok(recipe)
+}
+
+/// Why the session keeps its server behind DO and queries that create tables, whose calls run now.
+fn pin_of_definition(tree: &Statement, context: &Context<'_>) -> Option<Pin> {
+    match tree {
+        Statement::Ddl(_) if context.verb == Verb::Do => Some(Pin::Opaque),
+        // A view's query never runs on its own.
+        Statement::Ddl(Ddl::CreateAs { kind, query, .. }) if kind != "view" => {
+            pin_of_query(query, context)
+        }
+        Statement::Query(query) if selects_into(query) => pin_of_query(query, context),
+        Statement::Explain {
+            analyze: true,
+            statement,
+        } => pin_of_definition(statement, context),
+        _ => None,
+    }
+}
+
+/// As the session may run it: where it can be answered exactly, or where everything is.
+fn chosen(tree: &Statement, context: &Context<'_>) -> Result<Recipe, RouteError> {
     match (choose(tree, context), context.only_shard()) {
         (Err(error @ (RouteError::RefusedTable { .. } | RouteError::BadHint { .. })), _) => {
             Err(error)
@@ -379,11 +411,7 @@ fn forced(tree: Option<&Statement>, context: &Context<'_>, shard: ShardId, reaso
         Statement::Ddl(ddl) => {
             recipe.access = Access::Schema;
             schema::forced(ddl, context, &mut recipe);
-            if let Ddl::CreateAs { query, .. } = ddl {
-                // Its query runs now, or, a view's, never on its own.
-                let inner = forced_query(query, context);
-                recipe.pin = recipe.pin.or(inner);
-            }
+            recipe.pin = recipe.pin.or_else(|| pin_of_definition(tree, context));
             return recipe;
         }
         Statement::Truncate { tables, .. } => {
@@ -434,12 +462,12 @@ fn forced(tree: Option<&Statement>, context: &Context<'_>, shard: ShardId, reaso
 }
 
 /// Why the session keeps its server behind a query that runs on one.
-fn forced_query(query: &Query, context: &Context<'_>) -> Option<Pin> {
+fn pin_of_query(query: &Query, context: &Context<'_>) -> Option<Pin> {
     let mut binder = Binder::new(context);
     // What cannot be bound is not known.
     let unknown = binder.query(query).is_err();
     let traits = CallTraits::of(&binder.calls);
-    let opaque = unknown || traits.undeclared.is_some() || traits.unknown;
+    let opaque = unknown || traits.undeclared.is_some() || traits.unknown || traits.set_config;
     traits.pin.or(opaque.then_some(Pin::Opaque))
 }
 

@@ -6,6 +6,14 @@ use crate::session::worker::Worker;
 use smallvec::SmallVec;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::time::Duration;
+
+/// When a server whose client is gone is asked to stop, each time after the one before.
+const ABANDONED: [Duration; 3] = [
+    Duration::ZERO,
+    Duration::from_millis(200),
+    Duration::from_secs(2),
+];
 
 /// A server that works for a session.
 #[derive(Debug, Clone)]
@@ -72,15 +80,29 @@ impl CancelSlot {
 
     /// Asks every server that works for the session now to stop.
     pub fn cancel(&self, worker: &Rc<Worker>) {
+        self.ask_to_stop(worker, &ABANDONED[..1]);
+    }
+
+    /// The client is gone and so are its connections to servers, but a server notices that only when it writes. A
+    /// cancel that arrives before the server has read its query is void, so it is asked again. Nobody else is hit: the
+    /// key is of that connection alone.
+    pub fn abandon(&self, worker: &Rc<Worker>) {
+        self.ask_to_stop(worker, &ABANDONED);
+    }
+
+    fn ask_to_stop(&self, worker: &Rc<Worker>, waits: &'static [Duration]) {
         for target in self.targets.borrow().iter().cloned() {
             self.sent.set(true);
             let worker = Rc::clone(worker);
             tokio::task::spawn_local(async move {
-                let options = worker.pools.connect_options();
-                if let Err(error) =
-                    connect::cancel(&target.address, &target.key, options, worker.pools.tls()).await
-                {
-                    tracing::warn!(%error, "a cancel request did not reach its server");
+                for wait in waits {
+                    tokio::time::sleep(*wait).await;
+                    let options = worker.pools.connect_options();
+                    let tls = worker.pools.tls();
+                    let sent = connect::cancel(&target.address, &target.key, options, tls).await;
+                    if let Err(error) = sent {
+                        tracing::warn!(%error, "a cancel request did not reach its server");
+                    }
                 }
             });
         }

@@ -6,10 +6,11 @@ use crate::backend::pool::Lease;
 use crate::backend::server::ServerState;
 use crate::backend::settings::{SettingValue, Settings};
 use crate::execute::relay::drain;
+use crate::route::plan::Access;
 use crate::session::Session;
 use crate::session::error::SessionError;
 use crate::session::servers::append_query;
-use crate::session::transaction::{Block, LOG_MAX, Participant, Savepoint, Wrote};
+use crate::session::transaction::{Block, BlockKind, LOG_MAX, Participant, Savepoint, Wrote};
 use crate::statement::command::{
     Command, Discard, Isolation, Scope, SetValue, SetWord, TransactionModes,
 };
@@ -26,6 +27,9 @@ const QUOTED_LISTS: &[&str] = &[
     "session_preload_libraries",
     "local_preload_libraries",
 ];
+
+/// Settings of the transaction at hand.
+const OF_TRANSACTION: &str = "transaction_";
 
 /// How a transaction ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,7 +102,7 @@ impl Session {
         let one_snapshot = self.one_snapshot(modes.isolation);
         match &mut self.block {
             // BEGIN among several statements of a message: what ran before it belongs to the block (manual §55.2.2.1).
-            Some(block) if block.implicit => {
+            Some(block) if block.is_implicit() => {
                 if block.participants.is_empty() {
                     block.begin = begin_text(modes);
                     block.one_snapshot = one_snapshot;
@@ -108,14 +112,19 @@ impl Session {
                         "SET TRANSACTION must be called before any query",
                     ));
                 }
-                block.implicit = false;
+                block.kind = BlockKind::Client;
             }
             Some(_) => self.warn(
                 SqlState::ACTIVE_SQL_TRANSACTION,
                 "there is already a transaction in progress",
             ),
             None => {
-                let mut block = Block::new(false, begin_text(modes), one_snapshot, &self.settings);
+                let mut block = Block::new(
+                    BlockKind::Client,
+                    begin_text(modes),
+                    one_snapshot,
+                    &self.settings,
+                );
                 block.hint_before = self.hint.clone();
                 self.block = Some(Box::new(block));
             }
@@ -131,15 +140,7 @@ impl Session {
     pub(super) fn one_snapshot(&self, isolation: Option<Isolation>) -> bool {
         match isolation {
             Some(level) => matches!(level, Isolation::RepeatableRead | Isolation::Serializable),
-            None => self
-                .settings
-                .get("default_transaction_isolation")
-                .is_some_and(|value| match value {
-                    SettingValue::Raw(text) | SettingValue::Text(text) => {
-                        let text = text.to_ascii_lowercase();
-                        text.contains("repeatable") || text.contains("serializable")
-                    }
-                }),
+            None => is_one_snapshot(self.settings.get("default_transaction_isolation")),
         }
     }
 
@@ -167,10 +168,10 @@ impl Session {
             });
             return Ok(());
         };
-        let implicit = block.implicit;
+        let implicit = block.is_implicit();
         let next = chain.then(|| {
             Block::new(
-                false,
+                BlockKind::Client,
                 block.begin.clone(),
                 block.one_snapshot,
                 &self.settings,
@@ -206,7 +207,7 @@ impl Session {
         let Some(block) = &self.block else {
             return Ok(());
         };
-        if !block.implicit {
+        if !block.is_implicit() {
             return Ok(());
         }
         let end = if block.failed {
@@ -497,12 +498,31 @@ impl Session {
 
     fn in_block(&self, what: &str) -> Result<(), SessionError> {
         match &self.block {
-            Some(block) if !block.implicit => Ok(()),
+            Some(block) if !block.is_implicit() => Ok(()),
             _ => Err(SessionError::refuse(
                 SqlState::NO_ACTIVE_SQL_TRANSACTION,
                 format!("{what} can only be used in transaction blocks"),
             )),
         }
+    }
+
+    /// Does a message of several statements, or the client's BEGIN, make a transaction block around this statement? A
+    /// batch does not, although its statements share a transaction (IsTransactionBlock in PostgreSQL's xact.c).
+    pub(super) fn counts_as_block(&self) -> bool {
+        let kind = self.block.as_ref().map(|b| b.kind);
+        matches!(kind, Some(BlockKind::Client | BlockKind::Message))
+    }
+
+    /// Is there a transaction whose later statements a SET LOCAL and its kin reach? Warns where PostgreSQL does, which is
+    /// also in a batch, where they do reach the statements up to Sync.
+    fn scene_lasts(&mut self, what: &str) -> bool {
+        if !self.counts_as_block() {
+            self.warn(
+                SqlState::NO_ACTIVE_SQL_TRANSACTION,
+                &format!("{what} can only be used in transaction blocks"),
+            );
+        }
+        self.block.is_some()
     }
 
     /// Runs a statement on every participant; the first error is the statement's.
@@ -555,12 +575,7 @@ impl Session {
 
     /// For a statement that sets the scene of a transaction and answers with its own name.
     async fn everywhere_and_later(&mut self, own: &str, tag: &str) -> Result<(), SessionError> {
-        if self.block.as_ref().is_none_or(|b| b.implicit) {
-            self.warn(
-                SqlState::NO_ACTIVE_SQL_TRANSACTION,
-                &format!("{tag} can only be used in transaction blocks"),
-            );
-        } else {
+        if self.scene_lasts(tag) {
             self.on_participants(own).await?;
             self.log(own)?;
         }
@@ -573,26 +588,18 @@ impl Session {
         modes: TransactionModes,
         own: &str,
     ) -> Result<(), SessionError> {
-        if self.block.as_ref().is_some_and(|b| !b.implicit) {
-            let one_snapshot = self.one_snapshot(modes.isolation);
-            let block = self.block.as_mut().expect("checked above");
+        if self.scene_lasts("SET TRANSACTION")
+            && let one_snapshot = self.one_snapshot(modes.isolation)
+            && let Some(block) = &mut self.block
+        {
             if modes.isolation.is_some() {
                 if one_snapshot && block.participants.len() > 1 {
-                    return Err(SessionError::unsupported(
-                        "a transaction on several shards cannot become REPEATABLE READ or SERIALIZABLE",
-                        "Each shard has its own snapshot.",
-                        "Begin it with that level, and keep it on one shard.",
-                    ));
+                    return Err(several_snapshots());
                 }
                 block.one_snapshot = one_snapshot;
             }
             self.on_participants(own).await?;
             self.log(own)?;
-        } else {
-            self.warn(
-                SqlState::NO_ACTIVE_SQL_TRANSACTION,
-                "SET TRANSACTION can only be used in transaction blocks",
-            );
         }
         self.complete("SET");
         Ok(())
@@ -653,16 +660,43 @@ impl Session {
                 SetValue::Interval(text) => Some(SettingValue::Raw(text.clone())),
                 SetValue::Values(words) => Some(SettingValue::Text(joined(name, words))),
             };
-            if scope == Scope::Local && self.block.as_ref().is_none_or(|b| b.implicit) {
-                self.warn(
-                    SqlState::NO_ACTIVE_SQL_TRANSACTION,
-                    "SET LOCAL can only be used in transaction blocks",
-                );
-            } else {
+            if name.starts_with(OF_TRANSACTION) {
+                self.set_of_transaction(scope, name, value).await?;
+            } else if scope == Scope::Session || self.scene_lasts("SET LOCAL") {
                 self.apply(scope, name, value).await?;
             }
         }
         self.complete("SET");
+        Ok(())
+    }
+
+    /// `transaction_isolation` and its kin, which PostgreSQL forgets with the transaction.
+    async fn set_of_transaction(
+        &mut self,
+        scope: Scope,
+        name: &str,
+        value: Option<SettingValue>,
+    ) -> Result<(), SessionError> {
+        if scope == Scope::Local && self.block.is_some() {
+            self.scene_lasts("SET LOCAL");
+        }
+        let one_snapshot = name == "transaction_isolation" && is_one_snapshot(value.as_ref());
+        let Some(block) = &self.block else {
+            // A server says whether the value is one.
+            let sql = set_text(scope, name, value.as_ref());
+            let shard = self.home()?;
+            let mut lease = self.take(shard, Access::Read).await?.lease;
+            let result = self.run_setting(shard, &mut lease, &sql, name).await;
+            self.give_back(shard, lease);
+            return result;
+        };
+        if one_snapshot && block.participants.len() > 1 {
+            return Err(several_snapshots());
+        }
+        self.apply(Scope::Local, name, value).await?;
+        if let (Some(block), "transaction_isolation") = (&mut self.block, name) {
+            block.one_snapshot = one_snapshot;
+        }
         Ok(())
     }
 
@@ -684,7 +718,7 @@ impl Session {
             .is_none_or(|b| b.participants.is_empty())
         {
             let shard = self.home()?;
-            let taken = self.take(shard, crate::route::plan::Access::Read).await?;
+            let taken = self.take(shard, Access::Read).await?;
             let mut lease = taken.lease;
             let result = self.run_setting(shard, &mut lease, &sql, name).await;
             if self.block.is_none() && result.is_ok() {
@@ -801,15 +835,12 @@ impl Session {
                 ))));
             }
         }
-        match (&mut self.block, scope) {
-            (Some(block), Scope::Local) if !block.implicit => block.local_hint = Some(hints),
-            (_, Scope::Local) => {
-                self.warn(
-                    SqlState::NO_ACTIVE_SQL_TRANSACTION,
-                    "SET LOCAL can only be used in transaction blocks",
-                );
-            }
-            (_, Scope::Session) => self.hint = hints,
+        if scope == Scope::Session {
+            self.hint = hints;
+        } else if self.scene_lasts("SET LOCAL")
+            && let Some(block) = &mut self.block
+        {
+            block.local_hint = Some(hints);
         }
         Ok(())
     }
@@ -958,6 +989,24 @@ fn begin_text(modes: TransactionModes) -> Cow<'static, str> {
     text.into()
 }
 
+/// Does a transaction of this level read from one snapshot?
+fn is_one_snapshot(level: Option<&SettingValue>) -> bool {
+    level.is_some_and(|value| match value {
+        SettingValue::Raw(text) | SettingValue::Text(text) => {
+            let text = text.to_ascii_lowercase();
+            text.contains("repeatable") || text.contains("serializable")
+        }
+    })
+}
+
+fn several_snapshots() -> SessionError {
+    SessionError::unsupported(
+        "a transaction on several shards cannot become REPEATABLE READ or SERIALIZABLE",
+        "Each shard has its own snapshot.",
+        "Begin it with that level, and keep it on one shard.",
+    )
+}
+
 /// What PostgreSQL makes of a SET's list (flatten_set_variable_args): identifiers of a quoted list are quoted.
 fn joined(name: &str, words: &[SetWord]) -> String {
     let quoted = QUOTED_LISTS.contains(&name);
@@ -979,6 +1028,10 @@ pub(super) fn set_text(scope: Scope, name: &str, value: Option<&SettingValue>) -
         // Only SET TIME ZONE takes an INTERVAL, and only in this spelling.
         Some(SettingValue::Raw(raw)) if name == "timezone" => format!("SET {local}TIME ZONE {raw}"),
         Some(SettingValue::Raw(raw)) => format!("SET {local}{} TO {raw}", quote_setting(name)),
+        // A SELECT would take the snapshot that this must come before.
+        Some(SettingValue::Text(text)) if name.starts_with(OF_TRANSACTION) => {
+            format!("SET {local}{name} TO {}", quote_literal(text))
+        }
         Some(SettingValue::Text(text)) => format!(
             "SELECT pg_catalog.set_config({},{},{})",
             quote_literal(name),

@@ -113,6 +113,7 @@ impl Session {
             place: Place::Server(shard),
             hold: declare.hold,
             access: Access::Lock,
+            sets: Vec::new(),
         };
         if self.block.is_some() || declare.hold {
             self.names
@@ -151,7 +152,7 @@ impl Session {
         plan: &Plan,
         query: &str,
     ) -> Result<(), SessionError> {
-        if self.block.as_ref().is_none_or(|b| b.implicit) {
+        if !self.counts_as_block() {
             return Err(SessionError::refuse(
                 SqlState::NO_ACTIVE_SQL_TRANSACTION,
                 "DECLARE CURSOR can only be used in transaction blocks",
@@ -187,6 +188,7 @@ impl Session {
                 place: Place::Cursor(Box::new(gathering), description),
                 hold: false,
                 access: Access::Lock,
+                sets: Vec::new(),
             },
         );
         reply::command_complete(&mut self.client.outbox, "DECLARE CURSOR");

@@ -11,11 +11,12 @@ use crate::route::plan::{Access, PlanKind, ShardSet};
 use crate::session::Session;
 use crate::session::cursors::CursorStatement;
 use crate::session::error::SessionError;
-use crate::session::planner::Bound;
+use crate::session::planner::{Bound, PendingSet};
 use crate::session::portal::{OwnCursor, Place, Portal};
 use crate::session::prepared::{Body, Canonical, Prepared, Said};
 use crate::session::servers::Taken;
 use crate::session::simple::is_command;
+use crate::session::transaction::BlockKind;
 use crate::statement::command::command;
 use crate::statement::scan::{Verb, scan};
 use crate::topology::ShardId;
@@ -57,6 +58,8 @@ enum Item {
         access: Access,
         /// It is a COPY.
         copies: bool,
+        /// What set_config() calls in it set.
+        sets: Vec<PendingSet>,
     },
     CloseStatement,
     /// The portal, and whether it is on a server.
@@ -289,9 +292,9 @@ impl Session {
                 batch.executes += 1;
                 let need = self.portal_need(execute.portal)?;
                 let rows_max = execute.max_rows;
-                let (access, copies) = match self.names.portal(execute.portal) {
-                    Some(portal) => (portal.access, portal.prepared.copies()),
-                    None => (Access::Read, false),
+                let (access, copies, sets) = match self.names.portal(execute.portal) {
+                    Some(portal) => (portal.access, portal.prepared.copies(), portal.sets.clone()),
+                    None => (Access::Read, false, Vec::new()),
                 };
                 Ok((
                     Item::Execute {
@@ -299,6 +302,7 @@ impl Session {
                         rows_max,
                         access,
                         copies,
+                        sets,
                     },
                     need,
                 ))
@@ -496,6 +500,7 @@ impl Session {
                 place,
                 hold: false,
                 access,
+                sets: std::mem::take(&mut self.pending_sets),
             },
         );
         Ok((
@@ -531,6 +536,7 @@ impl Session {
             place,
             hold: false,
             access: Access::Lock,
+            sets: Vec::new(),
         };
         self.names.set_portal(&portal, entry);
         Ok((
@@ -680,7 +686,7 @@ impl Session {
             self.items_done += batch.items.len();
             return batch.failure.map_or(Ok(false), Err);
         }
-        let implicit = self.block.as_ref().is_some_and(|b| b.implicit);
+        let implicit = self.block.as_ref().is_some_and(|b| b.is_implicit());
         // A COPY decides whether this Sync counts, so its ReadyForQuery waits for it.
         let copies = batch
             .items
@@ -740,18 +746,22 @@ impl Session {
         // What is executed counts: a portal may have been bound in an earlier batch.
         let mut access = Access::Read;
         let mut copying = false;
+        let mut all_sets = Vec::new();
         for item in items {
             if let Item::Execute {
                 access: own,
                 copies,
+                sets,
                 ..
             } = item
             {
                 access = heavier(access, *own);
                 copying |= copies;
+                all_sets.extend_from_slice(sets);
             }
         }
         let mut taken = self.take_and_begin(shard, access).await?;
+        taken.sets = all_sets;
         taken.lease.begin_batch();
         let mut parses = Parses::default();
         let prepared_by_sql = match self.send_prepares(shard, items, &mut taken) {
@@ -1068,7 +1078,7 @@ impl Session {
     /// The batch message by message: statements about the session, several shards, or both.
     async fn stepwise(&mut self, batch: Batch, keep_open: bool) -> Result<(), SessionError> {
         if self.block.is_none() && (batch.executes > 1 || keep_open) {
-            self.open_block(true);
+            self.open_block(BlockKind::Batch);
         }
         let named = batch.items.iter().filter_map(|(_, need)| match need {
             Need::Shard(shard) => Some(*shard),
@@ -1090,6 +1100,7 @@ impl Session {
                 }),
             };
             if let (Some(shard), true) = (target, next != target) {
+                self.pay_bind().await?;
                 self.segment(shard, &std::mem::take(&mut segment), To::Nobody)
                     .await?;
             }
@@ -1101,10 +1112,10 @@ impl Session {
                 self.items_done += 1;
             }
         }
+        self.pay_bind().await?;
         if let Some(shard) = target {
             self.segment(shard, &segment, To::Nobody).await?;
         }
-        self.pay_bind().await?;
         batch.failure.map_or(Ok(()), Err)
     }
 
@@ -1290,6 +1301,13 @@ impl Session {
             return Err(no_portal(name));
         };
         let prepared = Rc::clone(&portal.prepared);
+        if matches!(portal.place, Place::Cursor(..)) {
+            return Err(SessionError::unsupported(
+                "Execute of a cursor over several shards is not supported",
+                "SQL declared it, and SQL fetches from it.",
+                "Use FETCH.",
+            ));
+        }
         match std::mem::replace(&mut portal.place, Place::Done) {
             Place::Local => match &prepared.body {
                 Body::Empty => {

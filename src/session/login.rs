@@ -209,14 +209,7 @@ impl Ready {
     fn around(self, client: Client) -> Session {
         let config = self.worker.shared.config.load();
         let mut hasher = std::collections::hash_map::DefaultHasher::new();
-        std::hash::Hash::hash(
-            &(
-                &self.database.name,
-                &self.greeting.search_path,
-                &self.greeting.user,
-            ),
-            &mut hasher,
-        );
+        std::hash::Hash::hash(&(&self.database.name, &self.greeting.user), &mut hasher);
         Session {
             client,
             pools: self.worker.role_pools(self.role.as_ref()),
@@ -535,9 +528,8 @@ async fn greeting(ready: &mut Ready) -> Result<Rc<Greeting>, NoSession> {
         ready.role.clone(),
         Arc::clone(&ready.startup),
     );
-    if let Some((known, greeting)) = worker.greetings.borrow().get_key_value(&key) {
-        // One value for all sessions with these settings: servers are compared with it by pointer.
-        ready.startup = Arc::clone(&known.2);
+    if let Some(greeting) = worker.greetings.borrow().get(&key) {
+        ready.startup = Arc::clone(&greeting.startup);
         return Ok(Rc::clone(greeting));
     }
     let pools = worker.role_pools(ready.role.as_ref());
@@ -561,6 +553,7 @@ async fn greeting(ready: &mut Ready) -> Result<Rc<Greeting>, NoSession> {
         match super::servers::greet(&pool, &ready.startup).await {
             Ok(greeting) => {
                 let greeting = Rc::new(greeting);
+                ready.startup = Arc::clone(&greeting.startup);
                 let mut known = worker.greetings.borrow_mut();
                 if known.len() >= GREETINGS_MAX {
                     known.clear();

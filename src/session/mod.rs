@@ -35,7 +35,7 @@ use crate::route::plan::{PlanKind, ShardSet};
 use crate::session::cancel::CancelSlot;
 use crate::session::error::SessionError;
 use crate::session::prepared::Names;
-use crate::session::transaction::Block;
+use crate::session::transaction::{Block, BlockKind};
 use crate::session::worker::{Greeting, RolePools, Worker};
 use crate::statement::scan::ScanSettings;
 use crate::topology::{Database, OidMap, ShardId, Topology};
@@ -87,7 +87,7 @@ pub struct Session {
     skipping: bool,
     /// The data of a COPY made the Sync that came before it void: the client sends another.
     sync_void: bool,
-    /// What set_config() calls of the statement at hand set.
+    /// What set_config() calls of the statement that was planned last set. Whoever plans a statement takes it.
     pending_sets: Vec<planner::PendingSet>,
     /// The portal whose BindComplete waits for a shard's word on the parameters.
     bind_owed: Option<String>,
@@ -175,16 +175,16 @@ impl Session {
     }
 
     /// Begins a transaction block that no shard takes part in yet.
-    fn open_block(&mut self, implicit: bool) {
+    fn open_block(&mut self, kind: BlockKind) {
         let one_snapshot = self.one_snapshot(None);
-        let mut block = Block::new(implicit, "BEGIN".into(), one_snapshot, &self.settings);
+        let mut block = Block::new(kind, "BEGIN".into(), one_snapshot, &self.settings);
         block.hint_before = self.hint.clone();
         self.block = Some(Box::new(block));
     }
 
     /// Is there a transaction that ends with its message or batch?
     fn in_implicit_block(&self) -> bool {
-        self.block.as_ref().is_some_and(|b| b.implicit)
+        self.block.as_ref().is_some_and(|b| b.is_implicit())
     }
 
     /// The type OIDs of a shard, when some differ from those that clients see.
@@ -205,7 +205,7 @@ impl Session {
     fn status(&self) -> TransactionStatus {
         match &self.block {
             Some(block) if block.failed => TransactionStatus::Failed,
-            Some(block) if !block.implicit => TransactionStatus::InTransaction,
+            Some(block) if !block.is_implicit() => TransactionStatus::InTransaction,
             _ => TransactionStatus::Idle,
         }
     }

@@ -321,7 +321,9 @@ impl Session {
         if let Some(pin) = plan.pin {
             self.pin(shard, pin);
         }
+        let sets = std::mem::take(&mut self.pending_sets);
         let mut taken = self.take(shard, plan.access).await?;
+        taken.sets = sets;
         let canonical = prepared.canonical(&self.worker.statements, self.reading());
         let texts: Vec<&str> = args.iter().map(|range| own[range.clone()].trim()).collect();
         let call = if texts.is_empty() {
@@ -346,7 +348,7 @@ impl Session {
         }
         taken.lease.expect_syncs(1);
         taken.script.expect(Reply::Query, To::Client);
-        let implicit = self.block.as_ref().is_some_and(|b| b.implicit);
+        let implicit = self.block.as_ref().is_some_and(|b| b.is_implicit());
         let whose = if ending == Ending::Server && !implicit {
             To::Client
         } else {

@@ -104,6 +104,7 @@ impl Session {
         scanned: &Scanned,
         params: &dyn Params,
     ) -> Result<Plan, SessionError> {
+        self.pending_sets.clear();
         let values = Values {
             text,
             statement: scanned,
@@ -125,6 +126,13 @@ impl Session {
             ));
         }
         if recipe.set_config {
+            if !Self::is_for_one(&plan) {
+                return Err(SessionError::unsupported(
+                    "set_config() over several shards is not supported",
+                    "Each shard would set it for itself.",
+                    "Call it alone in the select list, or use SET.",
+                ));
+            }
             let settings = set_configs(text, scanned, params);
             self.pending_sets = settings.ok_or_else(|| {
                 SessionError::unsupported(
@@ -279,7 +287,7 @@ impl Session {
     pub(super) fn search_path(&self) -> Vec<String> {
         let text = match self.effective().get("search_path") {
             Some(SettingValue::Raw(text) | SettingValue::Text(text)) => text.as_str(),
-            None => self.greeting.search_path.as_str(),
+            None => "",
         };
         split_identifiers(text)
             .into_iter()
@@ -403,7 +411,7 @@ impl Session {
     }
 
     /// A shard that the transaction has used.
-    fn transaction_shard(&self) -> Option<ShardId> {
+    pub(super) fn transaction_shard(&self) -> Option<ShardId> {
         self.block
             .as_ref()?
             .participants

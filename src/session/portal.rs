@@ -2,6 +2,7 @@
 
 use crate::execute::scatter::Gathering;
 use crate::route::plan::{Access, Plan};
+use crate::session::planner::PendingSet;
 use crate::session::prepared::Prepared;
 use crate::statement::command::{Command, Declare};
 use crate::topology::ShardId;
@@ -21,6 +22,8 @@ pub struct Portal {
     pub hold: bool,
     /// What executing it does.
     pub access: Access,
+    /// What set_config() calls in it set.
+    pub(super) sets: Vec<PendingSet>,
 }
 
 /// SQL about a cursor over several shards.

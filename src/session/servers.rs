@@ -2,16 +2,17 @@
 
 use crate::backend::pool::{Lease, Pool};
 use crate::backend::server::{Doubt, ServerState};
-use crate::backend::settings::Settings;
+use crate::backend::settings::{SettingValue, Settings};
 use crate::execute::relay::{RelayError, Reply, Script, To, drain, drain_rows};
 use crate::route::plan::{Access, Pin, Plan, PlanKind};
 use crate::session::Session;
 use crate::session::error::SessionError;
+use crate::session::planner::PendingSet;
 use crate::session::transaction::{Participant, Wrote};
-use crate::session::worker::Greeting;
+use crate::session::worker::{DECISIVE, Greeting};
 use crate::topology::ShardId;
 use crate::wire::backend as reply;
-use crate::wire::error::SqlState;
+use crate::wire::error::{ErrorFields, SqlState};
 use crate::wire::frontend;
 use bytes::Bytes;
 use std::rc::Rc;
@@ -21,6 +22,19 @@ use std::sync::Arc;
 pub(super) struct Taken {
     pub(super) lease: Lease,
     pub(super) script: Script,
+    /// What set_config() calls of the statements set, should they succeed.
+    pub(super) sets: Vec<PendingSet>,
+}
+
+impl Taken {
+    /// Ready for a statement.
+    pub(super) fn new(lease: Lease) -> Self {
+        Self {
+            lease,
+            script: Script::new(),
+            sets: Vec::new(),
+        }
+    }
 }
 
 /// When a server that joins a transaction is told of it.
@@ -130,20 +144,14 @@ impl Session {
         if self.block.is_none() {
             let settings = Arc::clone(&self.settings);
             let lease = self.check_out(shard, &settings).await?;
-            return Ok(Taken {
-                lease,
-                script: Script::new(),
-            });
+            return Ok(Taken::new(lease));
         }
         self.may_take_part(shard, access)?;
         let block = self.block.as_mut().expect("checked above");
         if let Some(participant) = block.participant(shard) {
             participant.wrote = participant.wrote.max(wrote(access));
             return match participant.lease.take() {
-                Some(lease) => Ok(Taken {
-                    lease,
-                    script: Script::new(),
-                }),
+                Some(lease) => Ok(Taken::new(lease)),
                 None => Err(SessionError::refuse(
                     SqlState::CONNECTION_FAILURE,
                     format!(
@@ -202,20 +210,20 @@ impl Session {
             block.begin.clone(),
             block.log.clone(),
         );
-        let mut lease = self.check_out(shard, &before).await?;
-        let mut script = Script::new();
+        let mut taken = Taken::new(self.check_out(shard, &before).await?);
+        let lease = &mut taken.lease;
         if joining == Joining::Together && log.is_empty() {
-            append_begin(&mut lease, &begin);
-            script.expect(Reply::Begin, To::Nobody);
+            append_begin(lease, &begin);
+            taken.script.expect(Reply::Begin, To::Nobody);
         } else {
-            append_query(&mut lease, &begin)?;
+            append_query(lease, &begin)?;
             lease.expect_syncs(1);
             for statement in &log {
-                append_query(&mut lease, statement)?;
+                append_query(lease, statement)?;
                 lease.expect_syncs(1);
             }
             let name = self.shard_name(shard).to_owned();
-            self.settle(&mut lease, &name).await?;
+            self.settle(lease, &name).await?;
         }
         let block = self.block.as_mut().expect("still in the transaction");
         block.participants.push(Participant {
@@ -223,7 +231,7 @@ impl Session {
             lease: None,
             wrote: wrote(access),
         });
-        Ok(Taken { lease, script })
+        Ok(taken)
     }
 
     /// Sends what waits and reads what is owed; an error of the server is the statement's.
@@ -239,6 +247,26 @@ impl Session {
         match drain(lease, shard).await? {
             None => Ok(()),
             Some(error) => Err(SessionError::Statement(Some(error))),
+        }
+    }
+
+    /// Sends what waits and reads what is owed; returns the first error among it.
+    pub(super) async fn hear(
+        &mut self,
+        shard: ShardId,
+        mut lease: Lease,
+    ) -> Result<(Lease, Option<Box<ErrorFields>>), SessionError> {
+        let name = self.shard_name(shard).to_owned();
+        let result = match lease.flush().await {
+            Ok(()) => drain(&mut lease, &name).await.map_err(SessionError::from),
+            Err(source) => Err(self.lost(&name, source)),
+        };
+        match result {
+            Ok(said) => Ok((lease, said)),
+            Err(error) => {
+                self.give_back(shard, lease);
+                Err(error)
+            }
         }
     }
 
@@ -272,13 +300,15 @@ impl Session {
                         "the plan names a shard that the topology does not have",
                     ));
                 };
-                let lease = if self.is_out_of_order(shard) {
+                let mut lease = if self.is_out_of_order(shard) {
                     let waits = pool.check_out_of_order(settings, &mut self.reserve);
                     Box::pin(waits).await?
                 } else {
                     pool.check_out(settings).await?
                 };
                 self.cancel.add_server(address, &lease);
+                // What its last session had is nothing to this one.
+                lease.take_aside();
                 lease
             }
         };
@@ -347,7 +377,6 @@ impl Session {
             }
         }
         lease.set_settings(settings);
-        // What its last session had is nothing to this one.
         lease.take_aside();
         Ok(())
     }
@@ -444,6 +473,20 @@ pub(super) fn append_query(lease: &mut Lease, sql: &str) -> Result<(), SessionEr
     })
 }
 
+/// Appends a Parse of the unnamed statement, and a Sync.
+pub(super) fn append_parse(lease: &mut Lease, sql: &str) -> Result<(), SessionError> {
+    lease.unnamed = None;
+    frontend::parse(&mut lease.outbox, "", sql, &[]).map_err(|_| {
+        SessionError::refuse(
+            SqlState::PROGRAM_LIMIT_EXCEEDED,
+            "the statement is too long",
+        )
+    })?;
+    frontend::sync(&mut lease.outbox);
+    lease.expect_syncs(1);
+    Ok(())
+}
+
 /// Asks a server what a session with these settings is told at login.
 pub(super) async fn greet(
     pool: &Rc<Pool>,
@@ -457,9 +500,13 @@ pub(super) async fn greet(
         flush_and_drain(&mut lease, &shard).await?;
     }
     lease.set_settings(settings);
+    let asked: String = DECISIVE
+        .iter()
+        .map(|name| format!(", pg_catalog.current_setting('{name}')"))
+        .collect();
     append_query(
         &mut lease,
-        "SELECT pg_catalog.current_setting('search_path'), current_user, pg_catalog.current_setting('extra_float_digits')",
+        &format!("SELECT current_user, pg_catalog.current_setting('extra_float_digits'){asked}"),
     )?;
     lease.expect_syncs(1);
     let row = flush_and_drain(&mut lease, &shard).await?;
@@ -470,12 +517,19 @@ pub(super) async fn greet(
             Ok(Some(value)) => String::from_utf8_lossy(value).into_owned(),
             _ => String::new(),
         });
-    let search_path = columns.next().unwrap_or_default();
     let user = columns.next();
     let extra_float_digits = columns
         .next()
         .and_then(|digits| digits.parse().ok())
         .unwrap_or(0);
+    let mut startup = Settings::clone(settings);
+    for (name, value) in DECISIVE.iter().zip(columns) {
+        if startup.get(name).is_none() {
+            startup = startup.with(name, Some(SettingValue::Text(value)));
+        }
+    }
+    // What it said of parameters is in its greeting, and nobody else's to hear.
+    lease.take_aside();
     let mut parameters: Vec<(String, String)> = lease
         .parameters
         .iter()
@@ -485,7 +539,7 @@ pub(super) async fn greet(
     Ok(Greeting {
         parameters,
         user,
-        search_path,
+        startup: Arc::new(startup),
         extra_float_digits,
     })
 }

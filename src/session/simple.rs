@@ -11,7 +11,8 @@ use crate::session::commands::set_text;
 use crate::session::cursors::CursorStatement;
 use crate::session::error::SessionError;
 use crate::session::planner::PendingSet;
-use crate::session::servers::Taken;
+use crate::session::servers::{Taken, append_parse, append_query};
+use crate::session::transaction::BlockKind;
 use crate::statement::command::{self, Scope};
 use crate::statement::parse::parse;
 use crate::statement::scan::{Scanned, Verb, scan, shape};
@@ -77,6 +78,8 @@ impl Session {
             }
             self.say_ready();
         }
+        // Only in a batch is there a Sync that COPY data makes void.
+        self.sync_void = false;
         if self.block.is_none() {
             self.names
                 .portals
@@ -120,11 +123,11 @@ impl Session {
         }
         // PostgreSQL parses the whole message before it runs any of it.
         for scanned in several {
-            self.must_parse(text, scanned)?;
+            self.must_parse(text, scanned).await?;
         }
         for scanned in several {
             if self.block.is_none() {
-                self.open_block(true);
+                self.open_block(BlockKind::Message);
             }
             self.statement(text, scanned, None, Ending::Keyway).await?;
             self.look_around()?;
@@ -133,19 +136,49 @@ impl Session {
     }
 
     /// A statement that cannot be read fails its whole message.
-    fn must_parse(&self, text: &str, scanned: &Scanned) -> Result<(), SessionError> {
+    async fn must_parse(&mut self, text: &str, scanned: &Scanned) -> Result<(), SessionError> {
         let own = &text[scanned.range.clone()];
         let understood = if is_command(scanned.verb) || is_cursor_or_channel(scanned.verb) {
             command::command(own, scanned.verb, self.scan_settings()).is_ok()
         } else {
             parse(&shape(text, scanned), scanned.verb).is_ok()
         };
-        // What is not understood goes by the rules for such statements, unless a server finds it wrong.
-        if understood || self.make_recipe(text, scanned).is_ok() {
+        if understood {
             return Ok(());
         }
-        let refusal = ErrorFields::error(SqlState::SYNTAX_ERROR, "syntax error");
-        Err(SessionError::Unparsed(Box::new(refusal), own.to_owned()))
+        // What is not understood goes by the rules for such statements, unless a server finds it wrong.
+        match self.syntax_error(own).await? {
+            Some(fields) => Err(SessionError::Statement(Some(fields))),
+            None => self.make_recipe(text, scanned).map(drop),
+        }
+    }
+
+    /// What a server finds wrong with a text's syntax. The transaction does not notice: a name that an earlier
+    /// statement of the message will create must not fail it.
+    async fn syntax_error(&mut self, own: &str) -> Result<Option<Box<ErrorFields>>, SessionError> {
+        const GUARD: &str = "SAVEPOINT keyway_syntax";
+        const UNDO: &str = "ROLLBACK TO SAVEPOINT keyway_syntax; RELEASE SAVEPOINT keyway_syntax";
+        let held = self.transaction_shard();
+        let (shard, mut lease) = match held {
+            Some(shard) => (shard, self.take(shard, Access::Read).await?.lease),
+            None => {
+                let settings = Arc::clone(self.effective());
+                let shard = self.home()?;
+                (shard, self.check_out(shard, &settings).await?)
+            }
+        };
+        if held.is_some() {
+            append_query(&mut lease, GUARD)?;
+            lease.expect_syncs(1);
+        }
+        append_parse(&mut lease, own)?;
+        if held.is_some() {
+            append_query(&mut lease, UNDO)?;
+            lease.expect_syncs(1);
+        }
+        let (lease, said) = self.hear(shard, lease).await?;
+        self.give_back(shard, lease);
+        Ok(said.filter(|fields| fields.is(SqlState::SYNTAX_ERROR)))
     }
 
     /// Several plain statements that all belong to one shard go there as they came: PostgreSQL itself gives them their
@@ -170,7 +203,8 @@ impl Session {
                 && plan.text.is_none()
                 && plan.pin.is_none()
                 && plan.after.is_empty()
-                && plan.access != Access::Schema;
+                && plan.access != Access::Schema
+                && self.pending_sets.is_empty();
             if !ordinary {
                 return Ok(None);
             }
@@ -192,7 +226,8 @@ impl Session {
         let Some(shard) = shard.or_else(|| flexible.map(|plan| self.choose(&plan))) else {
             return Ok(None);
         };
-        self.relay_query(shard, access, QueryText::Message(message), Ending::Server)
+        let text = QueryText::Message(message);
+        self.relay_query(shard, access, text, Vec::new(), Ending::Server)
             .await?;
         Ok(Some(Ready::Said))
     }
@@ -249,7 +284,8 @@ impl Session {
         ending: Ending,
     ) -> Result<Ready, SessionError> {
         self.note_plan(plan.kind);
-        if plan.outside_transaction && self.block.as_ref().is_some_and(|b| !b.implicit) {
+        let sets = std::mem::take(&mut self.pending_sets);
+        if plan.outside_transaction && self.block.as_ref().is_some_and(|b| !b.is_implicit()) {
             return Err(SessionError::refuse(
                 SqlState::ACTIVE_SQL_TRANSACTION,
                 "this statement cannot run inside a transaction block",
@@ -279,7 +315,8 @@ impl Session {
         };
         // In an implicit block the server's ReadyForQuery is not the client's.
         let said = ending == Ending::Server && !self.in_implicit_block();
-        self.relay_query(shard, plan.access, text, ending).await?;
+        self.relay_query(shard, plan.access, text, sets, ending)
+            .await?;
         Ok(if said { Ready::Said } else { Ready::Due })
     }
 
@@ -289,18 +326,20 @@ impl Session {
         shard: crate::topology::ShardId,
         access: Access,
         text: QueryText<'_>,
+        sets: Vec<PendingSet>,
         ending: Ending,
     ) -> Result<Relayed, SessionError> {
         let mut taken = self.take_and_begin(shard, access).await?;
+        taken.sets = sets;
         taken.script.query_follows = true;
         match text {
             QueryText::Message(message) => taken.lease.outbox.extend_from_slice(message),
-            QueryText::Text(text) => super::servers::append_query(&mut taken.lease, text)?,
+            QueryText::Text(text) => append_query(&mut taken.lease, text)?,
         }
         taken.lease.unnamed = None;
         taken.lease.expect_syncs(1);
         taken.script.expect(Reply::Query, To::Client);
-        let implicit = self.block.as_ref().is_some_and(|b| b.implicit);
+        let implicit = self.block.as_ref().is_some_and(|b| b.is_implicit());
         let whose = if ending == Ending::Server && !implicit {
             To::Client
         } else {
@@ -348,7 +387,7 @@ impl Session {
         )
         .await;
         self.note_failure(&result);
-        let sets = std::mem::take(&mut self.pending_sets);
+        let sets = std::mem::take(&mut taken.sets);
         if !sets.is_empty() {
             // The server has what it has by a query's doing: it is not for another session.
             taken.lease.retire();
@@ -393,7 +432,7 @@ impl Session {
                     }
                 }
             }
-            Err(RelayError::ClientGone) => self.cancel.cancel(&self.worker),
+            Err(RelayError::ClientGone) => self.cancel.abandon(&self.worker),
             Err(_) => self.fail_block(),
         }
     }

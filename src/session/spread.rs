@@ -2,7 +2,7 @@
 
 use crate::backend::settings::SettingValue;
 use crate::execute::merge::{Limits, MergeError, Merger, Setup, server_formats};
-use crate::execute::relay::{RelayError, Reply, To, drain};
+use crate::execute::relay::{RelayError, Reply, To};
 use crate::execute::scatter::{
     Describe, Gathering, Progress, Rows, ScatterError, Source, client_fields, fetch, settle, stream,
 };
@@ -11,8 +11,9 @@ use crate::session::Session;
 use crate::session::error::SessionError;
 use crate::session::portal::Place;
 use crate::session::prepared::{Body, Prepared};
-use crate::session::servers::append_query;
+use crate::session::servers::{append_parse, append_query};
 use crate::session::simple::Ready;
+use crate::session::transaction::BlockKind;
 use crate::statement::scan::Verb;
 use crate::topology::{ShardId, TableName};
 use crate::wire::backend as reply;
@@ -120,7 +121,7 @@ impl Session {
             }
             ScatterError::Merge(error) => merge_error(&error),
             ScatterError::Relay(RelayError::ClientGone) => {
-                self.cancel.cancel(&self.worker);
+                self.cancel.abandon(&self.worker);
                 return Err(SessionError::ClientGone);
             }
             ScatterError::Relay(error) => error.into(),
@@ -202,7 +203,7 @@ impl Session {
         };
         if rows_max != 0 && self.block.is_none() {
             // The shards' portals live until the transaction ends.
-            self.open_block(true);
+            self.open_block(BlockKind::Batch);
         }
         let mut sources = self.sources(&plan).await?;
         let owed = self.bind_owed.take().is_some();
@@ -463,7 +464,7 @@ impl Session {
         }
         let own_block = self.block.is_none();
         if own_block {
-            self.open_block(true);
+            self.open_block(BlockKind::Batch);
         }
         let result = self.broadcast_in_block(own, &plan, &shards).await;
         if result.is_err() {
@@ -633,24 +634,10 @@ impl Session {
     ) -> Result<Option<Box<ErrorFields>>, SessionError> {
         let taken = self.take(shard, Access::Read).await?;
         let mut lease = taken.lease;
-        let name = self.shard_name(shard).to_owned();
-        frontend::parse(&mut lease.outbox, "", sql, &[]).map_err(|_| {
-            SessionError::refuse(
-                SqlState::PROGRAM_LIMIT_EXCEEDED,
-                "the statement is too long",
-            )
-        })?;
-        frontend::sync(&mut lease.outbox);
-        lease.unnamed = None;
-        lease.expect_syncs(1);
-        if let Err(source) = lease.flush().await {
-            let error = self.lost(&name, source);
-            self.give_back(shard, lease);
-            return Err(error);
-        }
-        let result = drain(&mut lease, &name).await;
+        append_parse(&mut lease, sql)?;
+        let (lease, said) = self.hear(shard, lease).await?;
         self.give_back(shard, lease);
-        Ok(result?)
+        Ok(said)
     }
 }
 

@@ -45,11 +45,22 @@ pub struct Savepoint {
     pub log_len: usize,
 }
 
-/// A transaction block, the client's (BEGIN) or an implicit one (several statements in one message).
+/// Who began a transaction block, which says when it ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BlockKind {
+    /// The client, by BEGIN.
+    Client,
+    /// A message of several statements: it ends with it.
+    Message,
+    /// A batch of the extended protocol: it ends at Sync.
+    Batch,
+}
+
+/// A transaction block, the client's (BEGIN) or an implicit one.
 #[derive(Debug)]
 pub struct Block {
-    /// It ends by itself with the message or at Sync.
-    pub implicit: bool,
+    /// Who began it.
+    pub kind: BlockKind,
     /// Only ROLLBACK and ROLLBACK TO may follow.
     pub failed: bool,
     /// The text that begins it on a shard.
@@ -87,13 +98,13 @@ impl Block {
     /// A new one that nobody has joined.
     #[must_use]
     pub fn new(
-        implicit: bool,
+        kind: BlockKind,
         begin: Cow<'static, str>,
         one_snapshot: bool,
         settings: &Arc<Settings>,
     ) -> Self {
         Self {
-            implicit,
+            kind,
             failed: false,
             begin,
             one_snapshot,
@@ -106,6 +117,12 @@ impl Block {
             local_hint: None,
             tables: Vec::new(),
         }
+    }
+
+    /// It ends by itself, with the message or at Sync.
+    #[must_use]
+    pub fn is_implicit(&self) -> bool {
+        self.kind != BlockKind::Client
     }
 
     /// This shard's part.

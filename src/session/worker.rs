@@ -101,11 +101,25 @@ pub struct Greeting {
     pub parameters: Vec<(String, String)>,
     /// The role its statements run as.
     pub user: Option<String>,
-    /// The search_path of a session that sets none.
-    pub search_path: String,
+    /// The session's settings: the client's, and those [`DECISIVE`] ones that it left to the server. One value for all
+    /// sessions of the worker that are greeted alike, as servers are compared with it by pointer.
+    pub startup: Arc<Settings>,
     /// Its `extra_float_digits`.
     pub extra_float_digits: i32,
 }
+
+/// Settings that decide how a statement is read, where it goes, and what rows look like to a merge. Servers may have other defaults (ALTER DATABASE … SET,
+/// ALTER ROLE … SET), each connection those of the time it was opened, so a session keeps the ones it was greeted with.
+pub const DECISIVE: [&str; 8] = [
+    "search_path",
+    "standard_conforming_strings",
+    "default_transaction_isolation",
+    "datestyle",
+    "intervalstyle",
+    "timezone",
+    "extra_float_digits",
+    "bytea_output",
+];
 
 /// Greetings kept per worker; beyond it all are forgotten and asked again.
 pub const GREETINGS_MAX: usize = 1_000;

@@ -14,6 +14,7 @@ mod fuzz;
 mod gate;
 mod harness;
 mod house;
+mod lone;
 mod moments;
 mod oracle;
 mod protocol;

@@ -144,7 +144,7 @@ impl Session {
             }
             Heard::Other => Box::pin(self.go_on(running)).await,
             Heard::ClientGone => {
-                self.cancel.cancel(&self.worker);
+                self.cancel.abandon(&self.worker);
                 self.give_back(running.shard, running.lease);
                 Err(SessionError::ClientGone)
             }
@@ -170,7 +170,7 @@ impl Session {
     fn is_at_rest(&self) -> bool {
         let plain = match &self.block {
             None => true,
-            Some(block) => !block.implicit && !block.failed && block.local_hint.is_none(),
+            Some(block) => !block.is_implicit() && !block.failed && block.local_hint.is_none(),
         };
         plain
             && self.client.inbox.is_empty()
@@ -372,6 +372,7 @@ impl Session {
                         place: Place::Server(shard),
                         hold: false,
                         access: planned.access,
+                        sets: Vec::new(),
                     });
                 }
             }
@@ -588,7 +589,16 @@ impl Session {
                 script.query_follows = true;
                 script.expect(Reply::Query, To::Client);
                 script.expect(Reply::Sync, To::Client);
-                let relayed = self.relay_taken(shard, Taken { lease, script }).await;
+                let relayed = self
+                    .relay_taken(
+                        shard,
+                        Taken {
+                            lease,
+                            script,
+                            sets: Vec::new(),
+                        },
+                    )
+                    .await;
                 self.simple_ended(relayed.map(|_| Ready::Said)).await
             }
             Request::Batch { parses, described } => {
@@ -601,8 +611,16 @@ impl Session {
                 }
                 script.expect(Reply::Execute, To::Client);
                 script.expect(Reply::Sync, To::Client);
-                self.quick_batch_goes_on(shard, Taken { lease, script }, parses)
-                    .await
+                self.quick_batch_goes_on(
+                    shard,
+                    Taken {
+                        lease,
+                        script,
+                        sets: Vec::new(),
+                    },
+                    parses,
+                )
+                .await
             }
         }
     }

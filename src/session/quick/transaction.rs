@@ -10,7 +10,7 @@ use crate::session::quick::messages::{Request, Sent};
 use crate::session::quick::{Arrived, Running};
 use crate::session::servers::{append_begin, wrote};
 use crate::session::simple::Ready;
-use crate::session::transaction::{Participant, Wrote};
+use crate::session::transaction::{BlockKind, Participant, Wrote};
 use crate::statement::command::{Command, TransactionModes};
 use crate::topology::ShardId;
 use crate::wire::backend as reply;
@@ -129,7 +129,9 @@ impl Session {
         let Some((shard, mut lease)) = server else {
             match asked.word {
                 BlockWord::Commit => drop(self.leave_block()),
-                BlockWord::Begin | BlockWord::StartTransaction => self.open_block(false),
+                BlockWord::Begin | BlockWord::StartTransaction => {
+                    self.open_block(BlockKind::Client)
+                }
             }
             self.names.unnamed_portal = None;
             reply::command_complete(&mut self.client.outbox, asked.word.tag());

@@ -1,0 +1,412 @@
+//! A database of one shard behind a pool of one connection: everything PostgreSQL does, and nothing that one client does
+//! to its server is there for the next.
+
+use std::sync::OnceLock;
+
+use crate::harness::{PASSWORD, Router, cluster, create_database, direct_target, eventually};
+use crate::raw::{
+    Client, Message, Target, bind, execute, message, parse, query, rows_of, sync, terminate,
+};
+
+const SCHEMA: &str = "create table v (id int primary key, name text); insert into v values (1, 'one'), (2, 'two'); create role lone_bob;";
+
+/// The router, and the same database on a plain PostgreSQL.
+fn env() -> &'static (Router, Target, Target) {
+    static ENV: OnceLock<(Router, Target, Target)> = OnceLock::new();
+    ENV.get_or_init(|| {
+        for database in ["lone", "lone_plain"] {
+            create_database(database);
+        }
+        Client::connect(&direct_target("lone")).run(SCHEMA);
+        let without_role = SCHEMA.split(" create role").next().unwrap();
+        Client::connect(&direct_target("lone_plain")).run(without_role);
+        let router = Router::start(&format!(
+            "workers = 1\n[users.app]\npassword = \"{PASSWORD}\"\n[shards.only]\nprimary = \"{}\"\n\
+             [databases.app]\nkeyspaces = [\"main\"]\n[keyspaces.main]\nshards = [\"only\"]\n\
+             [pool]\nsize = 1\ncheckout_timeout = \"10s\"\n",
+            cluster().dsn("lone")
+        ));
+        let target = Target {
+            port: router.port,
+            user: "app".to_owned(),
+            database: "app".to_owned(),
+            password: PASSWORD.to_owned(),
+        };
+        (router, target, direct_target("lone_plain"))
+    })
+}
+
+fn turn() -> std::sync::MutexGuard<'static, ()> {
+    static TURN: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    TURN.lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// What both say to the same requests, each answered before the next; errors and notices by SQLSTATE.
+fn same(requests: &[Vec<u8>]) {
+    let (_, target, plain) = env();
+    let answer = |target: &Target| -> Vec<String> {
+        let mut client = Client::connect(target);
+        let mut lines = Vec::new();
+        for request in requests {
+            client.send(request).expect("send");
+            match client.until_ready() {
+                Ok(messages) => lines.extend(messages.iter().map(shown)),
+                Err(error) => lines.push(format!("{:?}", error.kind())),
+            }
+            lines.push(format!("Z {}", char::from(client.status)));
+        }
+        let _ = client.send(&terminate());
+        lines
+    };
+    let (keyway, postgres) = (answer(target), answer(plain));
+    let asked: Vec<_> = requests
+        .iter()
+        .map(|r| String::from_utf8_lossy(r).into_owned())
+        .collect();
+    assert_eq!(
+        keyway, postgres,
+        "keyway (left) and PostgreSQL (right): {asked:?}"
+    );
+}
+
+fn shown(message: &Message) -> String {
+    match message.tag {
+        b'E' | b'N' => format!("{} {}", char::from(message.tag), message.sqlstate()),
+        // Tables have other OIDs on another server.
+        b'T' => format!(
+            "T {:?}",
+            message
+                .columns()
+                .iter()
+                .map(|c| (c.name.clone(), c.type_oid, c.format))
+                .collect::<Vec<_>>()
+        ),
+        _ => format!("{message:?}"),
+    }
+}
+
+fn batch(sql: &str) -> Vec<u8> {
+    [parse("", sql, &[]), bind("", "", &[], 0), execute("", 0)].concat()
+}
+
+/// After `sql` by a client that stays, or that leaves, the next client sees what a new session sees.
+fn leaves_nothing(sql: &[&str], probe: &str) {
+    let _turn = turn();
+    let (_, target, plain) = env();
+    let fresh = Client::connect(plain).simple(probe);
+    let fresh: Vec<String> = fresh.iter().map(shown).collect();
+    for stays in [false, true] {
+        let mut first = Client::connect(target);
+        for text in sql {
+            let messages = first.simple(text);
+            assert!(
+                messages.iter().all(|m| m.tag != b'E'),
+                "{text}: {messages:?}"
+            );
+        }
+        if !stays {
+            first.bye();
+            let mut next = Client::connect(target);
+            let seen: Vec<String> = next.simple(probe).iter().map(shown).collect();
+            assert_eq!(
+                seen, fresh,
+                "after {sql:?}: next client (left), new session (right)"
+            );
+            next.bye();
+            continue;
+        }
+        // Beside it, the next client waits for a server, or gets a clean one.
+        let mut next = Client::connect(target);
+        next.send(&query(probe)).expect("send");
+        first.bye();
+        let seen = next.until_ready().expect("an answer");
+        let seen: Vec<String> = seen.iter().map(shown).collect();
+        assert_eq!(seen, fresh, "beside {sql:?}");
+        next.bye();
+    }
+}
+
+#[test]
+fn temporary_objects_are_their_sessions_own() {
+    let gone = "select count(*) from pg_class c join pg_namespace n on n.oid = c.relnamespace where n.nspname like 'pg\\_temp%' and relkind <> 'i'";
+    for create in [
+        "create temp table lk (secret text)",
+        "create table pg_temp.lk (secret text)",
+        "create table \"pg_temp\".lk as select 1 as x",
+        "create temporary table lk as select 1 as x",
+        "create temp view lk as select 1 as x",
+        "create or replace temp view lk as select 1 as x",
+        "create temp sequence lk",
+        "select 42 as x into temp lk",
+        "select 42 as x into temporary table lk",
+        "select 42 as x into pg_temp.lk",
+        "explain analyze select 42 as x into temp lk",
+        "explain analyze create temp table lk as select 1",
+        "do $$ begin create temp table lk (x int); end $$",
+        "begin; create temp table lk (x int); commit",
+        "set search_path to pg_temp, public; create table lk (x int)",
+    ] {
+        leaves_nothing(&[create], gone);
+    }
+    let functions = "select count(*) from pg_proc p join pg_namespace n on n.oid = p.pronamespace where n.nspname like 'pg\\_temp%'";
+    leaves_nothing(
+        &["create function pg_temp.f() returns int language sql as 'select 1'"],
+        functions,
+    );
+}
+
+#[test]
+fn what_code_sets_is_its_sessions_own() {
+    let probe = "select current_user = session_user, current_setting('work_mem'), current_setting('search_path'), coalesce(current_setting('my.v', true), 'missing')";
+    for change in [
+        "do $$ begin perform set_config('role', 'lone_bob', false); end $$",
+        "do $$ begin perform set_config('search_path', 'pg_catalog', false); end $$",
+        "begin; do $$ begin perform set_config('work_mem', '3MB', false); end $$; commit",
+        "create table lone_made as select set_config('work_mem', '3MB', false); drop table lone_made",
+        "update pg_settings set setting = '3MB' where name = 'work_mem'",
+        "begin; set local my.v = 'x'; select 1; commit",
+        "begin; set my.v = 'x'; rollback",
+        "begin; savepoint a; set my.v = 'x'; rollback to a; commit",
+        "set my.v = 'x'",
+        "select set_config('my.v', 'x', false)",
+    ] {
+        leaves_nothing(&[change], probe);
+    }
+    let locks = "select count(*) from pg_locks where locktype = 'advisory' and database = (select oid from pg_database where datname = current_database())";
+    leaves_nothing(
+        &[
+            "create table lone_made as select pg_advisory_lock(77)::text as x",
+            "drop table lone_made",
+        ],
+        locks,
+    );
+    leaves_nothing(&["do $$ begin perform pg_advisory_lock(78); end $$"], locks);
+}
+
+#[test]
+fn set_config_follows_its_session_through_everything() {
+    let _turn = turn();
+    // PostgreSQL leaves an empty setting behind where one was set and rolled back.
+    let get = |name: &str| format!("nullif(current_setting('app.{name}', true), '')");
+    let read = query(&format!("select {}, {}", get("a"), get("b")));
+    let set = |name: &str| format!("select set_config('app.{name}', '1', false)");
+    // Two in one message, or batch.
+    same(&[query(&format!("{}; {}", set("a"), set("b"))), read.clone()]);
+    same(&[
+        [batch(&set("a")), batch(&set("b")), sync()].concat(),
+        read.clone(),
+    ]);
+    // One that fails, or is never executed, sets nothing.
+    same(&[
+        query(&format!("{}; select from where (", set("a"))),
+        query("select 1"),
+        read.clone(),
+    ]);
+    same(&[
+        [batch(&set("a")), batch("select 1 / 0"), sync()].concat(),
+        query("select 1"),
+        read.clone(),
+    ]);
+    same(&[
+        [parse("", &set("a"), &[]), bind("", "", &[], 0), sync()].concat(),
+        query("select 1"),
+        read.clone(),
+    ]);
+    same(&[query("begin"), query(&set("a")), query("rollback"), read]);
+}
+
+#[test]
+fn local_settings_reach_the_rest_of_their_message() {
+    let _turn = turn();
+    let show = "select current_setting('work_mem'), current_setting('transaction_isolation')";
+    for set in [
+        "set local work_mem = '3MB'",
+        "set transaction isolation level serializable",
+        "set local transaction_isolation = 'serializable'",
+        "set constraints all deferred",
+    ] {
+        same(&[query(&format!("{set}; {show}")), query(show)]);
+        same(&[query(set), query(show)]);
+        same(&[[batch(set), batch(show), sync()].concat(), query(show)]);
+        same(&[
+            query("begin"),
+            query(set),
+            query(show),
+            query("commit"),
+            query(show),
+        ]);
+    }
+    same(&[query(
+        "set local role pg_read_all_data; select current_user = 'pg_read_all_data'",
+    )]);
+    same(&[query(
+        "declare c cursor for select id from v order by id; fetch 1 from c; close c",
+    )]);
+}
+
+#[test]
+fn a_message_that_does_not_parse_does_nothing() {
+    let _turn = turn();
+    for text in [
+        "select 1; selct 2",
+        "begin; insert into v values (300, 'x'); commit; selct 1",
+        "insert into v values (300, 'x'); begin; selct 1",
+        "create table lone_new (x int); selct 1",
+        "select 1; selct 2; select 3",
+    ] {
+        same(&[
+            query(text),
+            query("rollback"),
+            query("select count(*) from v"),
+        ]);
+        same(&[
+            query("begin"),
+            query("insert into v values (301, 'y')"),
+            query(text),
+            query("rollback"),
+            query("select count(*) from v"),
+        ]);
+    }
+    // What is only unusual runs, also when it needs what the message made before.
+    same(&[query(
+        "create table lone_new (x int); insert into lone_new values (1); alter table lone_new set (fillfactor = 70); select * from lone_new; drop table lone_new",
+    )]);
+}
+
+#[test]
+fn do_may_commit() {
+    let _turn = turn();
+    let text = "do $$ begin insert into v values (500, 'kept'); commit; insert into v values (501, 'gone'); rollback; end $$";
+    same(&[
+        query(text),
+        query("select id from v where id >= 500 order by id"),
+        query("delete from v where id >= 500"),
+    ]);
+    same(&[query("begin"), query(text), query("rollback")]);
+    same(&[
+        [batch(text), sync()].concat(),
+        query("delete from v where id >= 500"),
+    ]);
+}
+
+#[test]
+fn a_sync_after_copy_is_answered() {
+    let _turn = turn();
+    let copies: [&[Vec<u8>]; 2] = [
+        &[message(b'd', b"700\tcopied\n"), message(b'c', b"")],
+        &[message(b'f', b"given up\0")],
+    ];
+    for data in copies {
+        let copy = [query("copy v from stdin"), data.concat()].concat();
+        let after: [Vec<u8>; 6] = [
+            sync(),
+            [batch("begin"), sync()].concat(),
+            [batch("set work_mem = '3MB'"), sync()].concat(),
+            [batch(""), sync()].concat(),
+            [bind("", "nowhere", &[], 0), sync()].concat(),
+            [batch("select count(*) from v"), sync()].concat(),
+        ];
+        for next in after {
+            same(&[
+                copy.clone(),
+                next,
+                query("rollback"),
+                query("delete from v where id = 700"),
+            ]);
+        }
+    }
+}
+
+#[test]
+fn a_client_is_told_of_its_own_parameters_only() {
+    let _turn = turn();
+    let (_, target, _) = env();
+    let connect =
+        |name: &str| Client::try_connect(target, &[("application_name", name)]).expect("a login");
+    let mut a = connect("its own secret");
+    let mut b = connect("another");
+    for _ in 0..3 {
+        for (client, name) in [(&mut a, "its own secret"), (&mut b, "another")] {
+            let messages: Vec<Message> = ["begin", "select 1", "commit"]
+                .iter()
+                .flat_map(|sql| client.simple(sql))
+                .collect();
+            for told in messages.iter().filter(|m| m.tag == b'S') {
+                let text = String::from_utf8_lossy(&told.body).into_owned();
+                assert!(text.contains(name), "{name} is told {text:?}");
+            }
+            let known = client.one("select current_setting('application_name')");
+            assert_eq!(known, name);
+        }
+    }
+    a.bye();
+    b.bye();
+    eventually("the pool is free again", || {
+        let mut client = Client::connect(target);
+        (rows_of(&client.simple("select 1")) == [["1"]]).then_some(())
+    });
+}
+
+#[test]
+fn a_servers_own_defaults_are_the_sessions() {
+    let _turn = turn();
+    let (_, target, plain) = env();
+    let defaults = [
+        "standard_conforming_strings = off",
+        "default_transaction_isolation = 'repeatable read'",
+        "search_path = lone_other, public",
+    ];
+    let probe = r"select count(*) from v where name <> 'a\' and id = 1 -- '";
+    for database in ["lone", "lone_plain"] {
+        let mut client = Client::connect(&direct_target(database));
+        client.run("create schema lone_other; create table lone_other.here (x int)");
+        for default in defaults {
+            client.run(&format!("alter database {database} set {default}"));
+        }
+        client.run(&format!("select pg_terminate_backend(pid, 20000) from pg_stat_activity where datname = '{database}' and pid <> pg_backend_pid()"));
+    }
+    let says = |target: &Target, set: Option<(&str, &str)>| {
+        let more: Vec<(&str, &str)> = set.into_iter().collect();
+        let mut client = Client::try_connect(target, &more).expect("a login");
+        let mut lines = Vec::new();
+        for sql in [
+            probe,
+            "show standard_conforming_strings",
+            "show default_transaction_isolation",
+            "show search_path",
+            "select 'here'::regclass",
+            "begin",
+            "show transaction_isolation",
+            "commit",
+            "set standard_conforming_strings = on",
+            r"select 'a\'",
+            "reset standard_conforming_strings",
+            "show standard_conforming_strings",
+            "discard all",
+            "show search_path",
+        ] {
+            lines.extend(
+                client
+                    .simple(sql)
+                    .iter()
+                    .filter(|m| m.tag != b'S')
+                    .map(shown),
+            );
+        }
+        lines
+    };
+    // Sessions that are greeted anew: settings of their own tell them from those before.
+    for number in 0..3 {
+        let name = format!("defaults {number}");
+        let mine = Some(("application_name", name.as_str()));
+        assert_eq!(says(target, mine), says(plain, mine));
+    }
+    for database in ["lone", "lone_plain"] {
+        let mut client = Client::connect(&direct_target(database));
+        client.run(&format!("alter database {database} reset all"));
+        client.run("drop schema lone_other cascade");
+    }
+    // A session greeted before is as it was.
+    assert_eq!(says(target, None).len(), says(plain, None).len());
+}
