@@ -345,6 +345,13 @@ impl Server {
         result
     }
 
+    /// Has the socket not taken everything yet?
+    #[inline]
+    #[must_use]
+    pub fn has_to_send(&self) -> bool {
+        !self.outbox.is_empty() || self.stream.has_to_flush()
+    }
+
     /// Writes what the socket takes; for use in a select with reading.
     pub fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let waiting = self.outbox.len();

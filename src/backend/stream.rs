@@ -123,6 +123,16 @@ impl Stream {
         }
     }
 
+    /// Is there something inside TLS that the socket has not taken? It goes by flushing, not by writing more.
+    #[must_use]
+    pub fn has_to_flush(&self) -> bool {
+        match self {
+            Self::Tcp(_) | Self::Unix(_) | Self::Closed => false,
+            Self::TlsServer(s) => s.get_ref().1.wants_write(),
+            Self::TlsClient(s) => s.get_ref().1.wants_write(),
+        }
+    }
+
     /// Appends what has arrived to `buffer`; 0 means the peer closed.
     pub fn poll_read_into(
         &mut self,

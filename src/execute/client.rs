@@ -94,12 +94,12 @@ impl Client {
 
     /// Writes what waits in the outbox.
     ///
-    /// Cancel safe: what was written is gone from the outbox.
+    /// Cancel safe: what was written is gone from the outbox, and what is inside TLS goes with the next flush.
     ///
     /// # Errors
     /// The client is gone.
     pub async fn flush(&mut self) -> io::Result<()> {
-        if self.outbox.is_empty() {
+        if self.outbox.is_empty() && !self.stream.has_to_flush() {
             return Ok(());
         }
         self.traffic.send(self.outbox.len());

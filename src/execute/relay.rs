@@ -531,7 +531,7 @@ impl Relay<'_> {
     async fn wait(&self, server: &mut Server, client: &mut Client) -> Result<(), RelayError> {
         poll_fn(|context| {
             // Sending and reading side by side: a server that waits for us to read takes no more.
-            if !server.outbox.is_empty()
+            if server.has_to_send()
                 && let Poll::Ready(Err(source)) = server.poll_flush(context)
             {
                 return Poll::Ready(Err(self.lost(source)));
@@ -586,7 +586,7 @@ impl Relay<'_> {
             if let Poll::Ready(result) = server.poll_fill(context) {
                 return Poll::Ready(result.map_err(|source| self.lost(source)));
             }
-            if !server.outbox.is_empty() {
+            if server.has_to_send() {
                 return match server.poll_flush(context) {
                     Poll::Ready(result) => Poll::Ready(result.map_err(|source| self.lost(source))),
                     Poll::Pending => Poll::Pending,

@@ -25,6 +25,8 @@ struct State {
     replace: Option<(Vec<u8>, Vec<u8>)>,
     /// How often that happened.
     replaced: usize,
+    /// Nothing is read from the router.
+    deaf: bool,
     /// A test's own event, see [`Gate::note_done`].
     done: bool,
 }
@@ -75,6 +77,13 @@ impl Shared {
         !over.load(Ordering::SeqCst)
     }
 
+    /// Waits until the router's bytes may be read.
+    fn may_read(&self) {
+        let state = self.lock();
+        let hears = self.changed.wait_while(state, |state| state.deaf);
+        drop(hears.unwrap_or_else(PoisonError::into_inner));
+    }
+
     /// The client's bytes, with what is to be replaced.
     fn edit(&self, bytes: &mut [u8]) {
         let mut state = self.lock();
@@ -93,6 +102,11 @@ impl Shared {
 impl Gate {
     /// In front of the run's cluster, open.
     pub(crate) fn open() -> Self {
+        Self::in_front_of(cluster().port())
+    }
+
+    /// In front of a server on this port, open. What is encrypted is not cut into messages: it passes as it comes.
+    pub(crate) fn in_front_of(server: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let port = listener.local_addr().expect("its address").port();
         let shared = Arc::new(Shared::default());
@@ -100,7 +114,7 @@ impl Gate {
         thread::spawn(move || {
             for client in listener.incoming() {
                 let Ok(client) = client else { return };
-                let Ok(server) = TcpStream::connect(("127.0.0.1", cluster().port())) else {
+                let Ok(server) = TcpStream::connect(("127.0.0.1", server)) else {
                     return;
                 };
                 relay(&gates, &client, &server);
@@ -127,7 +141,15 @@ impl Gate {
 
     /// Everything passes again.
     pub(crate) fn release(&self) {
-        self.shared.change(|state| state.left = None);
+        self.shared.change(|state| {
+            state.left = None;
+            state.deaf = false;
+        });
+    }
+
+    /// From now on nothing more is read from the router.
+    pub(crate) fn hold_requests(&self) {
+        self.shared.change(|state| state.deaf = true);
     }
 
     /// Cuts the connections whose server is held, then everything passes again.
@@ -203,6 +225,7 @@ fn relay(shared: &Arc<Shared>, client: &TcpStream, server: &TcpStream) {
     thread::spawn(move || {
         let mut bytes = vec![0; 64 * 1024];
         while let Ok(length @ 1..) = up.0.read(&mut bytes) {
+            gate.may_read();
             gate.edit(&mut bytes[..length]);
             if up.1.write_all(&bytes[..length]).is_err() {
                 break;
@@ -214,7 +237,16 @@ fn relay(shared: &Arc<Shared>, client: &TcpStream, server: &TcpStream) {
     thread::spawn(move || {
         let mut head = [0; 5];
         let mut before = 0;
-        while down.1.read_exact(&mut head).is_ok() {
+        while down.1.read_exact(&mut head[..1]).is_ok() {
+            // The answer to SSLRequest is one byte, and all behind it is TLS.
+            if before == 0 && head[0] == b'S' {
+                let _ = down.0.write_all(&head[..1]);
+                let _ = std::io::copy(&mut down.1, &mut down.0);
+                break;
+            }
+            if down.1.read_exact(&mut head[1..]).is_err() {
+                break;
+            }
             let length = u32::from_be_bytes([head[1], head[2], head[3], head[4]]) as usize;
             let mut message = head.to_vec();
             message.resize(1 + length, 0);

@@ -20,3 +20,4 @@ mod oracle;
 mod protocol;
 mod raw;
 mod sessions;
+mod tls;

@@ -538,7 +538,7 @@ impl Session {
     /// Waits for the reply. Cancel safe: a server that owes one is closed.
     fn poll_reply(&mut self, context: &mut Context<'_>, running: &mut Running) -> Poll<Heard> {
         let lease = &mut running.lease;
-        if !lease.outbox.is_empty()
+        if lease.has_to_send()
             && let Poll::Ready(Err(_)) = lease.poll_flush(context)
         {
             return Poll::Ready(Heard::Other);
