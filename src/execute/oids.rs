@@ -78,3 +78,30 @@ pub fn description(
     backend::row_description(out, fields.iter());
     Ok(())
 }
+
+/// A description as a client knows it: two that differ in a type, a modifier or a column's name have other digests.
+///
+/// # Errors
+/// The body is malformed.
+pub fn digest(map: Option<&OidMap>, message: u8, body: &[u8]) -> Result<u128, ProtocolError> {
+    let client = |oid: u32| map.map_or(oid, |map| map.client(oid));
+    let mut text = Vec::new();
+    match message {
+        tag::PARAMETER_DESCRIPTION => {
+            for oid in backend::read_parameter_description(body)? {
+                text.extend_from_slice(&client(oid).to_be_bytes());
+            }
+        }
+        tag::ROW_DESCRIPTION => {
+            for field in backend::read_row_description(body)? {
+                text.extend_from_slice(&client(field.type_oid).to_be_bytes());
+                text.extend_from_slice(&field.type_modifier.to_be_bytes());
+                text.extend_from_slice(field.name.as_bytes());
+                text.push(0);
+            }
+        }
+        // No columns at all.
+        _ => text.push(0),
+    }
+    Ok(xxhash_rust::xxh3::xxh3_128(&text))
+}

@@ -62,6 +62,27 @@ pub enum To {
     Notices,
 }
 
+/// Whose descriptions a relay keeps the digests of.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Keeps {
+    /// None.
+    #[default]
+    Nothing,
+    /// Those that the client is told.
+    Clients,
+    /// All.
+    All,
+}
+
+/// What a Describe was answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Described {
+    /// The digest of a statement's parameters (see [`oids::digest`]).
+    pub parameters: Option<u128>,
+    /// The digest of its columns.
+    pub columns: u128,
+}
+
 /// One step of a script.
 #[derive(Debug, Clone)]
 enum Step {
@@ -79,6 +100,8 @@ pub struct Script {
     pub late_sync: bool,
     /// A simple Query follows a BEGIN. Should that fail, the server skips the Query and waits for a Sync (§55.2.3).
     pub query_follows: bool,
+    /// The digests of descriptions are wanted.
+    pub keeps: Keeps,
     /// The client is in a transaction block. A server that has left it has failed the block.
     pub in_block: bool,
 }
@@ -177,6 +200,8 @@ pub struct Relayed {
     pub rows: u64,
     /// ParseComplete messages seen.
     pub parsed: usize,
+    /// The answers to Describe messages, in order, if the script keeps them.
+    pub described: SmallVec<[Described; 1]>,
     /// Data of a COPY FROM STDIN was passed on: a Sync the client sent before it is void (§55.2.7).
     pub copied: bool,
 }
@@ -231,6 +256,8 @@ enum Turn {
 /// One relay at work.
 struct Relay<'a> {
     script: &'a mut Script,
+    /// The parameters of the statement that is being described.
+    parameters: Option<u128>,
     relayed: Relayed,
     walker: Walker,
     shard: &'a str,
@@ -254,6 +281,7 @@ pub async fn relay(
     send_some(server).await;
     let mut relay = Relay {
         script,
+        parameters: None,
         relayed: Relayed::default(),
         walker: Walker::backend(MESSAGE_MAX),
         shard,
@@ -358,6 +386,9 @@ impl Relay<'_> {
         let Some((reply, to)) = self.script.front() else {
             return Err(self.out_of_step(server, stop.tag));
         };
+        if self.script.keeps != Keeps::Nothing {
+            self.keep(stop, reply, to);
+        }
         let pass = |out: &mut BytesMut| {
             if to == To::Client {
                 out.extend_from_slice(whole);
@@ -443,6 +474,29 @@ impl Relay<'_> {
             self.script.speak(out);
         }
         Ok(())
+    }
+
+    /// Keeps the digest of a description.
+    fn keep(&mut self, stop: Stop<'_>, reply: Reply, to: To) {
+        let wanted = self.script.keeps == Keeps::All || to == To::Client;
+        let describes = matches!(reply, Reply::DescribeStatement | Reply::DescribePortal);
+        if !wanted || !describes {
+            return;
+        }
+        let digest = || oids::digest(self.oids, stop.tag, stop.body).ok();
+        match stop.tag {
+            tag::PARAMETER_DESCRIPTION => self.parameters = digest(),
+            tag::ROW_DESCRIPTION | tag::NO_DATA => {
+                if let Some(columns) = digest() {
+                    let parameters = self.parameters.take();
+                    self.relayed.described.push(Described {
+                        parameters,
+                        columns,
+                    });
+                }
+            }
+            _ => {}
+        }
     }
 
     fn describe(

@@ -309,5 +309,6 @@ fn nothing_prepared() -> Rc<Prepared> {
         sql_types: None,
         canonical: Default::default(),
         recipe: Default::default(),
+        told: Default::default(),
     })
 }

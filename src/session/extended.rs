@@ -5,7 +5,7 @@
 
 use crate::backend::pool::Lease;
 use crate::backend::server::Doubt;
-use crate::execute::relay::{Relayed, Reply, Script, To};
+use crate::execute::relay::{Described, Keeps, Relayed, Reply, Script, To};
 use crate::execute::scatter::Describe;
 use crate::route::plan::{Access, PlanKind, ShardSet};
 use crate::session::Session;
@@ -13,7 +13,7 @@ use crate::session::cursors::CursorStatement;
 use crate::session::error::SessionError;
 use crate::session::planner::{Bound, PendingSet};
 use crate::session::portal::{OwnCursor, Place, Portal};
-use crate::session::prepared::{Body, Canonical, Prepared, Said};
+use crate::session::prepared::{Body, Canonical, Prepared, Said, Told};
 use crate::session::servers::Taken;
 use crate::session::simple::is_command;
 use crate::session::transaction::BlockKind;
@@ -418,6 +418,7 @@ impl Session {
             sql_types: None,
             canonical: Default::default(),
             recipe: Default::default(),
+            told: Default::default(),
         })
     }
 
@@ -600,6 +601,7 @@ impl Session {
 
     /// Runs a batch. True when ReadyForQuery has been said.
     async fn run_batch(&mut self, batch: Batch, cut: Cut) -> Result<bool, SessionError> {
+        self.still_as_told(&batch).await?;
         let runs = batch
             .items
             .iter()
@@ -764,6 +766,12 @@ impl Session {
         taken.sets = all_sets;
         taken.lease.begin_batch();
         let mut parses = Parses::default();
+        if items
+            .iter()
+            .any(|item| matches!(item, Item::DescribeStatement(_) | Item::DescribePortal(_)))
+        {
+            taken.script.keeps = Keeps::Clients;
+        }
         let prepared_by_sql = match self.send_prepares(shard, items, &mut taken) {
             Ok(ids) => ids,
             Err(error) => {
@@ -805,6 +813,9 @@ impl Session {
             Ok(relayed) => (relayed.parsed, relayed.error.is_some()),
             Err(_) => (0, true),
         };
+        if let Ok(relayed) = &relayed {
+            self.remember_told(items, &relayed.described);
+        }
         for canonical in parses.0.iter().take(parsed) {
             canonical.parsed_once.set(true);
         }
@@ -819,6 +830,111 @@ impl Session {
             return Err(SessionError::Statement(None));
         }
         Ok(())
+    }
+
+    /// Remembers what the client has been told of statements for the first time.
+    fn remember_told(&mut self, items: &[Item], described: &[Described]) {
+        let mut described = described.iter();
+        for item in items {
+            let prepared = match item {
+                Item::DescribeStatement(prepared) => Some(Rc::clone(prepared)),
+                Item::DescribePortal(name) => {
+                    let portal = self.names.portal(name);
+                    portal.map(|portal| Rc::clone(&portal.prepared))
+                }
+                _ => continue,
+            };
+            let (Some(prepared), Some(described)) = (prepared, described.next()) else {
+                continue;
+            };
+            self.remember(&prepared, described);
+        }
+    }
+
+    fn remember(&self, prepared: &Prepared, described: &Described) {
+        let known = prepared
+            .told
+            .get()
+            .and_then(|told| told.described.parameters);
+        let described = Described {
+            parameters: described.parameters.or(known),
+            ..*described
+        };
+        let reading = self.reading();
+        prepared.told.set(Some(Told { reading, described }));
+    }
+
+    /// Are the statements of a batch still what the client was told they are? A change of the schema, or of the
+    /// search_path, may have made them others since, which PostgreSQL refuses too (plancache.c, RevalidateCachedQuery).
+    async fn still_as_told(&mut self, batch: &Batch) -> Result<(), SessionError> {
+        let reading = self.reading();
+        for (item, need) in &batch.items {
+            let (Item::Bind { prepared, .. } | Item::DescribeStatement(prepared)) = item else {
+                continue;
+            };
+            let Some(told) = prepared.told.get().filter(|told| told.reading != reading) else {
+                continue;
+            };
+            let shard = match need {
+                Need::Shard(shard) => *shard,
+                Need::Any(shards) => self.choose_among(shards),
+                Need::Own | Need::Nothing => match &prepared.body {
+                    Body::Routed(scanned) => {
+                        let shards = self.shards_that_parse(prepared, scanned)?;
+                        self.choose_among(&shards)
+                    }
+                    Body::Empty | Body::Command(_) => continue,
+                },
+            };
+            let now = self.described_now(shard, prepared).await?;
+            let parameters = told.described.parameters.or(now.parameters);
+            if now.columns != told.described.columns || parameters != now.parameters {
+                return Err(SessionError::Statement(Some(Box::new(
+                    ErrorFields::error(
+                        SqlState::FEATURE_NOT_SUPPORTED,
+                        "cached plan must not change result type",
+                    )
+                    .hint("Prepare the statement again."),
+                ))));
+            }
+            prepared.told.set(Some(Told { reading, ..told }));
+        }
+        Ok(())
+    }
+
+    /// How a server describes a statement now.
+    async fn described_now(
+        &mut self,
+        shard: ShardId,
+        prepared: &Rc<Prepared>,
+    ) -> Result<Described, SessionError> {
+        let mut taken = self.take(shard, Access::Read).await?;
+        let mut parses = Parses::default();
+        let Taken { lease, script, .. } = &mut taken;
+        script.keeps = Keeps::All;
+        let sent = self.ensure(shard, prepared, lease, script, &mut parses);
+        let sent = sent.and_then(|name| {
+            frontend::describe(&mut lease.outbox, Target::Statement, &name).map_err(|_| {
+                SessionError::refuse(SqlState::PROGRAM_LIMIT_EXCEEDED, "the message is too long")
+            })
+        });
+        if let Err(error) = sent {
+            taken.lease.doubt(Doubt::SessionState);
+            self.give_back(shard, taken.lease);
+            return Err(error);
+        }
+        script.expect(Reply::DescribeStatement, To::Nobody);
+        frontend::sync(&mut lease.outbox);
+        lease.expect_syncs(1);
+        script.expect(Reply::Sync, To::Nobody);
+        let sent = SentIds {
+            parsed: parses.0.iter().map(|p| p.id).collect(),
+            ..SentIds::default()
+        };
+        let relayed = self.relay_batch(shard, taken, &sent).await?;
+        // An error has been told.
+        let described = relayed.described.first().copied();
+        described.ok_or(SessionError::Statement(None))
     }
 
     /// In front of a batch, the PREPARE of each statement in it that SQL prepared and that the server does not know.
@@ -1278,6 +1394,7 @@ impl Session {
             |_| SessionError::refuse(SqlState::PROGRAM_LIMIT_EXCEEDED, "the message is too long");
         frontend::describe(&mut taken.lease.outbox, Target::Portal, portal).map_err(too_long)?;
         taken.script.expect(Reply::DescribePortal, whose);
+        taken.script.keeps = Keeps::Clients;
         frontend::close(&mut taken.lease.outbox, Target::Portal, portal).map_err(too_long)?;
         taken.script.expect(Reply::Close, To::Nobody);
         frontend::sync(&mut taken.lease.outbox);
@@ -1289,10 +1406,12 @@ impl Session {
         };
         let relayed = self.relay_batch(shard, taken, &sent).await?;
         if relayed.error.is_some() {
-            Err(SessionError::Statement(None))
-        } else {
-            Ok(())
+            return Err(SessionError::Statement(None));
         }
+        if let Some(described) = relayed.described.first() {
+            self.remember(prepared, described);
+        }
+        Ok(())
     }
 
     /// Executes a portal that no single server holds.

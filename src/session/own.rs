@@ -193,6 +193,7 @@ impl Session {
             sql_types: Some(SqlTypes::new(types)),
             canonical: Default::default(),
             recipe: Default::default(),
+            told: Default::default(),
         });
         let shard = self.shard_to_check(&prepared)?;
         let mut taken = self.take(shard, crate::route::plan::Access::Read).await?;

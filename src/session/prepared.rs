@@ -1,5 +1,6 @@
 //! Prepared statements: the client's names, and the names servers know them by.
 
+use crate::execute::relay::Described;
 use crate::route::key::{ConstantType, type_named};
 use crate::route::recipe::Recipe;
 use crate::session::portal::Portal;
@@ -202,6 +203,17 @@ pub struct Prepared {
     pub canonical: RefCell<Option<Rc<Canonical>>>,
     /// The recipe it was last planned with.
     pub recipe: RefCell<Option<MadeRecipe>>,
+    /// What the client was told of its parameters and columns.
+    pub told: Cell<Option<Told>>,
+}
+
+/// What a client was told of a statement, and how texts were read then.
+#[derive(Debug, Clone, Copy)]
+pub struct Told {
+    /// The session's reading.
+    pub reading: u64,
+    /// The description.
+    pub described: Described,
 }
 
 impl Prepared {

@@ -5,7 +5,8 @@ use std::sync::OnceLock;
 
 use crate::harness::{PASSWORD, Router, cluster, create_database, direct_target, eventually};
 use crate::raw::{
-    Client, Message, Target, bind, execute, message, parse, query, rows_of, sync, terminate,
+    Client, Message, Target, bind, describe, execute, message, parse, query, rows_of, sync,
+    terminate,
 };
 
 const SCHEMA: &str = "create table v (id int primary key, name text); insert into v values (1, 'one'), (2, 'two'); create role lone_bob;";
@@ -409,4 +410,69 @@ fn a_servers_own_defaults_are_the_sessions() {
     }
     // A session greeted before is as it was.
     assert_eq!(says(target, None).len(), says(plain, None).len());
+}
+
+#[test]
+fn a_statement_stays_what_its_client_was_told() {
+    let _turn = turn();
+    let run = |name: &str| [bind("", name, &[], 1), execute("", 0), sync()].concat();
+    let described = |name: &str, kind: u8| {
+        [
+            bind("", name, &[], 1),
+            describe(kind, if kind == b'S' { name } else { "" }),
+            execute("", 0),
+            sync(),
+        ]
+        .concat()
+    };
+    let parsed = |sql: &str| [parse("s", sql, &[]), sync()].concat();
+    for (change, back) in [
+        (
+            "alter table changing alter a type text using 'zzzz'",
+            "alter table changing alter a type int using 4",
+        ),
+        ("set search_path to lone_else, public", "reset search_path"),
+        (
+            "begin; alter table changing alter a type text using 'zzzz'",
+            "rollback",
+        ),
+        (
+            "alter table changing rename a to b",
+            "alter table changing rename b to a",
+        ),
+        (
+            "alter table changing add c int",
+            "alter table changing drop c",
+        ),
+    ] {
+        for kind in [b'S', b'P'] {
+            same(&[
+                query(
+                    "create schema lone_else; create table changing (a int); insert into changing values (7); create table lone_else.changing (a text); insert into lone_else.changing values ('else')",
+                ),
+                parsed("select * from changing"),
+                described("s", kind),
+                run("s"),
+                query(change),
+                run("s"),
+                run("s"),
+                described("s", kind),
+                query("rollback"),
+                query(back),
+                run("s"),
+                query("drop schema lone_else cascade; drop table changing"),
+            ]);
+        }
+    }
+    // A change elsewhere changes nothing.
+    same(&[
+        query("create table changing (a int); insert into changing values (7)"),
+        parsed("select a from changing"),
+        described("s", b'S'),
+        query("create table lone_new (x int); drop table lone_new"),
+        run("s"),
+        query("alter table changing add c int"),
+        run("s"),
+        query("drop table changing"),
+    ]);
 }

@@ -306,12 +306,19 @@ impl Session {
             return None;
         }
         let recipe = self.made_recipe(&prepared)?;
+        // What a client is told of a statement for the first time is remembered, and must still be true.
+        let reading = self.reading();
+        match prepared.told.get() {
+            Some(told) if told.reading != reading => return None,
+            None if batch.described && prepared.named => return None,
+            _ => {}
+        }
         let params = Bound {
             types: &prepared.types,
             bind: &bind,
         };
         let shard = self.quick_shard(&recipe, &prepared.text, scanned, &params)?;
-        let canonical = prepared.canonical(&self.worker.statements, self.reading());
+        let canonical = prepared.canonical(&self.worker.statements, reading);
         Some(Asked::Statement(Planned {
             shard,
             access: recipe.access,
@@ -475,6 +482,7 @@ impl Session {
                 settings: reading.settings,
                 recipe: Rc::clone(&seen.made.recipe),
             })),
+            told: Default::default(),
         });
         *unnamed = Some(Rc::clone(&prepared));
         Some(prepared)

@@ -85,6 +85,7 @@ impl BlockWord {
             sql_types: None,
             canonical: RefCell::default(),
             recipe: RefCell::default(),
+            told: Default::default(),
         })
     }
 
