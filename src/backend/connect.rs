@@ -5,11 +5,14 @@ use crate::backend::server::{CancelKey, Server};
 use crate::backend::stream::Stream;
 use crate::backend::tls::ServerConnectors;
 use crate::topology::{Secret, ServerTls};
+use crate::wire::auth::tls_server_end_point;
 use bytes::{Buf, Bytes, BytesMut};
 use fallible_iterator::FallibleIterator;
 use hashbrown::HashMap;
 use postgres_protocol::authentication::md5_hash;
-use postgres_protocol::authentication::sasl::{ChannelBinding, SCRAM_SHA_256, ScramSha256};
+use postgres_protocol::authentication::sasl::{
+    ChannelBinding, SCRAM_SHA_256, SCRAM_SHA_256_PLUS, ScramSha256,
+};
 use postgres_protocol::message::backend::{ErrorResponseBody, Message};
 use postgres_protocol::message::frontend;
 use socket2::{SockRef, TcpKeepalive};
@@ -58,6 +61,9 @@ pub struct Role {
     /// Its password.
     pub password: Option<Secret>,
 }
+
+/// Rounds of SCRAM hashing that a server may ask for; PostgreSQL's default is 4,096.
+const SCRAM_ROUNDS_MAX: u32 = 1_000_000;
 
 /// Socket options and limits of new connections.
 #[derive(Debug, Clone)]
@@ -251,14 +257,26 @@ async fn open(
 }
 
 fn set_options(tcp: &TcpStream, options: &ConnectOptions) -> io::Result<()> {
+    notice_a_dead_peer(tcp, options.tcp_keepalive, options.tcp_user_timeout)
+}
+
+/// Sends without delay, and lets the system find out that the other side is gone: zero leaves its default.
+///
+/// # Errors
+/// The socket takes no options.
+pub fn notice_a_dead_peer(
+    tcp: &TcpStream,
+    keepalive: Duration,
+    user_timeout: Duration,
+) -> io::Result<()> {
     tcp.set_nodelay(true)?;
     let socket = SockRef::from(tcp);
-    if !options.tcp_keepalive.is_zero() {
-        socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(options.tcp_keepalive))?;
+    if !keepalive.is_zero() {
+        socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(keepalive))?;
     }
     #[cfg(target_os = "linux")]
-    if !options.tcp_user_timeout.is_zero() {
-        socket.set_tcp_user_timeout(Some(options.tcp_user_timeout))?;
+    if !user_timeout.is_zero() {
+        socket.set_tcp_user_timeout(Some(user_timeout))?;
     }
     Ok(())
 }
@@ -416,14 +434,16 @@ async fn authenticate(login: &mut Login<'_>, role: &Role) -> Result<(), ConnectE
                 login.send(&mut out).await?;
             }
             Message::AuthenticationSasl(body) => {
-                let offered = body
-                    .mechanisms()
-                    .any(|m| Ok(m == SCRAM_SHA_256))
-                    .unwrap_or(false);
-                if !offered {
+                let offers = |mechanism: &str| {
+                    let mut offered = body.mechanisms();
+                    offered.any(|m| Ok(m == mechanism)).unwrap_or(false)
+                };
+                let plus = offers(SCRAM_SHA_256_PLUS);
+                if !plus && !offers(SCRAM_SHA_256) {
                     return Err(login.protocol("the server offers no SCRAM-SHA-256"));
                 }
-                scram(login, password(login, role)?.as_bytes()).await?;
+                let password = password(login, role)?.as_bytes().to_vec();
+                scram(login, password, plus).await?;
             }
             _ => {
                 return Err(
@@ -441,18 +461,54 @@ fn password<'a>(login: &Login<'_>, role: &'a Role) -> Result<&'a str, ConnectErr
     }
 }
 
-async fn scram(login: &mut Login<'_>, password: &[u8]) -> Result<(), ConnectError> {
-    let mut scram = ScramSha256::new(password, ChannelBinding::unsupported());
+/// Binds the login to the TLS connection it goes through, so that nobody in between can pass it on (RFC 5929, §4).
+fn channel_binding(stream: &Stream, plus: bool) -> (ChannelBinding, &'static str) {
+    let Stream::TlsServer(tls) = stream else {
+        return (ChannelBinding::unsupported(), SCRAM_SHA_256);
+    };
+    let certificate = tls.get_ref().1.peer_certificates().and_then(<[_]>::first);
+    match certificate.and_then(|certificate| tls_server_end_point(certificate)) {
+        Some(digest) if plus => (
+            ChannelBinding::tls_server_end_point(digest),
+            SCRAM_SHA_256_PLUS,
+        ),
+        Some(_) => (ChannelBinding::unrequested(), SCRAM_SHA_256),
+        None => (ChannelBinding::unsupported(), SCRAM_SHA_256),
+    }
+}
+
+/// The rounds that a server asks for (`i=` of its first message, RFC 5802 §5.1).
+fn rounds(challenge: &[u8]) -> Option<u32> {
+    let text = std::str::from_utf8(challenge).ok()?;
+    text.split(',')
+        .find_map(|part| part.strip_prefix("i="))?
+        .parse()
+        .ok()
+}
+
+async fn scram(login: &mut Login<'_>, password: Vec<u8>, plus: bool) -> Result<(), ConnectError> {
+    let (binding, mechanism) = channel_binding(&login.stream, plus);
+    let mut scram = ScramSha256::new(&password, binding);
     let mut out = BytesMut::new();
-    frontend::sasl_initial_response(SCRAM_SHA_256, scram.message(), &mut out)
+    frontend::sasl_initial_response(mechanism, scram.message(), &mut out)
         .map_err(|e| login.protocol(e.to_string()))?;
     login.send(&mut out).await?;
     let Message::AuthenticationSaslContinue(body) = login.message().await? else {
         return Err(login.protocol("an unexpected message during SCRAM"));
     };
-    scram
-        .update(body.data())
+    let challenge = body.data().to_vec();
+    if rounds(&challenge).is_none_or(|rounds| rounds > SCRAM_ROUNDS_MAX) {
+        return Err(login.protocol("the server asks for too many rounds of SCRAM"));
+    }
+    // Milliseconds of hashing, which the sessions of this worker need not wait for.
+    let hashed = tokio::task::spawn_blocking(move || {
+        let updated = scram.update(&challenge);
+        (scram, updated)
+    });
+    let (mut scram, updated) = hashed
+        .await
         .map_err(|e| login.protocol(format!("SCRAM: {e}")))?;
+    updated.map_err(|e| login.protocol(format!("SCRAM: {e}")))?;
     frontend::sasl_response(scram.message(), &mut out)
         .map_err(|e| login.protocol(e.to_string()))?;
     login.send(&mut out).await?;

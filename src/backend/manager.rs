@@ -159,13 +159,30 @@ impl Failures {
     }
 }
 
+/// An error and what caused it, in one line.
+fn causes(error: &dyn std::error::Error) -> String {
+    let mut line = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        line.push_str(": ");
+        line.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    line
+}
+
 impl bb8::ErrorSink<ConnectError> for Failures {
     fn sink(&self, error: ConnectError) {
         if matches!(error, ConnectError::NotNeeded) {
             return;
         }
-        tracing::warn!(%error, "no server connection");
-        self.failing.store(true, Ordering::Relaxed);
+        let causes = causes(&error);
+        // Each attempt fails alike while a server is away: one line tells of it.
+        if self.failing.swap(true, Ordering::Relaxed) {
+            tracing::debug!(error = causes, "no server connection");
+        } else {
+            tracing::warn!(error = causes, "no server connection");
+        }
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(error));
         self.heard.notify_waiters();
     }

@@ -50,10 +50,10 @@ pub struct PoolOptions {
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum CheckoutError {
     /// All connections were in use for the whole wait.
-    #[error("no free connection to {server} within {waited:?}")]
+    #[error("no free connection to shard {shard} within {waited:?}")]
     Full {
-        /// The server.
-        server: String,
+        /// The shard's name.
+        shard: String,
         /// `pool.size`.
         size: u32,
         /// In use when the wait ended.
@@ -64,7 +64,7 @@ pub enum CheckoutError {
         waited: Duration,
     },
     /// The server cannot be reached.
-    #[error("{source}")]
+    #[error("shard {shard} cannot be reached")]
     Connect {
         /// The shard's name.
         shard: String,
@@ -296,6 +296,7 @@ impl Pool {
     /// Takes back what nobody uses any more: for whoever waits longest, else to have it at hand.
     #[inline]
     fn put_back(self: &Rc<Self>, mut connection: Lent) {
+        connection.shrink();
         if !connection.is_reusable() || self.owes_a_connection() {
             connection.retire();
             drop(connection);
@@ -483,7 +484,7 @@ impl Pool {
     fn full(&self) -> CheckoutError {
         self.worker_metrics.checkout_timeouts.raise();
         CheckoutError::Full {
-            server: self.address.to_string(),
+            shard: self.address.shard.clone(),
             size: self.budget.size,
             busy: self.busy.get(),
             waiting: self.budget.waiting.load(Ordering::Relaxed),

@@ -3,7 +3,7 @@
 
 use crate::backend::budget::Permit;
 use crate::backend::settings::Settings;
-use crate::backend::stream::{Scratch, Stream, Traffic};
+use crate::backend::stream::{Scratch, Stream, Traffic, release};
 use crate::metrics::ShardMetrics;
 use crate::wire::backend::tag;
 use bytes::{Bytes, BytesMut};
@@ -18,6 +18,9 @@ use tokio::time::Instant;
 
 /// Bytes of notices and the like kept for a client; more are dropped.
 const ASIDE_MAX: usize = 1 << 20;
+
+/// A buffer larger than this is not kept between statements.
+const BUFFER_KEPT_MAX: usize = 64 * 1024;
 
 /// What a server connection is doing. Only `Idle` goes back to its pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,12 +61,21 @@ pub enum Doubt {
 }
 
 /// Who a cancel request must name.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct CancelKey {
     /// The backend's process id.
     pub pid: u32,
     /// Its secret.
     pub secret: Bytes,
+}
+
+/// Whoever knows the secret can cancel.
+impl std::fmt::Debug for CancelKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CancelKey")
+            .field("pid", &self.pid)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A connection to one PostgreSQL backend.
@@ -148,6 +160,16 @@ impl Server {
         metrics.opened.raise();
         metrics.idle.up();
         self.metrics = Some(Arc::clone(metrics));
+    }
+
+    /// Gives back what a large message has made of its buffers.
+    #[inline]
+    pub fn shrink(&mut self) {
+        for buffer in [&mut self.inbox, &mut self.outbox] {
+            if buffer.capacity() > BUFFER_KEPT_MAX {
+                release(buffer);
+            }
+        }
     }
 
     /// Its state.
@@ -293,22 +315,22 @@ impl Server {
         }
     }
 
-    /// Statement `id` is being prepared on it; returns one to close when there are too many.
-    pub fn add_prepared(&mut self, id: u64) -> Option<u64> {
+    /// Statement `id` is being prepared on it; returns those to close when there are too many, but none that the batch
+    /// at hand uses.
+    pub fn add_prepared(&mut self, id: u64) -> Vec<u64> {
         self.clock += 1;
-        let evicted = if self.prepared.len() >= self.prepared_max {
+        let mut evicted = Vec::new();
+        while self.prepared.len() >= self.prepared_max {
             let oldest = self
                 .prepared
                 .iter()
                 .min_by_key(|(_, used)| **used)
                 .filter(|(_, used)| **used <= self.batch_clock)
                 .map(|(id, _)| *id);
-            oldest.inspect(|id| {
-                self.prepared.remove(id);
-            })
-        } else {
-            None
-        };
+            let Some(oldest) = oldest else { break };
+            self.prepared.remove(&oldest);
+            evicted.push(oldest);
+        }
         self.prepared.insert(id, self.clock);
         evicted
     }

@@ -2,7 +2,7 @@
 
 use crate::admin::{self, Admin, Readiness};
 use crate::backend::budget::Budgets;
-use crate::backend::connect::ConnectOptions;
+use crate::backend::connect::{ConnectOptions, notice_a_dead_peer};
 use crate::backend::pool::{PoolOptions, Pools};
 use crate::backend::tls::ServerConnectors;
 use crate::catalog::Catalog;
@@ -278,7 +278,12 @@ async fn accept(
             continue;
         };
         turn = (turn + 1) % shared.mailboxes.len();
-        let handed = stream.set_nodelay(true).and_then(|()| stream.into_std());
+        let handed = {
+            let pool = &shared.config.load().pool;
+            let keepalive = pool.tcp_keepalive.unwrap_or_default();
+            // No user timeout: it would also end a client that takes its time to read.
+            notice_a_dead_peer(&stream, keepalive, Duration::ZERO).and_then(|()| stream.into_std())
+        };
         match handed {
             Ok(stream) => {
                 let _ = shared.mailboxes[turn]

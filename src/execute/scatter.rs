@@ -279,8 +279,26 @@ fn feed(
                 let fields = backend::read_error(&body).unwrap_or_default();
                 return Err(ScatterError::Shard(Box::new(fields)));
             }
-            tag::NOTICE_RESPONSE => append_message(out, kind, &body),
-            _ => {}
+            tag::NOTICE_RESPONSE | tag::NOTIFICATION_RESPONSE => append_message(out, kind, &body),
+            tag::PARAMETER_STATUS => {
+                if let Ok((name, value)) = backend::read_parameter_status(&body) {
+                    let known = &mut source.lease.parameters;
+                    known.insert(name.to_owned(), value.to_owned());
+                }
+            }
+            tag::PARSE_COMPLETE
+            | tag::BIND_COMPLETE
+            | tag::CLOSE_COMPLETE
+            | tag::PARAMETER_DESCRIPTION
+            | tag::NO_DATA
+            | tag::EMPTY_QUERY_RESPONSE => {}
+            other => {
+                source.lease.doubt(Doubt::Protocol);
+                return Err(ScatterError::Relay(RelayError::OutOfStep {
+                    shard: source.name.clone(),
+                    tag: char::from(other),
+                }));
+            }
         }
     }
 }
@@ -370,7 +388,7 @@ pub async fn fetch(
     Ok((rows, true))
 }
 
-/// Sends what waits for a source and takes in its columns, until it is in sync.
+/// Sends what waits for a source and takes in its columns, until it is in sync. Appends its notices to `out`.
 ///
 /// Cancel safe: as [`stream`].
 ///
@@ -380,15 +398,15 @@ pub async fn open(
     source: &mut Source,
     index: usize,
     merger: &mut Merger,
+    out: &mut BytesMut,
 ) -> Result<(), ScatterError> {
     source
         .lease
         .flush()
         .await
         .map_err(|error| lost(&source.name, error))?;
-    let mut notices = BytesMut::new();
     while matches!(source.lease.state(), ServerState::Busy { .. }) {
-        if !feed(source, index, merger, &mut notices)? {
+        if !feed(source, index, merger, out)? {
             source
                 .lease
                 .fill()

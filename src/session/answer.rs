@@ -1,6 +1,7 @@
 //! The loop: one request after the other, each answered before the next.
 
 use crate::metrics::{Outcome, QueryPlan};
+use crate::route::plan::ShardSet;
 use crate::session::Session;
 use crate::session::error::SessionError;
 use crate::session::quick::Quick;
@@ -95,6 +96,9 @@ impl Session {
         let traffic = std::mem::take(&mut self.client.traffic);
         metrics.client_bytes_in.add(traffic.received);
         metrics.client_bytes_out.add(traffic.sent);
+        if self.block.is_none() {
+            self.tidy();
+        }
         if self.pinned_lost {
             return Err(self.silence(&Silence::PinnedLost));
         }
@@ -106,6 +110,25 @@ impl Session {
                 .map_err(|_| SessionError::ClientGone)?;
         }
         Ok(())
+    }
+
+    /// Between transactions no server works for the session but those it keeps, and those that were pinned are there.
+    fn tidy(&mut self) {
+        if self.kept.is_empty() && self.ahead.is_empty() {
+            // A server that was lost on the way has not been removed.
+            self.cancel.forget_all();
+        }
+        if self.pinned.is_empty() {
+            return;
+        }
+        let now: ShardSet = self
+            .kept
+            .iter()
+            .map(|(shard, _)| *shard)
+            .filter(|shard| self.pinned.contains(*shard))
+            .collect();
+        self.pinned_lost |= self.settled.iter().any(|shard| !now.contains(shard));
+        self.settled = now;
     }
 
     fn silence(&self, silence: &Silence) -> SessionError {

@@ -25,7 +25,7 @@ pub struct CancelTarget {
 }
 
 /// What a session shows to cancel requests.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct CancelSlot {
     /// The secret of its BackendKeyData.
     pub secret: [u8; 32],
@@ -33,6 +33,15 @@ pub struct CancelSlot {
     pub secret_len: usize,
     targets: RefCell<SmallVec<[CancelTarget; 1]>>,
     sent: Cell<bool>,
+}
+
+/// The secret is the client's alone.
+impl std::fmt::Debug for CancelSlot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CancelSlot")
+            .field("targets", &self.targets.borrow().len())
+            .finish_non_exhaustive()
+    }
 }
 
 impl CancelSlot {
@@ -64,6 +73,15 @@ impl CancelSlot {
         if self.targets.borrow().is_empty() {
             self.sent.set(false);
         }
+    }
+
+    /// No server works for the session.
+    pub fn forget_all(&self) {
+        let mut targets = self.targets.borrow_mut();
+        if !targets.is_empty() {
+            targets.clear();
+        }
+        self.sent.set(false);
     }
 
     /// This server no longer works for the session.

@@ -87,7 +87,22 @@ impl ClientError for CheckoutError {
             } => Some(format!(
                 "pool.size is {size}; {busy} connections in use, {waiting} more statements waiting"
             )),
-            Self::Connect { .. } => None,
+            // Neither where the server is, nor what it said: that is for the log.
+            Self::Connect { source, .. } => Some(match source.as_ref() {
+                ConnectError::Unreachable { source, .. } => {
+                    format!("The connection failed: {}.", source.kind())
+                }
+                ConnectError::TimedOut { waited, .. } => {
+                    format!("The server did not answer within {waited:?}.")
+                }
+                ConnectError::Tls { .. } => "TLS could not be agreed on.".to_owned(),
+                ConnectError::Rejected { code, .. } => {
+                    format!("The server refused the login with {code}.")
+                }
+                ConnectError::Protocol { .. } | ConnectError::NotNeeded => {
+                    "The login failed.".to_owned()
+                }
+            }),
         }
     }
 

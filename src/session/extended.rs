@@ -1147,7 +1147,7 @@ impl Session {
         };
         let types = self.server_types(shard, &prepared.types)?;
         if prepared.named {
-            if let Some(evicted) = lease.add_prepared(canonical.id) {
+            for evicted in lease.add_prepared(canonical.id) {
                 // In front of everything else of the batch, so that no error can skip it.
                 let mut close = BytesMut::new();
                 frontend::close(&mut close, Target::Statement, &format!("kw_{evicted}"))

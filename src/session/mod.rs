@@ -77,8 +77,10 @@ pub struct Session {
     ahead: Vec<(ShardId, Lease)>,
     /// Leave to go beyond a pool's size, while it is needed.
     reserve: Weak<Reserve>,
-    /// Why they stay: shards whose server holds state of this session.
+    /// Why servers stay: shards whose server holds state of this session.
     pinned: ShardSet,
+    /// Pinned shards whose server was there after the last request.
+    settled: ShardSet,
     /// Session pooling: every server stays.
     worker_keeps: bool,
     /// A pinned server was lost, and with it state that cannot be made again.

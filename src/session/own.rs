@@ -222,7 +222,7 @@ impl Session {
         if taken.lease.has_prepared(canonical.id) {
             return Ok(false);
         }
-        if let Some(evicted) = taken.lease.add_prepared(canonical.id) {
+        for evicted in taken.lease.add_prepared(canonical.id) {
             append_query(&mut taken.lease, &format!("DEALLOCATE kw_{evicted}"))?;
             taken.lease.expect_syncs(1);
             taken.script.expect(Reply::Query, To::Nobody);

@@ -4,7 +4,8 @@ use crate::backend::settings::SettingValue;
 use crate::execute::merge::{Limits, MergeError, Merger, Setup, server_formats};
 use crate::execute::relay::{RelayError, Reply, To};
 use crate::execute::scatter::{
-    Describe, Gathering, Progress, Rows, ScatterError, Source, client_fields, fetch, settle, stream,
+    Describe, Gathering, Progress, Rows, ScatterError, Source, client_fields, fetch, open, settle,
+    stream,
 };
 use crate::route::plan::{Access, Plan, PlanKind};
 use crate::session::Session;
@@ -126,8 +127,8 @@ impl Session {
             }
             ScatterError::Relay(error) => error.into(),
         };
-        if self.block.is_some() {
-            // The other participants stay in the transaction.
+        if self.block.is_some() || self.worker_keeps || !self.pinned.is_empty() {
+            // The other participants stay in the transaction, and pinned servers with the session.
             let _ = settle(sources).await;
         }
         Err(error)
@@ -299,7 +300,8 @@ impl Session {
         let mut opened = Ok(());
         for (index, source) in sources.iter_mut().enumerate() {
             if opened.is_ok() {
-                opened = crate::execute::scatter::open(source, index, &mut gathering.merger).await;
+                let out = &mut self.client.outbox;
+                opened = open(source, index, &mut gathering.merger, out).await;
             }
         }
         let opened = opened.and_then(|()| client_fields(&gathering.merger, &sources));

@@ -1190,3 +1190,35 @@ fn the_plain_server_agrees_about_itself() {
     assert_eq!(tags(&messages), "12TDC");
     assert!(cluster().port() > 0);
 }
+
+#[test]
+fn a_bind_is_answered_in_its_place() {
+    let all = parse("all", "select k from items where k > $1 order by k", &[23]);
+    let one = parse("one", "select v from items where k = $1", &[23]);
+    let bytes = [
+        all,
+        one,
+        bind("x", "all", &[Value::text("17")], 0),
+        bind("y", "one", &[Value::text("3")], 0),
+        execute("y", 0),
+        execute("x", 0),
+        sync(),
+    ]
+    .concat();
+    same(&bytes, 1);
+}
+
+#[test]
+fn a_cursor_over_shards_survives_a_refused_execute() {
+    let mut client = env().client();
+    client.run("begin");
+    client.run("declare c cursor for select k from items order by k");
+    client.run("savepoint here");
+    let messages = client.exchange(&[execute("c", 1), sync()].concat());
+    let error = messages.iter().find(|m| m.tag == b'E').expect("a refusal");
+    assert_eq!(error.sqlstate(), "0A000");
+    client.run("rollback to here");
+    assert_eq!(client.one("fetch 1 from c"), "1");
+    client.run("commit");
+    client.bye();
+}

@@ -1101,3 +1101,26 @@ fn many_clients_prepare_the_same_text_under_their_own_names() {
         "{names} server connections for one client at a time"
     );
 }
+
+/// An error over several shards costs neither a pinned server nor what it holds.
+#[test]
+fn an_error_over_shards_keeps_what_is_pinned() {
+    let env = roomy();
+    let (mut a, mut b) = pair(env);
+    a.run("select pg_advisory_lock(4242)");
+    for failing in [
+        "select 1 / (id - 2) from people",
+        "select id from people order by name limit -1",
+    ] {
+        assert!(!a.error(failing).is_empty());
+        assert_eq!(b.one("select pg_try_advisory_lock(4242)"), "f", "{failing}");
+    }
+    assert_eq!(a.one("select pg_advisory_unlock(4242)"), "t");
+    a.run("begin");
+    a.run("declare c cursor with hold for select id from people where id = 7");
+    a.run("commit");
+    assert!(!a.error("select 1 / (id - 2) from people").is_empty());
+    assert_eq!(a.one("fetch all from c"), "7");
+    a.bye();
+    b.bye();
+}
