@@ -251,6 +251,9 @@ pub(crate) struct Child {
     pub(crate) query: BoundQuery,
     /// What of the outer row may be pushed into it.
     pub(crate) links: Vec<CondId>,
+    /// What it proves of the outer row. That follows from the rows it returns, so it must not choose them: a LIMIT or
+    /// a window inside would see other rows.
+    pub(crate) proves: Vec<CondId>,
     /// What holds for the outer row holds for it; not so in ON clauses.
     pub(crate) sees_outer: bool,
 }
@@ -2116,10 +2119,12 @@ impl<'c> Binder<'c> {
             }
             Expr::Exists(query) if place == Place::Filter => {
                 let query = self.bind_query(query, here)?;
-                conds.extend(self.facts(&query));
+                let proves = self.facts(&query);
+                conds.extend(&proves);
                 children.push(Child {
                     query,
                     links: Vec::new(),
+                    proves,
                     sees_outer: true,
                 });
                 return Ok(());
@@ -2167,7 +2172,7 @@ impl<'c> Binder<'c> {
     ) -> Result<(), RouteError> {
         self.visit(left, here, Place::Filter, &mut Bag::new(children))?;
         let query = self.bind_query(query, here)?;
-        conds.extend(self.facts(&query));
+        let mut proves = self.facts(&query);
         let exprs: &[Expr] = if let Expr::Row(parts) = left {
             parts
         } else {
@@ -2188,14 +2193,16 @@ impl<'c> Binder<'c> {
                         links.push(same);
                     }
                     if column.outward {
-                        conds.push(same);
+                        proves.push(same);
                     }
                 }
             }
         }
+        conds.extend(&proves);
         children.push(Child {
             query,
             links,
+            proves,
             sees_outer: true,
         });
         Ok(())
@@ -2456,6 +2463,7 @@ impl<'c> Binder<'c> {
         bag.children.push(Child {
             query,
             links: Vec::new(),
+            proves: Vec::new(),
             sees_outer: bag.sees_outer,
         });
         Ok(())

@@ -7,6 +7,7 @@ mod choices;
 mod oracle;
 mod rivals;
 mod schema;
+mod soundness;
 
 use crate::route::choose::{Context, RouteHint, hinted, recipe, unparsed};
 use crate::route::error::RouteError;

@@ -1,0 +1,23 @@
+-- Traps: statements that look as if each shard could answer for itself, and cannot.
+
+-- name: trap_in_limited
+select id from users u where u.id in (select o.user_id from orders o order by o.user_id desc limit 1);
+-- name: trap_in_limited_pinned
+select id from users u where u.id = 4 and u.id in (select o.user_id from orders o order by o.user_id desc limit 1);
+-- name: trap_in_limited_row
+select id from orders where (user_id, id) in (select user_id, id from orders order by user_id desc, id limit 1);
+-- name: trap_in_window
+select id from users where id in (select user_id from (select user_id, count(*) over () as n from orders) z where z.n > 5) order by 1;
+-- name: trap_in_distinct_on
+select id from users where id in (select distinct on (status) user_id from orders order by status, user_id, id) order by 1;
+-- name: trap_exists_limited
+select id from users u where exists (select 1 from (select user_id from orders order by user_id desc limit 1) z where z.user_id = u.id);
+-- name: trap_with_limited
+with z as (select user_id from orders order by user_id desc limit 1) select id from users where id in (select user_id from z);
+-- name: trap_copy_limited
+copy (select id from users u where u.id = 4 and u.id in (select user_id from orders order by user_id desc limit 1)) to stdout;
+-- name: trap_delete_limited
+delete from timelines where user_id = 4 and user_id in (select user_id from orders order by user_id desc limit 1);
+-- name: trap_in_limited_inside_the_key
+-- expect: equal
+select id from users where id in (select user_id from orders where user_id = 5 order by id limit 1);
