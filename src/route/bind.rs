@@ -8,6 +8,7 @@ use crate::route::builtin::{self, Effect};
 use crate::route::choose::Context;
 use crate::route::error::RouteError;
 use crate::route::key::{ConstantType, element_type_named, type_named, type_of};
+use crate::route::merge::walk;
 use crate::statement::tree::{
     Body, Cte, Delete, Distinct, Expr, From, FunctionCall, Insert, InsertSource, Item, JoinKind,
     JoinOn, Merge, MergeAction, Name, OnConflict, OrderKey, Query, Select, Statement, Update,
@@ -1827,20 +1828,26 @@ impl<'c> Binder<'c> {
         own.find(|node| self.nodes[*node].name == name)
     }
 
+    /// Does `qualifier.column` mean the reference?
+    fn is_called(&self, leaf: RefId, qualifier: &[String]) -> bool {
+        let reference = &self.refs[leaf];
+        match qualifier {
+            [name] => reference.alias.as_deref() == Some(name),
+            [schema, name] => reference.own_name.as_ref().is_some_and(|own| {
+                own.name == *name && own.schema.as_deref().is_none_or(|s| s == schema)
+            }),
+            _ => false,
+        }
+    }
+
     fn leaf_named(&self, qualifier: &[String], scope: &Scope<'_>) -> Option<RefId> {
         let mut scope = Some(scope);
         while let Some(here) = scope {
             if let Some(level) = here.level {
-                let mut matching = level.leaves.iter().filter(|leaf| {
-                    let reference = &self.refs[**leaf];
-                    match qualifier {
-                        [name] => reference.alias.as_deref() == Some(name),
-                        [schema, name] => reference.own_name.as_ref().is_some_and(|own| {
-                            own.name == *name && own.schema.as_deref().is_none_or(|s| s == schema)
-                        }),
-                        _ => false,
-                    }
-                });
+                let mut matching = level
+                    .leaves
+                    .iter()
+                    .filter(|leaf| self.is_called(**leaf, qualifier));
                 if let Some(leaf) = matching.next() {
                     return matching.next().is_none().then_some(*leaf);
                 }
@@ -2486,15 +2493,61 @@ impl<'c> Binder<'c> {
             self.visit(expr, here, place, bag)?;
         }
         let aggregate = self.call(&call.name, place);
-        if let Some(traits) = self.traits.last_mut() {
-            if call.over.is_some() {
+        if call.over.is_some() {
+            // A window function is of the block it is written in.
+            if let Some(traits) = self.traits.last_mut() {
                 traits.windows = true;
-            } else if aggregate {
-                traits.aggregates = true;
-                traits.order_sensitive |= !builtin::is_order_free(&call.name.name);
             }
+        } else if aggregate {
+            self.aggregates(&call.name.name, self.is_of_own_block(call, here));
         }
         Ok(())
+    }
+
+    /// Notes an aggregate in the block it is written in, and, unless it is surely of that one, in every block around it.
+    fn aggregates(&mut self, name: &str, own: bool) {
+        let first = if own {
+            self.traits.len().saturating_sub(1)
+        } else {
+            0
+        };
+        for traits in self.traits.iter_mut().skip(first) {
+            traits.aggregates = true;
+            traits.order_sensitive |= !builtin::is_order_free(name);
+        }
+    }
+
+    /// An aggregate is of the innermost block that one of its columns is from (manual, 4.2.7): is it surely this one?
+    fn is_of_own_block(&self, call: &FunctionCall, here: &Scope<'_>) -> bool {
+        let (mut columns, mut queries, mut own) = (0, 0, false);
+        for part in walk::function_parts(call) {
+            let mut visit = |expr: &Expr| {
+                if let Expr::Column { qualifier, name } = expr {
+                    columns += 1;
+                    own |= self.is_of_level(qualifier, name, here);
+                }
+            };
+            walk::expression(part, &mut visit, &mut |_| queries += 1);
+        }
+        own || columns + queries == 0
+    }
+
+    /// Does the innermost FROM in scope surely have what the column names?
+    fn is_of_level(&self, qualifier: &[String], name: &str, here: &Scope<'_>) -> bool {
+        let Some(level) = here.innermost() else {
+            return false;
+        };
+        if !qualifier.is_empty() {
+            return level
+                .leaves
+                .iter()
+                .any(|leaf| self.is_called(*leaf, qualifier));
+        }
+        level.merged.iter().any(|(merged, _)| merged == name)
+            || level
+                .leaves
+                .iter()
+                .any(|leaf| self.has_column(*leaf, name) == Some(true))
     }
 
     /// Records a call; says whether it may be an aggregate.
@@ -2758,6 +2811,18 @@ impl<'s> Scope<'s> {
             level: None,
             with: &[],
         }
+    }
+
+    /// The names of the FROM around.
+    fn innermost(&self) -> Option<&Level> {
+        let mut scope = Some(self);
+        while let Some(here) = scope {
+            if here.level.is_some() {
+                return here.level;
+            }
+            scope = here.parent;
+        }
+        None
     }
 
     /// The WITH entry of that name, its siblings, and the scope around them.

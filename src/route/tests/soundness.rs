@@ -98,3 +98,58 @@ fn a_semi_join_says_nothing_of_which_rows_a_limit_keeps() {
         ),
     ]);
 }
+
+#[test]
+fn an_aggregate_of_an_outer_level_folds_that_level() {
+    check_all(&[
+        (
+            "SELECT d.* FROM (SELECT (SELECT max(u.age)) AS m FROM users u) d",
+            SPREAD,
+        ),
+        (
+            "SELECT d.* FROM (SELECT (SELECT sum(age)) AS m FROM users) d",
+            SPREAD,
+        ),
+        (
+            "WITH x AS (SELECT (SELECT count(u.id)) AS m FROM users u) SELECT * FROM x",
+            SPREAD,
+        ),
+        (
+            "SELECT d.* FROM (SELECT (SELECT max(u.age) FROM countries c LIMIT 1) AS m FROM users u) d",
+            SPREAD,
+        ),
+        (
+            "SELECT d.* FROM (SELECT (SELECT (SELECT max(u.age))) AS m FROM users u) d",
+            SPREAD,
+        ),
+        (
+            "SELECT d.* FROM (SELECT (SELECT 1 WHERE max(u.age) > 3) AS m FROM users u) d",
+            SPREAD,
+        ),
+        (
+            "SELECT d.* FROM (SELECT (SELECT 1 HAVING max(u.age) > 3) AS m FROM users u) d",
+            SPREAD,
+        ),
+        (
+            "SELECT d.* FROM (SELECT (VALUES (max(u.age))) AS m FROM users u) d",
+            SPREAD,
+        ),
+        (
+            "SELECT d.* FROM (SELECT (SELECT count((SELECT u.age))) AS m FROM users u) d",
+            SPREAD,
+        ),
+        // One column of its own keeps it where it stands.
+        (
+            "SELECT d.* FROM (SELECT u.id, (SELECT max(o.total) FROM orders o WHERE o.user_id = u.id) AS m FROM users u) d",
+            ALL,
+        ),
+        (
+            "SELECT d.* FROM (SELECT u.id, (SELECT count(*) FROM orders WHERE user_id = u.id) AS m FROM users u) d",
+            ALL,
+        ),
+        (
+            "SELECT d.* FROM (SELECT u.id, (SELECT sum(total + u.age) FROM orders WHERE user_id = u.id) AS m FROM users u) d",
+            ALL,
+        ),
+    ]);
+}

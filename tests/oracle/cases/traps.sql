@@ -21,3 +21,10 @@ delete from timelines where user_id = 4 and user_id in (select user_id from orde
 -- name: trap_in_limited_inside_the_key
 -- expect: equal
 select id from users where id in (select user_id from orders where user_id = 5 order by id limit 1);
+-- name: trap_outer_aggregate
+select d.* from (select (select max(u.age)) as m from users u) d;
+-- name: trap_outer_aggregate_with
+with x as (select (select count(u.id)) as m from users u) select * from x;
+-- name: trap_own_aggregate
+-- expect: equal
+select d.* from (select u.id, (select max(o.id) from orders o where o.user_id = u.id) as m from users u) d order by 1;
