@@ -1801,6 +1801,9 @@ impl<'c> Binder<'c> {
                 Some(key) => key.family.or_else(|| family_of(column.base_oid)),
                 None => family_of(column.base_oid),
             };
+            // Under a nondeterministic collation equal values need not be the same bytes, so one says nothing of the
+            // other's key.
+            let family = family.filter(|_| column.deterministic);
             let node = family.map(|family| self.add_node(leaf, column.name.clone(), Some(family)));
             columns.push(RefColumn {
                 name: column.name.clone(),
