@@ -1442,7 +1442,8 @@ impl<'c> Binder<'c> {
                 &mut bag,
             )?;
         }
-        let output = self.select_output(&update.returning, &side, &here, &mut bag)?;
+        let mut output = self.select_output(&update.returning, &side, &here, &mut bag)?;
+        self.forget_written(target, &mut output);
         self.bind_unused(&entries, scope)?;
         Ok(modified(side, filter, children, output))
     }
@@ -1671,7 +1672,8 @@ impl<'c> Binder<'c> {
                 self.visit(filter, &here, Place::Output, &mut bag)?;
             }
         }
-        let output = self.select_output(&insert.returning, &side, &here, &mut bag)?;
+        let mut output = self.select_output(&insert.returning, &side, &here, &mut bag)?;
+        self.forget_written(target, &mut output);
         self.bind_unused(&entries, scope)?;
         Ok(modified(side, filter, children, output))
     }
@@ -1728,6 +1730,21 @@ impl<'c> Binder<'c> {
             self.mark_param(value, node.and_then(|node| self.nodes[node].family));
         }
         self.visit(value, here, Place::Output, bag)
+    }
+
+    /// RETURNING gives the row as written (by SET, a trigger, a generated column), and what is known of the target's
+    /// columns is about the row as found. Only the key is the same: nothing that could change it is let through.
+    fn forget_written(&self, target: RefId, output: &mut Output) {
+        let own = &self.refs[target].nodes;
+        for column in &mut output.columns {
+            let kept = |(node, _): &(NodeId, bool)| {
+                !own.contains(node) || self.is_key(target, &self.nodes[*node].name)
+            };
+            if !column.sources.iter().all(kept) {
+                column.sources.clear();
+                column.outward = false;
+            }
+        }
     }
 
     fn is_key(&self, target: RefId, column: &str) -> bool {

@@ -183,3 +183,45 @@ fn equality_under_a_nondeterministic_collation_is_not_equality_of_bytes() {
         ),
     ]);
 }
+
+#[test]
+fn returning_gives_what_was_written_not_what_was_found() {
+    check_all(&[
+        (
+            "WITH d AS (UPDATE orders SET id = 9 WHERE user_id = 4 AND id = 0 RETURNING id) \
+             SELECT u.id FROM users u JOIN d ON u.id = d.id",
+            SPREAD,
+        ),
+        (
+            "WITH d AS (UPDATE orders SET id = 9 WHERE user_id = 4 AND id = 4 RETURNING id) \
+             SELECT u.id FROM users u WHERE u.id IN (SELECT id FROM d)",
+            SPREAD,
+        ),
+        (
+            "WITH d AS (UPDATE orders SET total = 9 WHERE user_id = 4 AND id = user_id RETURNING *) \
+             SELECT u.id FROM users u JOIN d ON u.id = d.id",
+            SPREAD,
+        ),
+        (
+            "WITH d AS (INSERT INTO orders (user_id, id) SELECT user_id, user_id FROM posts WHERE user_id = 4 \
+             ON CONFLICT (user_id, id) DO UPDATE SET id = 9 RETURNING id) SELECT u.id FROM users u JOIN d ON u.id = d.id",
+            SPREAD,
+        ),
+        // The key stays what it was, and what a DELETE gives is what it found.
+        (
+            "WITH d AS (UPDATE orders SET id = 9 WHERE user_id = 4 RETURNING user_id) \
+             SELECT u.id FROM users u JOIN d ON u.id = d.user_id",
+            "single {4}",
+        ),
+        (
+            "WITH d AS (DELETE FROM orders WHERE user_id = 4 AND id = 4 RETURNING id) \
+             SELECT u.id FROM users u JOIN d ON u.id = d.id",
+            "single {4}",
+        ),
+        (
+            "WITH d AS (UPDATE orders SET id = 9 FROM posts p WHERE p.user_id = orders.user_id AND orders.user_id = 4 \
+             RETURNING p.user_id) SELECT u.id FROM users u JOIN d ON u.id = d.user_id",
+            "single {4}",
+        ),
+    ]);
+}

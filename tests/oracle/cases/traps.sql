@@ -28,3 +28,8 @@ with x as (select (select count(u.id)) as m from users u) select * from x;
 -- name: trap_own_aggregate
 -- expect: equal
 select d.* from (select u.id, (select max(o.id) from orders o where o.user_id = u.id) as m from users u) d order by 1;
+-- name: trap_returning_updated
+with d as (update orders set id = 5 where user_id = 4 and id = 4 returning id) select u.id from users u join d on u.id = d.id;
+-- name: trap_returning_key
+-- expect: equal
+with d as (update orders set status = 'old' where user_id = 4 returning user_id, id) select u.id, d.id from users u join d on u.id = d.user_id order by 2;
