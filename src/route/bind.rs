@@ -834,13 +834,13 @@ impl<'c> Binder<'c> {
             match item {
                 Item::Expr { expr, alias, .. } => {
                     self.visit(expr, here, Place::Output, bag)?;
-                    let mut column = OutColumn::opaque(alias.clone());
-                    if let Expr::Column { qualifier, name } = expr {
-                        column.name.get_or_insert_with(|| name.clone());
-                        if let Resolved::Node(node) = self.resolve(qualifier, name, here) {
-                            column.sources.push((node, true));
-                            column.outward = true;
-                        }
+                    let name = alias.clone().or_else(|| name_of(expr));
+                    let mut column = OutColumn::opaque(name);
+                    if let Expr::Column { qualifier, name } = expr
+                        && let Resolved::Node(node) = self.resolve(qualifier, name, here)
+                    {
+                        column.sources.push((node, true));
+                        column.outward = true;
                     }
                     output.complete &= column.name.is_some();
                     output.columns.push(column);
@@ -2375,13 +2375,22 @@ impl<'c> Binder<'c> {
         bag: &mut Bag<'_>,
     ) -> Result<(), RouteError> {
         match expr {
-            Expr::Column { .. }
-            | Expr::Literal(_)
+            Expr::Column { qualifier, name } => {
+                self.visit_column(qualifier, name, here, place);
+                Ok(())
+            }
+            Expr::Literal(_)
             | Expr::Null
             | Expr::Bool(_)
             | Expr::Number(_)
             | Expr::String(_)
             | Expr::Default => Ok(()),
+            Expr::Field { expr: inner, name } => {
+                if self.is_callable(name) {
+                    self.visit_notation(name, false, place);
+                }
+                self.visit(inner, here, place, bag)
+            }
             Expr::Param(number) => {
                 self.params.entry(*number).or_default().total += 1;
                 Ok(())
@@ -2522,6 +2531,56 @@ impl<'c> Binder<'c> {
             self.aggregates(&call.name.name, self.is_of_own_block(call, here));
         }
         Ok(())
+    }
+
+    /// A column may be none: `t.f`, where t has no column f, is the call f(t) (manual, 38.5.3).
+    fn visit_column(&mut self, qualifier: &[String], name: &str, here: &Scope<'_>, place: Place) {
+        if name == "*" || qualifier.is_empty() {
+            return;
+        }
+        // A database's name may stand in front.
+        let qualifier = &qualifier[qualifier.len().saturating_sub(2)..];
+        let Some(leaf) = self.leaf_named(qualifier, here) else {
+            return;
+        };
+        let call = match self.has_column(leaf, name) {
+            Some(has) => !has,
+            // What a catalog has is not known here; a column of the name of an aggregate it has not.
+            None => self.is_callable(name),
+        };
+        if call {
+            let own = self.is_of_level(qualifier, name, here);
+            self.visit_notation(name, own, place);
+        }
+    }
+
+    /// Is something of that name an aggregate, or not PostgreSQL's own?
+    fn is_callable(&self, name: &str) -> bool {
+        let functions = &self.context.database.functions;
+        builtin::is_aggregate(name)
+            || self.context.search_path.iter().any(|schema| {
+                functions.contains_key(&TableName {
+                    schema: schema.clone(),
+                    name: name.to_owned(),
+                })
+            })
+    }
+
+    /// A call in functional notation.
+    fn visit_notation(&mut self, name: &str, own: bool, place: Place) {
+        let function = Name {
+            schema: None,
+            name: name.to_owned(),
+        };
+        if self.call(&function, place) {
+            self.aggregates(name, own);
+            // The merge planner takes it for a column.
+            self.calls.push(Call {
+                name: function.name,
+                effect: CallEffect::BuiltIn(Effect::Volatile),
+                output: place == Place::Output,
+            });
+        }
     }
 
     /// Notes an aggregate in the block it is written in, and, unless it is surely of that one, in every block around it.
@@ -2890,6 +2949,18 @@ fn modified(
         limited: false,
         children: Vec::new(),
         output,
+    }
+}
+
+/// The name PostgreSQL gives an output column without an alias, where that is certain.
+fn name_of(expr: &Expr) -> Option<String> {
+    match expr {
+        Expr::Column { name, .. } | Expr::Field { name, .. } => Some(name.clone()),
+        Expr::Function(call) if builtin::is_aggregate(&call.name.name) => {
+            Some(call.name.name.clone())
+        }
+        Expr::Cast { expr, .. } | Expr::Collate { expr, .. } => name_of(expr),
+        _ => None,
     }
 }
 

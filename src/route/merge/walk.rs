@@ -35,6 +35,7 @@ pub(in crate::route) fn expression<'a>(
         | Expr::Negate(operand)
         | Expr::IsNull { expr: operand, .. }
         | Expr::Cast { expr: operand, .. }
+        | Expr::Field { expr: operand, .. }
         | Expr::Collate { expr: operand, .. } => expression(operand, visit, subquery),
         Expr::Binary { left, right, .. } | Expr::Quantified { left, right, .. } => {
             expression(left, visit, subquery);

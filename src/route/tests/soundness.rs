@@ -225,3 +225,67 @@ fn returning_gives_what_was_written_not_what_was_found() {
         ),
     ]);
 }
+
+#[test]
+fn a_name_that_is_no_column_is_a_call() {
+    check_all(&[
+        ("SELECT u.count FROM users u", SPREAD),
+        ("SELECT users.count FROM users", SPREAD),
+        ("SELECT public.users.count FROM users", SPREAD),
+        ("SELECT app.public.users.count FROM users", SPREAD),
+        ("SELECT (u).count FROM users u", SPREAD),
+        ("SELECT (users.*).array_agg FROM users", SPREAD),
+        ("SELECT u.array_agg FROM users u", SPREAD),
+        ("SELECT d.* FROM (SELECT u.count FROM users u) d", SPREAD),
+        ("SELECT d.count FROM (SELECT id FROM users) d", SPREAD),
+        (
+            "SELECT d.* FROM (SELECT (SELECT u.count) AS n FROM users u) d",
+            SPREAD,
+        ),
+        (
+            "SELECT g.count FROM users u, generate_series(1, 3) g",
+            SPREAD,
+        ),
+        ("SELECT u.first_of FROM users u", SPREAD),
+        (
+            "SELECT u.peek FROM users u WHERE u.id = 7",
+            "refuse 0A000: function peek",
+        ),
+        (
+            "SELECT (u).peek FROM users u WHERE u.id = 7",
+            "refuse 0A000: function peek",
+        ),
+        (
+            "SELECT (SELECT u).peek FROM users u WHERE u.id = 7",
+            "refuse 0A000: function peek",
+        ),
+        (
+            "SELECT id FROM users x WHERE x.peek > 20",
+            "refuse 0A000: function peek",
+        ),
+        ("SELECT u.stamp FROM users u", SPREAD),
+        ("SELECT u.nothing_of_that_name FROM users u", SPREAD),
+        // Pinned, it is one server's answer whatever it is.
+        ("SELECT u.count FROM users u WHERE u.id = 7", "single {7}"),
+        (
+            "SELECT u.nothing_of_that_name FROM users u WHERE u.id = 7",
+            "single {7}",
+        ),
+        ("SELECT u.twice FROM users u", ALL),
+        ("SELECT (u).name FROM users u", ALL),
+        ("SELECT (u.name).first FROM users u", ALL),
+        // Columns that are named by the calls they are.
+        (
+            "SELECT d.user_id, d.count FROM (SELECT user_id, count(*) FROM orders GROUP BY user_id) d",
+            ALL,
+        ),
+        (
+            "SELECT d.max FROM (SELECT user_id, max(id)::int FROM orders GROUP BY user_id) d",
+            ALL,
+        ),
+        (
+            "SELECT d.id FROM (SELECT u.id, u.age + 1 FROM users u) d",
+            ALL,
+        ),
+    ]);
+}

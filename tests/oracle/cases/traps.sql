@@ -33,3 +33,10 @@ with d as (update orders set id = 5 where user_id = 4 and id = 4 returning id) s
 -- name: trap_returning_key
 -- expect: equal
 with d as (update orders set status = 'old' where user_id = 4 returning user_id, id) select u.id, d.id from users u join d on u.id = d.user_id order by 2;
+-- name: trap_count_notation
+select u.count from users u;
+-- name: trap_count_field
+select (u).count from users u;
+-- name: trap_count_column
+-- expect: equal
+select d.user_id, d.count from (select user_id, count(*) from orders group by user_id) d order by 1;
