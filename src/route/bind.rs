@@ -35,6 +35,23 @@ const DEPTH_MAX: usize = 384;
 /// What a nested query adds.
 const QUERY_DEPTH: usize = 4;
 
+/// Columns that every table has: where a row is on its server, and since when.
+const SYSTEM_COLUMNS: [&str; 6] = ["cmax", "cmin", "ctid", "tableoid", "xmax", "xmin"];
+/// Types whose values are OIDs of named objects, which are numbered on each server by itself.
+const OBJECT_TYPES: [&str; 11] = [
+    "regclass",
+    "regcollation",
+    "regconfig",
+    "regdictionary",
+    "regnamespace",
+    "regoper",
+    "regoperator",
+    "regproc",
+    "regprocedure",
+    "regrole",
+    "regtype",
+];
+
 /// A reference.
 #[derive(Debug)]
 pub(crate) struct Ref {
@@ -2411,6 +2428,16 @@ impl<'c> Binder<'c> {
                 expr: inner,
                 data_type,
             } => {
+                if is_shown_by(data_type)
+                    && let Some(parts) = object_parts(inner)
+                {
+                    return parts
+                        .iter()
+                        .try_for_each(|part| self.visit(part, here, place, bag));
+                }
+                if object_parts(expr).is_some() {
+                    self.differs(data_type, place);
+                }
                 if let ConstantType::Family(family) = type_named(data_type) {
                     self.mark_param(inner, Some(family));
                 } else if let ConstantType::Family(family) = element_type_named(data_type) {
@@ -2485,7 +2512,12 @@ impl<'c> Binder<'c> {
                 self.visit(inner, here, place, bag)?;
                 self.child(query, here, bag)
             }
-            Expr::Function(call) => self.visit_call(call, here, place, bag),
+            Expr::Function(call) => {
+                if object_parts(expr).is_some() {
+                    self.differs(&call.name.name, place);
+                }
+                self.visit_call(call, here, place, bag)
+            }
         }
     }
 
@@ -2533,8 +2565,40 @@ impl<'c> Binder<'c> {
         Ok(())
     }
 
+    /// What never reaches a merged answer: each server has its own value.
+    fn differs(&mut self, what: &str, place: Place) {
+        self.calls.push(Call {
+            name: what.to_owned(),
+            effect: CallEffect::BuiltIn(Effect::Volatile),
+            output: place == Place::Output,
+        });
+    }
+
+    /// Is it a column that a reference surely has?
+    fn is_known(&self, qualifier: &[String], name: &str, here: &Scope<'_>) -> bool {
+        let mut scope = Some(here);
+        while let Some(here) = scope {
+            let known = |level: &Level| {
+                level.merged.iter().any(|(merged, _)| merged == name)
+                    || level.leaves.iter().any(|leaf| {
+                        (qualifier.is_empty() || self.is_called(*leaf, qualifier))
+                            && self.has_column(*leaf, name) == Some(true)
+                    })
+            };
+            if here.level.is_some_and(known) {
+                return true;
+            }
+            scope = here.parent;
+        }
+        false
+    }
+
     /// A column may be none: `t.f`, where t has no column f, is the call f(t) (manual, 38.5.3).
     fn visit_column(&mut self, qualifier: &[String], name: &str, here: &Scope<'_>, place: Place) {
+        if SYSTEM_COLUMNS.contains(&name) && !self.is_known(qualifier, name, here) {
+            self.differs(name, place);
+            return;
+        }
         if name == "*" || qualifier.is_empty() {
             return;
         }
@@ -2575,11 +2639,7 @@ impl<'c> Binder<'c> {
         if self.call(&function, place) {
             self.aggregates(name, own);
             // The merge planner takes it for a column.
-            self.calls.push(Call {
-                name: function.name,
-                effect: CallEffect::BuiltIn(Effect::Volatile),
-                output: place == Place::Output,
-            });
+            self.differs(name, place);
         }
     }
 
@@ -2950,6 +3010,28 @@ fn modified(
         children: Vec::new(),
         output,
     }
+}
+
+/// What a value that is an object's OID is made from. As text it is the object's name, the same everywhere.
+fn object_parts(expr: &Expr) -> Option<&[Expr]> {
+    match expr {
+        Expr::Cast { expr, data_type } if OBJECT_TYPES.contains(&bare_type(data_type)) => {
+            Some(std::slice::from_ref(&**expr))
+        }
+        Expr::Function(call) if call.name.name == "pg_typeof" => Some(&call.args),
+        _ => None,
+    }
+}
+
+/// A type that shows an object by its name.
+fn is_shown_by(data_type: &str) -> bool {
+    matches!(bare_type(data_type), "text" | "varchar" | "name")
+}
+
+/// A type's name without schema, quotes and array marks.
+fn bare_type(data_type: &str) -> &str {
+    let name = data_type.trim_end_matches(['[', ']', ' ']);
+    name.rsplit('.').next().unwrap_or(name).trim_matches('"')
 }
 
 /// The name PostgreSQL gives an output column without an alias, where that is certain.

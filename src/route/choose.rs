@@ -638,7 +638,7 @@ fn meet(
             } else if !analysis.catalogs.is_empty() || traits.home == Home::Needed {
                 Several::Refuse(RouteError::CatalogJoin { tables: names() })
             } else if let Some(call) = &traits.unmergeable {
-                refused(format!("{call}() gives another value on each shard"))
+                refused(format!("{call} gives another value on each shard"))
             } else {
                 scatter(binder, analysis, query, bound, context)
             }

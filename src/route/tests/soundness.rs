@@ -289,3 +289,55 @@ fn a_name_that_is_no_column_is_a_call() {
         ),
     ]);
 }
+
+#[test]
+fn what_names_a_row_or_an_object_by_number_is_each_shards_own() {
+    check_all(&[
+        ("SELECT id FROM users WHERE ctid = '(0,1)'", SPREAD),
+        ("SELECT id FROM users u WHERE u.ctid = '(0,1)'", SPREAD),
+        ("SELECT id, xmin FROM users", SPREAD),
+        ("SELECT count(*) FROM users GROUP BY tableoid", SPREAD),
+        ("SELECT id FROM users ORDER BY cmin, cmax, xmax", SPREAD),
+        ("SELECT d.ctid FROM (SELECT ctid FROM users) d", SPREAD),
+        ("SELECT DISTINCT 'users'::regclass::oid FROM users", SPREAD),
+        ("SELECT 'users'::regclass::oid::int FROM users", SPREAD),
+        (
+            "SELECT CAST(CAST('users' AS regclass) AS bigint) FROM users",
+            SPREAD,
+        ),
+        (
+            "SELECT CAST('users' AS pg_catalog.regclass)::oid FROM users",
+            SPREAD,
+        ),
+        ("SELECT oid(regclass 'users') FROM users", SPREAD),
+        ("SELECT regclass('users')::oid FROM users", SPREAD),
+        ("SELECT pg_typeof(name)::oid FROM users", SPREAD),
+        (
+            "SELECT id FROM users WHERE 'users'::regclass > 16400",
+            SPREAD,
+        ),
+        ("SELECT 'users'::regclass::oid IN (1, 2) FROM users", SPREAD),
+        (
+            "SELECT d.c::oid FROM (SELECT 'users'::regclass AS c FROM users) d",
+            SPREAD,
+        ),
+        ("SELECT id FROM users ORDER BY name::regtype", SPREAD),
+        ("SELECT array['users'::regclass] FROM users", SPREAD),
+        (
+            "SELECT id FROM users WHERE id = 7 AND ctid = '(0,1)'",
+            "single {7}",
+        ),
+        (
+            "SELECT 'users'::regclass::oid FROM users WHERE id = 7",
+            "single {7}",
+        ),
+        // Its binary form is the number.
+        ("SELECT id, 'users'::regclass FROM users", SPREAD),
+        ("SELECT id, pg_typeof(name) FROM users", SPREAD),
+        ("SELECT 'users'::regclass::oid", "single s0"),
+        ("SELECT id, 'users'::regclass::text FROM users", ALL),
+        ("SELECT id, pg_typeof(name)::text FROM users", ALL),
+        ("SELECT d.xmin FROM (SELECT id AS xmin FROM users) d", ALL),
+        ("SELECT xmin FROM (SELECT id AS xmin FROM users) d", ALL),
+    ]);
+}

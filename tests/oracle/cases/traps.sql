@@ -40,3 +40,10 @@ select (u).count from users u;
 -- name: trap_count_column
 -- expect: equal
 select d.user_id, d.count from (select user_id, count(*) from orders group by user_id) d order by 1;
+-- name: trap_ctid
+select id from users where ctid = tid '(9999,1)';
+-- name: trap_regclass_oid
+select count(distinct 'users'::regclass::oid) from users;
+-- name: trap_regclass_text
+-- expect: equal
+select id, 'users'::regclass::text from users order by id;
