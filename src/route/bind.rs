@@ -7,8 +7,9 @@
 use crate::route::builtin::{self, Effect};
 use crate::route::choose::Context;
 use crate::route::error::RouteError;
-use crate::route::key::{ConstantType, element_type_named, type_named, type_of};
+use crate::route::key::{ConstantType, Values, element_type_named, type_named, type_of};
 use crate::route::merge::walk;
+use crate::statement::scan::{literal_text, says_time};
 use crate::statement::tree::{
     Body, Cte, Delete, Distinct, Expr, From, FunctionCall, Insert, InsertSource, Item, JoinKind,
     JoinOn, Merge, MergeAction, Name, OnConflict, OrderKey, Query, Select, Statement, Update,
@@ -415,6 +416,34 @@ pub(crate) struct ParamUse {
     mixed: bool,
 }
 
+/// Texts whose value can reach the answer: read as a time, 'now' would be each server's own.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct TimeTexts {
+    /// Some cannot be told from others: a time word anywhere in the statement counts.
+    unseen: bool,
+    literals: Vec<usize>,
+    params: Vec<u16>,
+}
+
+impl TimeTexts {
+    /// Does one of them say 'now', 'today' or the like in this execution?
+    pub(crate) fn say_time(&self, values: &Values<'_>) -> bool {
+        let statement = values.statement;
+        let literal = |index: &usize| {
+            statement.literals.get(*index).is_some_and(|literal| {
+                literal_text(values.text, literal, statement.settings)
+                    .map_or(true, |text| says_time(text.as_bytes()))
+            })
+        };
+        let param = |number: &u16| {
+            let given = values.params.get(*number);
+            given.and_then(|param| param.bytes).is_some_and(says_time)
+        };
+        statement.time_words && (self.unseen || self.literals.iter().any(literal))
+            || self.params.iter().any(param)
+    }
+}
+
 /// The binder's state.
 pub(crate) struct Binder<'c> {
     context: &'c Context<'c>,
@@ -436,8 +465,8 @@ pub(crate) struct Binder<'c> {
     pub(crate) locking: bool,
     /// SELECT … INTO, or a data-modifying statement.
     pub(crate) writes: bool,
-    /// 'now'-like casts of literals that can reach the answer.
-    pub(crate) time_casts: bool,
+    /// Texts that could say 'now' and reach the answer.
+    pub(crate) time_casts: TimeTexts,
     traits: Vec<Traits>,
     depth: usize,
 }
@@ -456,7 +485,7 @@ impl<'c> Binder<'c> {
             key_writes: Vec::new(),
             locking: false,
             writes: false,
-            time_casts: false,
+            time_casts: TimeTexts::default(),
             traits: vec![Traits::default()],
             depth: 0,
         }
@@ -2396,12 +2425,19 @@ impl<'c> Binder<'c> {
                 self.visit_column(qualifier, name, here, place);
                 Ok(())
             }
-            Expr::Literal(_)
-            | Expr::Null
-            | Expr::Bool(_)
-            | Expr::Number(_)
-            | Expr::String(_)
-            | Expr::Default => Ok(()),
+            Expr::Literal(index) => {
+                if place == Place::Output {
+                    self.time_casts.literals.push(*index);
+                }
+                Ok(())
+            }
+            Expr::String(text) => {
+                if place == Place::Output && says_time(text.as_bytes()) {
+                    self.time_casts.unseen = true;
+                }
+                Ok(())
+            }
+            Expr::Null | Expr::Bool(_) | Expr::Number(_) | Expr::Default => Ok(()),
             Expr::Field { expr: inner, name } => {
                 if self.is_callable(name) {
                     self.visit_notation(name, false, place);
@@ -2410,6 +2446,14 @@ impl<'c> Binder<'c> {
             }
             Expr::Param(number) => {
                 self.params.entry(*number).or_default().total += 1;
+                if place == Place::Output {
+                    self.time_casts.params.push(*number);
+                }
+                Ok(())
+            }
+            // A string that is not taken apart.
+            Expr::Other(parts) if parts.is_empty() => {
+                self.time_casts.unseen |= place == Place::Output;
                 Ok(())
             }
             Expr::And(parts)
@@ -2448,7 +2492,12 @@ impl<'c> Binder<'c> {
                             .for_each(|part| self.mark_param(part, Some(family)));
                     }
                 }
-                self.time_casts |= place == Place::Output && is_time(data_type);
+                if place == Place::Output && is_time(data_type) {
+                    self.time_casts.unseen = true;
+                    if is_made_text(inner) {
+                        self.differs(data_type, place);
+                    }
+                }
                 self.visit(inner, here, place, bag)
             }
             Expr::Binary { op, left, right } => {
@@ -2552,6 +2601,10 @@ impl<'c> Binder<'c> {
             .chain(call.over.iter().flatten());
         for expr in exprs {
             self.visit(expr, here, place, bag)?;
+        }
+        if place == Place::Output && is_time(&call.name.name) && call.args.iter().any(is_made_text)
+        {
+            self.differs(&call.name.name, place);
         }
         let aggregate = self.call(&call.name, place);
         if call.over.is_some() {
@@ -3124,7 +3177,48 @@ fn array_operands(expr: &Expr) -> Option<Vec<Operand>> {
     }
 }
 
+/// Text put together from constants: it could spell 'now' where nobody sees it. What a column gives is the row's own.
+fn is_made_text(expr: &Expr) -> bool {
+    let (mut columns, mut made, mut queries) = (false, false, false);
+    let mut visit = |expr: &Expr| match expr {
+        Expr::Column { .. } => columns = true,
+        Expr::Binary { op, .. } => made |= op.contains('|'),
+        Expr::Function(call) => made |= !makes_time(&call.name.name),
+        Expr::Case(_) | Expr::Field { .. } | Expr::Other(_) => made = true,
+        _ => {}
+    };
+    walk::expression(expr, &mut visit, &mut |_| queries = true);
+    (made || queries) && !columns
+}
+
+/// A function that gives a time, or a part of one, from what is no text.
+fn makes_time(name: &str) -> bool {
+    name.starts_with("make_")
+        || name.starts_with("justify_")
+        || matches!(
+            name,
+            "date_bin"
+                | "date_part"
+                | "date_trunc"
+                | "extract"
+                | "timezone"
+                | "to_date"
+                | "to_timestamp"
+        )
+        || builtin::effect(name) == Some(Effect::Now)
+}
+
 /// A type whose input reads the clock for 'now' and 'today'.
 fn is_time(data_type: &str) -> bool {
-    data_type.starts_with("time") || data_type.starts_with("date")
+    let name = bare_type(data_type);
+    [
+        "time",
+        "date",
+        "tsrange",
+        "tstzrange",
+        "tsmultirange",
+        "tstzmultirange",
+    ]
+    .iter()
+    .any(|prefix| name.starts_with(prefix))
 }

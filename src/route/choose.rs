@@ -752,7 +752,7 @@ fn scatter(
             anchors,
             text: planned.text_shape,
             finish: Arc::new(planned.finish),
-            time_casts: binder.time_casts,
+            time_casts: binder.time_casts.clone(),
         },
         Err(refusal) => Several::Refuse(RouteError::Merge(refusal)),
     }

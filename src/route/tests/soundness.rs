@@ -1,6 +1,6 @@
 //! What looks like a key and must not be taken for one.
 
-use super::check_all;
+use super::{Given, check, check_all};
 
 const ALL: &str = "scatter s0,s1,s2";
 const SPREAD: &str = "refuse 0A000";
@@ -340,4 +340,73 @@ fn what_names_a_row_or_an_object_by_number_is_each_shards_own() {
         ("SELECT d.xmin FROM (SELECT id AS xmin FROM users) d", ALL),
         ("SELECT xmin FROM (SELECT id AS xmin FROM users) d", ALL),
     ]);
+}
+
+#[test]
+fn what_says_now_in_the_answer_is_each_servers_own() {
+    check_all(&[
+        ("SELECT id, 'now'::timestamptz FROM users", SPREAD),
+        ("SELECT tstzrange('now', NULL) FROM users", SPREAD),
+        ("SELECT timestamptz('now') FROM users", SPREAD),
+        ("SELECT timestamptz_in('now', 0, -1) FROM users", SPREAD),
+        ("SELECT date_trunc('day', 'today') FROM users", SPREAD),
+        ("SELECT ('no' || 'w')::timestamptz FROM users", SPREAD),
+        ("SELECT timestamptz('no' || 'w') FROM users", SPREAD),
+        (
+            "SELECT concat('no', 'w')::pg_catalog.date FROM users",
+            SPREAD,
+        ),
+        ("SELECT concat('[no', 'w,)')::tstzrange FROM users", SPREAD),
+        ("SELECT reverse('won')::date FROM users", SPREAD),
+        ("SELECT (SELECT 'no' || 'w')::date FROM users", SPREAD),
+        (
+            "SELECT count(*) FROM orders GROUP BY placed - 'today'",
+            SPREAD,
+        ),
+        ("SELECT id FROM orders ORDER BY placed - 'now'", SPREAD),
+        (
+            "SELECT d.x FROM (SELECT coalesce(placed, 'now') AS x FROM orders) d",
+            SPREAD,
+        ),
+        (
+            "SELECT timestamptz('now') FROM users WHERE id = 7",
+            "single {7}",
+        ),
+        (
+            "SELECT placed FROM orders UNION SELECT 'now' FROM users",
+            SPREAD,
+        ),
+        ("SELECT id, 'nowhere' FROM users WHERE name = 'now'", ALL),
+        (
+            "SELECT id, age + 1 FROM users WHERE name = 'now' LIMIT 3",
+            ALL,
+        ),
+        (
+            "SELECT id, coalesce(name, 'none') FROM users WHERE name = 'now'",
+            ALL,
+        ),
+        (
+            "SELECT id, (date '2024-01-01' + 1)::timestamp FROM users",
+            ALL,
+        ),
+        (
+            "SELECT id, date_trunc('day', placed)::date FROM orders",
+            ALL,
+        ),
+        (
+            "SELECT id, make_date(2024, 1, 1)::timestamp FROM users",
+            ALL,
+        ),
+        ("SELECT id FROM orders WHERE placed < 'now'", ALL),
+    ]);
+    check(
+        "SELECT id, $1::timestamptz FROM users",
+        &[Given::Text("now")],
+        SPREAD,
+    );
+    check(
+        "SELECT id, $1::timestamptz FROM users",
+        &[Given::Text("2024-01-01")],
+        ALL,
+    );
 }

@@ -47,3 +47,10 @@ select count(distinct 'users'::regclass::oid) from users;
 -- name: trap_regclass_text
 -- expect: equal
 select id, 'users'::regclass::text from users order by id;
+-- name: trap_now_range
+select count(distinct tstzrange('now', null)) from users;
+-- name: trap_now_made
+select count(distinct ('no' || 'w')::timestamptz) from users;
+-- name: trap_now_params
+-- params: ["now"]
+select count(distinct $1::timestamptz) from users;
