@@ -410,3 +410,20 @@ fn what_says_now_in_the_answer_is_each_servers_own() {
         ALL,
     );
 }
+
+#[test]
+fn what_a_server_says_of_itself_is_not_merged() {
+    check_all(&[
+        (
+            "SELECT id FROM users WHERE current_database() = 's1'",
+            SPREAD,
+        ),
+        ("SELECT id, current_catalog FROM users", SPREAD),
+        ("SELECT inet_client_port() FROM users", SPREAD),
+        (
+            "SELECT current_database() FROM users WHERE id = 7",
+            "single {7}",
+        ),
+        ("SELECT current_database()", "single s0"),
+    ]);
+}

@@ -54,3 +54,5 @@ select count(distinct ('no' || 'w')::timestamptz) from users;
 -- name: trap_now_params
 -- params: ["now"]
 select count(distinct $1::timestamptz) from users;
+-- name: trap_current_database
+select count(*) from users where current_database() = 'no database';
