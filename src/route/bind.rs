@@ -7,7 +7,9 @@
 use crate::route::builtin::{self, Effect};
 use crate::route::choose::Context;
 use crate::route::error::RouteError;
-use crate::route::key::{ConstantType, element_type_named, type_named, type_of};
+use crate::route::key::{ConstantType, Values, element_type_named, type_named, type_of};
+use crate::route::merge::walk;
+use crate::statement::scan::{literal_text, says_time};
 use crate::statement::tree::{
     Body, Cte, Delete, Distinct, Expr, From, FunctionCall, Insert, InsertSource, Item, JoinKind,
     JoinOn, Merge, MergeAction, Name, OnConflict, OrderKey, Query, Select, Statement, Update,
@@ -33,6 +35,23 @@ const REFS_MAX: usize = 512;
 const DEPTH_MAX: usize = 384;
 /// What a nested query adds.
 const QUERY_DEPTH: usize = 4;
+
+/// Columns that every table has: where a row is on its server, and since when.
+const SYSTEM_COLUMNS: [&str; 6] = ["cmax", "cmin", "ctid", "tableoid", "xmax", "xmin"];
+/// Types whose values are OIDs of named objects, which are numbered on each server by itself.
+const OBJECT_TYPES: [&str; 11] = [
+    "regclass",
+    "regcollation",
+    "regconfig",
+    "regdictionary",
+    "regnamespace",
+    "regoper",
+    "regoperator",
+    "regproc",
+    "regprocedure",
+    "regrole",
+    "regtype",
+];
 
 /// A reference.
 #[derive(Debug)]
@@ -251,6 +270,9 @@ pub(crate) struct Child {
     pub(crate) query: BoundQuery,
     /// What of the outer row may be pushed into it.
     pub(crate) links: Vec<CondId>,
+    /// What it proves of the outer row. That follows from the rows it returns, so it must not choose them: a LIMIT or
+    /// a window inside would see other rows.
+    pub(crate) proves: Vec<CondId>,
     /// What holds for the outer row holds for it; not so in ON clauses.
     pub(crate) sees_outer: bool,
 }
@@ -394,6 +416,34 @@ pub(crate) struct ParamUse {
     mixed: bool,
 }
 
+/// Texts whose value can reach the answer: read as a time, 'now' would be each server's own.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct TimeTexts {
+    /// Some cannot be told from others: a time word anywhere in the statement counts.
+    unseen: bool,
+    literals: Vec<usize>,
+    params: Vec<u16>,
+}
+
+impl TimeTexts {
+    /// Does one of them say 'now', 'today' or the like in this execution?
+    pub(crate) fn say_time(&self, values: &Values<'_>) -> bool {
+        let statement = values.statement;
+        let literal = |index: &usize| {
+            statement.literals.get(*index).is_some_and(|literal| {
+                literal_text(values.text, literal, statement.settings)
+                    .map_or(true, |text| says_time(text.as_bytes()))
+            })
+        };
+        let param = |number: &u16| {
+            let given = values.params.get(*number);
+            given.and_then(|param| param.bytes).is_some_and(says_time)
+        };
+        statement.time_words && (self.unseen || self.literals.iter().any(literal))
+            || self.params.iter().any(param)
+    }
+}
+
 /// The binder's state.
 pub(crate) struct Binder<'c> {
     context: &'c Context<'c>,
@@ -415,8 +465,8 @@ pub(crate) struct Binder<'c> {
     pub(crate) locking: bool,
     /// SELECT … INTO, or a data-modifying statement.
     pub(crate) writes: bool,
-    /// 'now'-like casts of literals that can reach the answer.
-    pub(crate) time_casts: bool,
+    /// Texts that could say 'now' and reach the answer.
+    pub(crate) time_casts: TimeTexts,
     traits: Vec<Traits>,
     depth: usize,
 }
@@ -435,7 +485,7 @@ impl<'c> Binder<'c> {
             key_writes: Vec::new(),
             locking: false,
             writes: false,
-            time_casts: false,
+            time_casts: TimeTexts::default(),
             traits: vec![Traits::default()],
             depth: 0,
         }
@@ -830,13 +880,13 @@ impl<'c> Binder<'c> {
             match item {
                 Item::Expr { expr, alias, .. } => {
                     self.visit(expr, here, Place::Output, bag)?;
-                    let mut column = OutColumn::opaque(alias.clone());
-                    if let Expr::Column { qualifier, name } = expr {
-                        column.name.get_or_insert_with(|| name.clone());
-                        if let Resolved::Node(node) = self.resolve(qualifier, name, here) {
-                            column.sources.push((node, true));
-                            column.outward = true;
-                        }
+                    let name = alias.clone().or_else(|| name_of(expr));
+                    let mut column = OutColumn::opaque(name);
+                    if let Expr::Column { qualifier, name } = expr
+                        && let Resolved::Node(node) = self.resolve(qualifier, name, here)
+                    {
+                        column.sources.push((node, true));
+                        column.outward = true;
                     }
                     output.complete &= column.name.is_some();
                     output.columns.push(column);
@@ -1438,7 +1488,8 @@ impl<'c> Binder<'c> {
                 &mut bag,
             )?;
         }
-        let output = self.select_output(&update.returning, &side, &here, &mut bag)?;
+        let mut output = self.select_output(&update.returning, &side, &here, &mut bag)?;
+        self.forget_written(target, &mut output);
         self.bind_unused(&entries, scope)?;
         Ok(modified(side, filter, children, output))
     }
@@ -1667,7 +1718,8 @@ impl<'c> Binder<'c> {
                 self.visit(filter, &here, Place::Output, &mut bag)?;
             }
         }
-        let output = self.select_output(&insert.returning, &side, &here, &mut bag)?;
+        let mut output = self.select_output(&insert.returning, &side, &here, &mut bag)?;
+        self.forget_written(target, &mut output);
         self.bind_unused(&entries, scope)?;
         Ok(modified(side, filter, children, output))
     }
@@ -1724,6 +1776,21 @@ impl<'c> Binder<'c> {
             self.mark_param(value, node.and_then(|node| self.nodes[node].family));
         }
         self.visit(value, here, Place::Output, bag)
+    }
+
+    /// RETURNING gives the row as written (by SET, a trigger, a generated column), and what is known of the target's
+    /// columns is about the row as found. Only the key is the same: nothing that could change it is let through.
+    fn forget_written(&self, target: RefId, output: &mut Output) {
+        let own = &self.refs[target].nodes;
+        for column in &mut output.columns {
+            let kept = |(node, _): &(NodeId, bool)| {
+                !own.contains(node) || self.is_key(target, &self.nodes[*node].name)
+            };
+            if !column.sources.iter().all(kept) {
+                column.sources.clear();
+                column.outward = false;
+            }
+        }
     }
 
     fn is_key(&self, target: RefId, column: &str) -> bool {
@@ -1797,6 +1864,9 @@ impl<'c> Binder<'c> {
                 Some(key) => key.family.or_else(|| family_of(column.base_oid)),
                 None => family_of(column.base_oid),
             };
+            // Under a nondeterministic collation equal values need not be the same bytes, so one says nothing of the
+            // other's key.
+            let family = family.filter(|_| column.deterministic);
             let node = family.map(|family| self.add_node(leaf, column.name.clone(), Some(family)));
             columns.push(RefColumn {
                 name: column.name.clone(),
@@ -1824,20 +1894,26 @@ impl<'c> Binder<'c> {
         own.find(|node| self.nodes[*node].name == name)
     }
 
+    /// Does `qualifier.column` mean the reference?
+    fn is_called(&self, leaf: RefId, qualifier: &[String]) -> bool {
+        let reference = &self.refs[leaf];
+        match qualifier {
+            [name] => reference.alias.as_deref() == Some(name),
+            [schema, name] => reference.own_name.as_ref().is_some_and(|own| {
+                own.name == *name && own.schema.as_deref().is_none_or(|s| s == schema)
+            }),
+            _ => false,
+        }
+    }
+
     fn leaf_named(&self, qualifier: &[String], scope: &Scope<'_>) -> Option<RefId> {
         let mut scope = Some(scope);
         while let Some(here) = scope {
             if let Some(level) = here.level {
-                let mut matching = level.leaves.iter().filter(|leaf| {
-                    let reference = &self.refs[**leaf];
-                    match qualifier {
-                        [name] => reference.alias.as_deref() == Some(name),
-                        [schema, name] => reference.own_name.as_ref().is_some_and(|own| {
-                            own.name == *name && own.schema.as_deref().is_none_or(|s| s == schema)
-                        }),
-                        _ => false,
-                    }
-                });
+                let mut matching = level
+                    .leaves
+                    .iter()
+                    .filter(|leaf| self.is_called(**leaf, qualifier));
                 if let Some(leaf) = matching.next() {
                     return matching.next().is_none().then_some(*leaf);
                 }
@@ -2116,10 +2192,12 @@ impl<'c> Binder<'c> {
             }
             Expr::Exists(query) if place == Place::Filter => {
                 let query = self.bind_query(query, here)?;
-                conds.extend(self.facts(&query));
+                let proves = self.facts(&query);
+                conds.extend(&proves);
                 children.push(Child {
                     query,
                     links: Vec::new(),
+                    proves,
                     sees_outer: true,
                 });
                 return Ok(());
@@ -2167,7 +2245,7 @@ impl<'c> Binder<'c> {
     ) -> Result<(), RouteError> {
         self.visit(left, here, Place::Filter, &mut Bag::new(children))?;
         let query = self.bind_query(query, here)?;
-        conds.extend(self.facts(&query));
+        let mut proves = self.facts(&query);
         let exprs: &[Expr] = if let Expr::Row(parts) = left {
             parts
         } else {
@@ -2188,14 +2266,16 @@ impl<'c> Binder<'c> {
                         links.push(same);
                     }
                     if column.outward {
-                        conds.push(same);
+                        proves.push(same);
                     }
                 }
             }
         }
+        conds.extend(&proves);
         children.push(Child {
             query,
             links,
+            proves,
             sees_outer: true,
         });
         Ok(())
@@ -2341,15 +2421,39 @@ impl<'c> Binder<'c> {
         bag: &mut Bag<'_>,
     ) -> Result<(), RouteError> {
         match expr {
-            Expr::Column { .. }
-            | Expr::Literal(_)
-            | Expr::Null
-            | Expr::Bool(_)
-            | Expr::Number(_)
-            | Expr::String(_)
-            | Expr::Default => Ok(()),
+            Expr::Column { qualifier, name } => {
+                self.visit_column(qualifier, name, here, place);
+                Ok(())
+            }
+            Expr::Literal(index) => {
+                if place == Place::Output {
+                    self.time_casts.literals.push(*index);
+                }
+                Ok(())
+            }
+            Expr::String(text) => {
+                if place == Place::Output && says_time(text.as_bytes()) {
+                    self.time_casts.unseen = true;
+                }
+                Ok(())
+            }
+            Expr::Null | Expr::Bool(_) | Expr::Number(_) | Expr::Default => Ok(()),
+            Expr::Field { expr: inner, name } => {
+                if self.is_callable(name) {
+                    self.visit_notation(name, false, place);
+                }
+                self.visit(inner, here, place, bag)
+            }
             Expr::Param(number) => {
                 self.params.entry(*number).or_default().total += 1;
+                if place == Place::Output {
+                    self.time_casts.params.push(*number);
+                }
+                Ok(())
+            }
+            // A string that is not taken apart.
+            Expr::Other(parts) if parts.is_empty() => {
+                self.time_casts.unseen |= place == Place::Output;
                 Ok(())
             }
             Expr::And(parts)
@@ -2368,6 +2472,16 @@ impl<'c> Binder<'c> {
                 expr: inner,
                 data_type,
             } => {
+                if is_shown_by(data_type)
+                    && let Some(parts) = object_parts(inner)
+                {
+                    return parts
+                        .iter()
+                        .try_for_each(|part| self.visit(part, here, place, bag));
+                }
+                if object_parts(expr).is_some() {
+                    self.differs(data_type, place);
+                }
                 if let ConstantType::Family(family) = type_named(data_type) {
                     self.mark_param(inner, Some(family));
                 } else if let ConstantType::Family(family) = element_type_named(data_type) {
@@ -2378,7 +2492,12 @@ impl<'c> Binder<'c> {
                             .for_each(|part| self.mark_param(part, Some(family)));
                     }
                 }
-                self.time_casts |= place == Place::Output && is_time(data_type);
+                if place == Place::Output && is_time(data_type) {
+                    self.time_casts.unseen = true;
+                    if is_made_text(inner) {
+                        self.differs(data_type, place);
+                    }
+                }
                 self.visit(inner, here, place, bag)
             }
             Expr::Binary { op, left, right } => {
@@ -2442,7 +2561,12 @@ impl<'c> Binder<'c> {
                 self.visit(inner, here, place, bag)?;
                 self.child(query, here, bag)
             }
-            Expr::Function(call) => self.visit_call(call, here, place, bag),
+            Expr::Function(call) => {
+                if object_parts(expr).is_some() {
+                    self.differs(&call.name.name, place);
+                }
+                self.visit_call(call, here, place, bag)
+            }
         }
     }
 
@@ -2456,6 +2580,7 @@ impl<'c> Binder<'c> {
         bag.children.push(Child {
             query,
             links: Vec::new(),
+            proves: Vec::new(),
             sees_outer: bag.sees_outer,
         });
         Ok(())
@@ -2477,16 +2602,144 @@ impl<'c> Binder<'c> {
         for expr in exprs {
             self.visit(expr, here, place, bag)?;
         }
+        if place == Place::Output && is_time(&call.name.name) && call.args.iter().any(is_made_text)
+        {
+            self.differs(&call.name.name, place);
+        }
         let aggregate = self.call(&call.name, place);
-        if let Some(traits) = self.traits.last_mut() {
-            if call.over.is_some() {
+        if call.over.is_some() {
+            // A window function is of the block it is written in.
+            if let Some(traits) = self.traits.last_mut() {
                 traits.windows = true;
-            } else if aggregate {
-                traits.aggregates = true;
-                traits.order_sensitive |= !builtin::is_order_free(&call.name.name);
             }
+        } else if aggregate {
+            self.aggregates(&call.name.name, self.is_of_own_block(call, here));
         }
         Ok(())
+    }
+
+    /// What never reaches a merged answer: each server has its own value.
+    fn differs(&mut self, what: &str, place: Place) {
+        self.calls.push(Call {
+            name: what.to_owned(),
+            effect: CallEffect::BuiltIn(Effect::Volatile),
+            output: place == Place::Output,
+        });
+    }
+
+    /// Is it a column that a reference surely has?
+    fn is_known(&self, qualifier: &[String], name: &str, here: &Scope<'_>) -> bool {
+        let mut scope = Some(here);
+        while let Some(here) = scope {
+            let known = |level: &Level| {
+                level.merged.iter().any(|(merged, _)| merged == name)
+                    || level.leaves.iter().any(|leaf| {
+                        (qualifier.is_empty() || self.is_called(*leaf, qualifier))
+                            && self.has_column(*leaf, name) == Some(true)
+                    })
+            };
+            if here.level.is_some_and(known) {
+                return true;
+            }
+            scope = here.parent;
+        }
+        false
+    }
+
+    /// A column may be none: `t.f`, where t has no column f, is the call f(t) (manual, 38.5.3).
+    fn visit_column(&mut self, qualifier: &[String], name: &str, here: &Scope<'_>, place: Place) {
+        if SYSTEM_COLUMNS.contains(&name) && !self.is_known(qualifier, name, here) {
+            self.differs(name, place);
+            return;
+        }
+        if name == "*" || qualifier.is_empty() {
+            return;
+        }
+        // A database's name may stand in front.
+        let qualifier = &qualifier[qualifier.len().saturating_sub(2)..];
+        let Some(leaf) = self.leaf_named(qualifier, here) else {
+            return;
+        };
+        let call = match self.has_column(leaf, name) {
+            Some(has) => !has,
+            // What a catalog has is not known here; a column of the name of an aggregate it has not.
+            None => self.is_callable(name),
+        };
+        if call {
+            let own = self.is_of_level(qualifier, name, here);
+            self.visit_notation(name, own, place);
+        }
+    }
+
+    /// Is something of that name an aggregate, or not PostgreSQL's own?
+    fn is_callable(&self, name: &str) -> bool {
+        let functions = &self.context.database.functions;
+        builtin::is_aggregate(name)
+            || self.context.search_path.iter().any(|schema| {
+                functions.contains_key(&TableName {
+                    schema: schema.clone(),
+                    name: name.to_owned(),
+                })
+            })
+    }
+
+    /// A call in functional notation.
+    fn visit_notation(&mut self, name: &str, own: bool, place: Place) {
+        let function = Name {
+            schema: None,
+            name: name.to_owned(),
+        };
+        if self.call(&function, place) {
+            self.aggregates(name, own);
+            // The merge planner takes it for a column.
+            self.differs(name, place);
+        }
+    }
+
+    /// Notes an aggregate in the block it is written in, and, unless it is surely of that one, in every block around it.
+    fn aggregates(&mut self, name: &str, own: bool) {
+        let first = if own {
+            self.traits.len().saturating_sub(1)
+        } else {
+            0
+        };
+        for traits in self.traits.iter_mut().skip(first) {
+            traits.aggregates = true;
+            traits.order_sensitive |= !builtin::is_order_free(name);
+        }
+    }
+
+    /// An aggregate is of the innermost block that one of its columns is from (manual, 4.2.7): is it surely this one?
+    fn is_of_own_block(&self, call: &FunctionCall, here: &Scope<'_>) -> bool {
+        let (mut columns, mut queries, mut own) = (0, 0, false);
+        for part in walk::function_parts(call) {
+            let mut visit = |expr: &Expr| {
+                if let Expr::Column { qualifier, name } = expr {
+                    columns += 1;
+                    own |= self.is_of_level(qualifier, name, here);
+                }
+            };
+            walk::expression(part, &mut visit, &mut |_| queries += 1);
+        }
+        own || columns + queries == 0
+    }
+
+    /// Does the innermost FROM in scope surely have what the column names?
+    fn is_of_level(&self, qualifier: &[String], name: &str, here: &Scope<'_>) -> bool {
+        let Some(level) = here.innermost() else {
+            return false;
+        };
+        if !qualifier.is_empty() {
+            return level
+                .leaves
+                .iter()
+                .any(|leaf| self.is_called(*leaf, qualifier));
+        }
+        level.merged.iter().any(|(merged, _)| merged == name)
+            || level
+                .leaves
+                .iter()
+                .any(|leaf| self.has_column(*leaf, name) == Some(true))
     }
 
     /// Records a call; says whether it may be an aggregate.
@@ -2752,6 +3005,18 @@ impl<'s> Scope<'s> {
         }
     }
 
+    /// The names of the FROM around.
+    fn innermost(&self) -> Option<&Level> {
+        let mut scope = Some(self);
+        while let Some(here) = scope {
+            if here.level.is_some() {
+                return here.level;
+            }
+            scope = here.parent;
+        }
+        None
+    }
+
     /// The WITH entry of that name, its siblings, and the scope around them.
     fn with_entry(
         &self,
@@ -2797,6 +3062,40 @@ fn modified(
         limited: false,
         children: Vec::new(),
         output,
+    }
+}
+
+/// What a value that is an object's OID is made from. As text it is the object's name, the same everywhere.
+fn object_parts(expr: &Expr) -> Option<&[Expr]> {
+    match expr {
+        Expr::Cast { expr, data_type } if OBJECT_TYPES.contains(&bare_type(data_type)) => {
+            Some(std::slice::from_ref(&**expr))
+        }
+        Expr::Function(call) if call.name.name == "pg_typeof" => Some(&call.args),
+        _ => None,
+    }
+}
+
+/// A type that shows an object by its name.
+fn is_shown_by(data_type: &str) -> bool {
+    matches!(bare_type(data_type), "text" | "varchar" | "name")
+}
+
+/// A type's name without schema, quotes and array marks.
+fn bare_type(data_type: &str) -> &str {
+    let name = data_type.trim_end_matches(['[', ']', ' ']);
+    name.rsplit('.').next().unwrap_or(name).trim_matches('"')
+}
+
+/// The name PostgreSQL gives an output column without an alias, where that is certain.
+fn name_of(expr: &Expr) -> Option<String> {
+    match expr {
+        Expr::Column { name, .. } | Expr::Field { name, .. } => Some(name.clone()),
+        Expr::Function(call) if builtin::is_aggregate(&call.name.name) => {
+            Some(call.name.name.clone())
+        }
+        Expr::Cast { expr, .. } | Expr::Collate { expr, .. } => name_of(expr),
+        _ => None,
     }
 }
 
@@ -2878,7 +3177,48 @@ fn array_operands(expr: &Expr) -> Option<Vec<Operand>> {
     }
 }
 
+/// Text put together from constants: it could spell 'now' where nobody sees it. What a column gives is the row's own.
+fn is_made_text(expr: &Expr) -> bool {
+    let (mut columns, mut made, mut queries) = (false, false, false);
+    let mut visit = |expr: &Expr| match expr {
+        Expr::Column { .. } => columns = true,
+        Expr::Binary { op, .. } => made |= op.contains('|'),
+        Expr::Function(call) => made |= !makes_time(&call.name.name),
+        Expr::Case(_) | Expr::Field { .. } | Expr::Other(_) => made = true,
+        _ => {}
+    };
+    walk::expression(expr, &mut visit, &mut |_| queries = true);
+    (made || queries) && !columns
+}
+
+/// A function that gives a time, or a part of one, from what is no text.
+fn makes_time(name: &str) -> bool {
+    name.starts_with("make_")
+        || name.starts_with("justify_")
+        || matches!(
+            name,
+            "date_bin"
+                | "date_part"
+                | "date_trunc"
+                | "extract"
+                | "timezone"
+                | "to_date"
+                | "to_timestamp"
+        )
+        || builtin::effect(name) == Some(Effect::Now)
+}
+
 /// A type whose input reads the clock for 'now' and 'today'.
 fn is_time(data_type: &str) -> bool {
-    data_type.starts_with("time") || data_type.starts_with("date")
+    let name = bare_type(data_type);
+    [
+        "time",
+        "date",
+        "tsrange",
+        "tstzrange",
+        "tsmultirange",
+        "tstzmultirange",
+    ]
+    .iter()
+    .any(|prefix| name.starts_with(prefix))
 }

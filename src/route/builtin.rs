@@ -117,13 +117,15 @@ fn reads_catalog(name: &str) -> bool {
 #[rustfmt::skip]
 const SPECIAL: &[(&str, Effect)] = &[
     ("age", Effect::Now), ("array_sample", Effect::Volatile), ("array_shuffle", Effect::Volatile),
-    ("clock_timestamp", Effect::Volatile), ("current_catalog", Effect::Stable), ("current_date", Effect::Now),
+    ("clock_timestamp", Effect::Volatile), ("current_catalog", Effect::Volatile),
+    ("current_database", Effect::Volatile), ("current_date", Effect::Now),
     ("current_role", Effect::Stable), ("current_time", Effect::Now), ("current_timestamp", Effect::Now),
     ("current_user", Effect::Stable), ("currval", Effect::SessionValue), ("cursor_to_xml", Effect::Server),
     ("cursor_to_xmlschema", Effect::Server), ("database_to_xml", Effect::Server),
     ("database_to_xml_and_xmlschema", Effect::Server), ("database_to_xmlschema", Effect::Server),
     ("dblink", Effect::Server), ("dblink_connect", Effect::Server), ("dblink_exec", Effect::Server),
-    ("gen_random_uuid", Effect::Volatile), ("inet_server_addr", Effect::Volatile),
+    ("gen_random_uuid", Effect::Volatile), ("inet_client_addr", Effect::Volatile),
+    ("inet_client_port", Effect::Volatile), ("inet_server_addr", Effect::Volatile),
     ("inet_server_port", Effect::Volatile), ("lastval", Effect::SessionValue), ("lo_export", Effect::Server),
     ("lo_import", Effect::Server), ("localtime", Effect::Now), ("localtimestamp", Effect::Now),
     ("nextval", Effect::NextValue), ("now", Effect::Now), ("pg_backend_pid", Effect::Volatile),

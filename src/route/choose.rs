@@ -666,7 +666,7 @@ fn meet(
             } else if !analysis.catalogs.is_empty() || traits.home == Home::Needed {
                 Several::Refuse(RouteError::CatalogJoin { tables: names() })
             } else if let Some(call) = &traits.unmergeable {
-                refused(format!("{call}() gives another value on each shard"))
+                refused(format!("{call} gives another value on each shard"))
             } else {
                 scatter(binder, analysis, query, bound, context)
             }
@@ -780,7 +780,7 @@ fn scatter(
             anchors,
             text: planned.text_shape,
             finish: Arc::new(planned.finish),
-            time_casts: binder.time_casts,
+            time_casts: binder.time_casts.clone(),
         },
         Err(refusal) => Several::Refuse(RouteError::Merge(refusal)),
     }

@@ -185,12 +185,12 @@ impl Placer<'_, '_> {
         self.children(&block.children, &all, &tree, walk);
     }
 
-    /// Subqueries in expressions: what holds for the outer row may be used in them.
+    /// Subqueries in expressions: what holds for the outer row may be used in them, but for what they themselves prove.
     fn children(&mut self, children: &[Child], env: &[CondId], tree: &Joined, walk: &Walk) {
         for child in children {
             let mut inner = Vec::new();
             if child.sees_outer {
-                inner.extend(env);
+                inner.extend(env.iter().filter(|cond| !child.proves.contains(cond)));
                 let strict = self.binder.strict_refs(&self.binder.facts(&child.query));
                 self.binder
                     .holds(&self.binder.reduce(tree, &strict), &mut inner);

@@ -13,7 +13,7 @@ use crate::topology::{Bucket, ShardId, TableName, Topology};
 use smallvec::SmallVec;
 use std::sync::Arc;
 
-use crate::route::bind::{Constant, Operand};
+use crate::route::bind::{Constant, Operand, TimeTexts};
 
 /// Where statements of one shape go.
 #[derive(Debug, Clone)]
@@ -96,8 +96,8 @@ pub(crate) enum Several {
         text: Option<String>,
         /// How the replies become one.
         finish: Arc<Finish>,
-        /// A literal like 'now' could give each shard another value.
-        time_casts: bool,
+        /// Texts like 'now' could give each shard another value.
+        time_casts: TimeTexts,
     },
 }
 
@@ -254,7 +254,7 @@ impl Recipe {
                 finish,
                 time_casts,
             } => {
-                if *time_casts && filling.values.statement.time_words {
+                if time_casts.say_time(filling.values) {
                     return Err(RouteError::ManyShards {
                         tables: keyed.table_names(),
                         reason: "a time literal like 'now' would differ between shards".to_owned(),

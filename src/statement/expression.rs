@@ -783,10 +783,11 @@ impl Reader<'_> {
     /// Subscripts, slices and fields: what they are applied to is no longer a column's own value.
     fn indirection(&mut self, expr: Expr) -> Parse<Expr> {
         let mut children = vec![expr];
-        let mut applied = false;
+        let mut subscripted = false;
+        let mut fields = 0;
         loop {
             if self.symbol(b'[') {
-                applied = true;
+                subscripted = true;
                 if self.symbol(b']') {
                     return refuse("a subscript is missing");
                 }
@@ -803,17 +804,20 @@ impl Reader<'_> {
                 }
             } else if self.is_symbol(self.at, b'.') {
                 self.skip();
-                applied = true;
                 if self.operator_text() == Some("*") {
                     return refuse("(…).* stands for columns that are not known");
                 }
-                self.label()?;
-            } else if applied {
-                return Ok(Expr::Other(children));
+                let expr = Box::new(applied_to(children, subscripted)?);
+                let name = self.label()?;
+                // They nest, unlike subscripts.
+                fields += 1;
+                if fields > DEPTH_MAX {
+                    return refuse("the statement nests too deep");
+                }
+                children = vec![Expr::Field { expr, name }];
+                subscripted = false;
             } else {
-                return children.pop().ok_or_else(|| ParseError {
-                    reason: "an expression is missing".to_owned(),
-                });
+                return applied_to(children, subscripted);
             }
         }
     }
@@ -1215,6 +1219,16 @@ enum After {
     And,
     Or,
     End,
+}
+
+/// What subscripts make of the first of `parts`; without any, that itself.
+fn applied_to(mut parts: Vec<Expr>, subscripted: bool) -> Parse<Expr> {
+    if subscripted {
+        return Ok(Expr::Other(parts));
+    }
+    parts.pop().ok_or_else(|| ParseError {
+        reason: "an expression is missing".to_owned(),
+    })
 }
 
 /// One part stays what it is.

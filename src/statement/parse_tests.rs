@@ -160,6 +160,7 @@ fn show(expr: &Expr) -> String {
         Expr::Collate { expr, collation } => {
             format!("(collate {} {})", show(expr), name(collation))
         }
+        Expr::Field { expr, .. } => format!("(? {})", list(std::slice::from_ref(expr))),
         Expr::Other(parts) => format!("(? {})", list(parts)),
     }
 }
@@ -343,7 +344,8 @@ fn walk(expr: &Expr, found: &mut Vec<String>) {
         | Expr::Negate(expr)
         | Expr::IsNull { expr, .. }
         | Expr::Cast { expr, .. }
-        | Expr::Collate { expr, .. } => walk(expr, found),
+        | Expr::Collate { expr, .. }
+        | Expr::Field { expr, .. } => walk(expr, found),
         Expr::Binary { left, right, .. } | Expr::Quantified { left, right, .. } => {
             walk(left, found);
             walk(right, found);

@@ -743,6 +743,13 @@ pub enum Expr {
         /// The collation.
         collation: Name,
     },
+    /// `(x).name`: a field of a composite value, or, where it has none of that name, the call `name(x)`.
+    Field {
+        /// The value.
+        expr: Box<Expr>,
+        /// The field, or the function.
+        name: String,
+    },
     /// Anything else: understood only as far as its children.
     Other(Vec<Expr>),
 }

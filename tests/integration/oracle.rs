@@ -1029,6 +1029,7 @@ oracle_files!(
     routing,
     session,
     transactions,
+    traps,
     types,
     vertical,
 );

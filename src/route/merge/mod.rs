@@ -12,7 +12,7 @@ mod names;
 mod planner;
 #[cfg(test)]
 mod tests;
-mod walk;
+pub(in crate::route) mod walk;
 mod window;
 
 use crate::statement::tree::{Expr, Item, Name, Query, Select, Span};

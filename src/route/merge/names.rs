@@ -76,6 +76,7 @@ pub(super) fn is_named(expr: &Expr, name: &str) -> Truth {
         | Expr::Array(_)
         | Expr::Row(_)
         | Expr::Case(_)
+        | Expr::Field { .. }
         | Expr::Other(_) => Truth::Maybe,
     }
 }

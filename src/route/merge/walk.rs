@@ -6,7 +6,7 @@ use crate::statement::tree::{
 
 /// Calls `visit` for the expression and everything below it that belongs to the same query block, and `subquery` for
 /// the subqueries it comes to, without entering them.
-pub(super) fn expression<'a>(
+pub(in crate::route) fn expression<'a>(
     expr: &'a Expr,
     visit: &mut dyn FnMut(&'a Expr),
     subquery: &mut dyn FnMut(&'a Query),
@@ -35,6 +35,7 @@ pub(super) fn expression<'a>(
         | Expr::Negate(operand)
         | Expr::IsNull { expr: operand, .. }
         | Expr::Cast { expr: operand, .. }
+        | Expr::Field { expr: operand, .. }
         | Expr::Collate { expr: operand, .. } => expression(operand, visit, subquery),
         Expr::Binary { left, right, .. } | Expr::Quantified { left, right, .. } => {
             expression(left, visit, subquery);
@@ -67,7 +68,7 @@ pub(super) fn expression<'a>(
 }
 
 /// Everything written inside a call.
-pub(super) fn function_parts(call: &FunctionCall) -> impl Iterator<Item = &Expr> {
+pub(in crate::route) fn function_parts(call: &FunctionCall) -> impl Iterator<Item = &Expr> {
     let over = call.over.iter().flatten();
     call.args
         .iter()

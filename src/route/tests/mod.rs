@@ -7,6 +7,7 @@ mod choices;
 mod oracle;
 mod rivals;
 mod schema;
+mod soundness;
 
 use crate::route::choose::{Context, RouteHint, hinted, recipe, unparsed};
 use crate::route::error::RouteError;
@@ -255,7 +256,16 @@ fn topology() -> Arc<Topology> {
     counts.kind = 'v';
     counts.view =
         Some("SELECT posts.user_id, count(*) AS n FROM posts GROUP BY posts.user_id".into());
+    let mut labels = table(
+        "labels",
+        0,
+        Placement::Reference,
+        &[("label", "text"), ("x", "integer")],
+    );
+    labels.columns[0].collation_is_c = false;
+    labels.columns[0].deterministic = false;
     let tables = vec![
+        labels,
         users,
         posts,
         guarded,
