@@ -1171,6 +1171,72 @@ fn hints_force_a_shard() {
 }
 
 #[test]
+fn a_hint_against_the_statements_own_key_is_refused() {
+    let case = Case::new();
+    let key = |sql, key| case.words(sql, &[], Some(RouteHint::Key(key)));
+    let (two, other) = ("2", "1");
+    assert_ne!(super::shard_of(1), super::shard_of(2));
+    let contradicts = "refuse 22023: the hint contradicts the statement's own key";
+    let on_two = super::fill("single {2}");
+    for sql in [
+        "INSERT INTO users (id) VALUES (1)",
+        "INSERT INTO users (id, name) VALUES (2, 'a'), (1, 'b')",
+        "INSERT INTO users (id, name) VALUES (1, 'b'), (poke(2), 'a')",
+        "WITH n AS (INSERT INTO users (id) VALUES (1) RETURNING id) SELECT * FROM n",
+        "INSERT INTO users (id) VALUES (1) ON CONFLICT DO NOTHING",
+        "SELECT count(*) FROM users WHERE id = 1",
+        "SELECT poke(id) FROM users WHERE id = 1",
+        "SELECT * FROM users u, posts p WHERE u.id = 2 AND p.user_id = 1",
+        "DELETE FROM users WHERE id = 1",
+        "EXPLAIN SELECT * FROM users WHERE id = 1",
+        "EXPLAIN ANALYZE INSERT INTO users (id) VALUES (1)",
+        "DECLARE c CURSOR FOR SELECT * FROM users WHERE id = 1",
+        "COPY (SELECT * FROM users WHERE id = 1) TO STDOUT",
+    ] {
+        assert!(key(sql, two).starts_with(contradicts), "{sql}");
+        let own = key(sql, other);
+        let accepted = own.starts_with("single") || sql.contains('2');
+        assert!(accepted, "{sql} {own}");
+    }
+    for sql in [
+        "UPDATE users SET id = 1003 WHERE id = 2",
+        "UPDATE users SET id = id + 1",
+        "UPDATE users SET id = 1003 WHERE name = poke(1)",
+        "WITH n AS (UPDATE users SET id = 1003 WHERE id = 2) SELECT 1",
+    ] {
+        let found = key(sql, two);
+        assert!(
+            found.starts_with("refuse 0A000: the statement would change the sharding key"),
+            "{sql} {found}"
+        );
+    }
+    for sql in [
+        "INSERT INTO users (id) VALUES (2)",
+        "INSERT INTO users (id) VALUES (poke(2))",
+        "INSERT INTO users (id) SELECT poke(2)",
+        "UPDATE users SET id = 2, name = 'x' WHERE id = 2",
+        "SELECT * FROM users WHERE id IN (1, 2)",
+        "SELECT * FROM users WHERE id = NULL",
+        "SELECT * FROM users u JOIN posts p ON p.user_id = u.id WHERE u.name = 'x'",
+        "UPDATE users SET name = 'x'",
+    ] {
+        assert_eq!(key(sql, two), on_two, "{sql}");
+    }
+    // Of what cannot be bound, the rows are known all the same.
+    let unbound = "INSERT INTO users (id, name) VALUES (1, (SELECT x FROM nobodys))";
+    let shard = format!("s{}", super::shard_of(2));
+    let found = case.words(unbound, &[], Some(RouteHint::Shard(&shard)));
+    assert!(found.starts_with(contradicts), "{found}");
+    let params = [super::Given::Typed(20, "1")];
+    let found = case.words(
+        "DELETE FROM users WHERE id = $1",
+        &params,
+        Some(RouteHint::Key(two)),
+    );
+    assert!(found.starts_with(contradicts), "{found}");
+}
+
+#[test]
 fn offline_the_key_columns_are_known_and_nothing_else() {
     let mut case = Case::new();
     let topology = std::sync::Arc::make_mut(&mut case.topology);
