@@ -225,6 +225,23 @@ impl Session {
         text: &str,
         scanned: &Scanned,
     ) -> Result<Recipe, SessionError> {
+        let (made, parsed) = self.decide(text, scanned)?;
+        made.map_err(|error| {
+            if parsed {
+                SessionError::from_client_error(&error)
+            } else {
+                let own = text[scanned.range.clone()].to_owned();
+                SessionError::Unparsed(Box::new(error.fields()), own)
+            }
+        })
+    }
+
+    /// The recipe or the router's refusal, and whether the statement was understood.
+    pub(super) fn decide(
+        &self,
+        text: &str,
+        scanned: &Scanned,
+    ) -> Result<(Result<Recipe, RouteError>, bool), SessionError> {
         let shape = shape(text, scanned);
         let search_path = self.search_path();
         let context = Context {
@@ -240,13 +257,7 @@ impl Session {
             (None, Ok(tree)) => recipe(tree, &context),
             (None, Err(error)) => unparsed(&error.reason, &context),
         };
-        made.map_err(|error| match &tree {
-            Ok(_) => SessionError::from_client_error(&error),
-            Err(_) => SessionError::Unparsed(
-                Box::new(error.fields()),
-                text[scanned.range.clone()].to_owned(),
-            ),
-        })
+        Ok((made, tree.is_ok()))
     }
 
     fn hint_of<'a>(&'a self, scanned: &'a Scanned) -> Result<Option<RouteHint<'a>>, SessionError> {
