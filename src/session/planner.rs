@@ -8,6 +8,7 @@ use crate::route::key::{NoParams, Param, Params, Values};
 use crate::route::plan::{Access, Pin, Plan, PlanKind, ShardSet};
 use crate::route::recipe::Recipe;
 use crate::session::Session;
+use crate::session::commands::check_setting;
 use crate::session::error::SessionError;
 use crate::session::portal::{Place, Portal};
 use crate::session::prepared::{MadeRecipe, Prepared};
@@ -126,13 +127,17 @@ impl Session {
         }
         if recipe.set_config {
             let settings = set_configs(text, scanned, params);
-            self.pending_sets = settings.ok_or_else(|| {
+            let settings = settings.ok_or_else(|| {
                 SessionError::unsupported(
                     "set_config() is supported with constants and parameters only",
                     "Keyway must know the setting, to apply it on the servers that the session uses next.",
                     "Call it alone in the select list with plain values, or use SET.",
                 )
             })?;
+            for set in &settings {
+                check_setting(&set.name, Some(&SettingValue::Text(set.value.clone())))?;
+            }
+            self.pending_sets = settings;
         }
         Ok(plan)
     }
