@@ -1518,13 +1518,13 @@ impl<'c> Binder<'c> {
                 self.visit(condition, &here, Place::Output, &mut bag)?;
             }
             match &clause.action {
-                MergeAction::Insert { columns, values } => {
-                    self.merge_insert(
-                        target,
-                        columns,
-                        values.as_deref().unwrap_or_default(),
-                        &here,
-                    );
+                MergeAction::Insert {
+                    columns,
+                    overriding_user,
+                    values,
+                } => {
+                    let given = values.as_deref().unwrap_or_default();
+                    self.merge_insert(target, columns, (given, *overriding_user), &here);
                     for value in values.iter().flatten() {
                         self.visit(value, &here, Place::Output, &mut bag)?;
                     }
@@ -1560,12 +1560,13 @@ impl<'c> Binder<'c> {
         &mut self,
         target: RefId,
         columns: &[String],
-        values: &[Expr],
+        (values, overriding_user): (&[Expr], bool),
         here: &Scope<'_>,
     ) {
         let Source::Table { table, .. } = &self.refs[target].source else {
             return;
         };
+        let table = Arc::clone(table);
         let Placement::Sharded { key } = &table.placement else {
             return;
         };
@@ -1584,8 +1585,10 @@ impl<'c> Binder<'c> {
                 columns.iter().position(|c| *c == column)
             };
             let written = match position.and_then(|at| values.get(at)) {
-                Some(value) => self.written(&column, value, here),
-                None => Written::Other,
+                Some(value) if !(overriding_user && is_overridden(&table, &column)) => {
+                    self.written(&column, value, here)
+                }
+                _ => Written::Other,
             };
             self.key_writes.push(KeyWrite {
                 target,
@@ -1631,7 +1634,7 @@ impl<'c> Binder<'c> {
                     if let (true, Some(node), Some(column)) = (
                         positional,
                         self.refs[source].columns[index].node,
-                        self.insert_column(insert, target, index),
+                        self.stored_column(insert, target, index),
                     ) && self.comparable(node, column)
                     {
                         filter.push(self.add_cond(Cond::Same(column, node)));
@@ -1688,6 +1691,19 @@ impl<'c> Binder<'c> {
             .iter()
             .find(|column| column.name == *name)?
             .node
+    }
+
+    /// The node of [`Binder::insert_column`], when what is given for it is stored.
+    fn stored_column(&self, insert: &Insert, target: RefId, index: usize) -> Option<NodeId> {
+        let node = self.insert_column(insert, target, index)?;
+        match &self.refs[target].source {
+            Source::Table { table, .. }
+                if insert.overriding_user && is_overridden(table, &self.nodes[node].name) =>
+            {
+                None
+            }
+            _ => Some(node),
+        }
     }
 
     /// `SET column = value`: a parameter is typed by the column.
@@ -2653,6 +2669,12 @@ pub(crate) fn find_table(context: &Context<'_>, name: &Name) -> Result<Found, Ro
             })
         }
     }
+}
+
+/// Does OVERRIDING USER VALUE make PostgreSQL compute this column, whatever is given for it? So of what is not known.
+pub(crate) fn is_overridden(table: &Table, column: &str) -> bool {
+    let known = table.columns.iter().find(|known| known.name == column);
+    known.is_none_or(|known| matches!(known.generated, Some('a' | 'd')))
 }
 
 /// The family of a built-in type.

@@ -2,7 +2,7 @@
 
 use crate::route::bind::{
     Binder, Block, Bound, BoundQuery, Call, CallEffect, Constant, Found, Operand, Source, Written,
-    find_table, operand,
+    find_table, is_overridden, operand,
 };
 use crate::route::builtin::{self, Effect};
 use crate::route::error::RouteError;
@@ -1178,6 +1178,9 @@ fn missing_key(table: &Table, column: &KeyColumn, reason: &str) -> RouteError {
 fn key_positions(insert: &Insert, table: &Table) -> Result<Vec<Option<usize>>, RouteError> {
     let known = !table.columns.is_empty() || matches!(insert.source, InsertSource::Default);
     let position = |column: &KeyColumn| {
+        if insert.overriding_user && is_overridden(table, &column.name) {
+            return Ok(None);
+        }
         if !insert.columns.is_empty() {
             return Ok(insert.columns.iter().position(|name| *name == column.name));
         }

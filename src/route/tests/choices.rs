@@ -1237,6 +1237,47 @@ fn a_hint_against_the_statements_own_key_is_refused() {
 }
 
 #[test]
+fn what_postgresql_overrides_is_no_key() {
+    let mut case = Case::new();
+    let topology = std::sync::Arc::make_mut(&mut case.topology);
+    let mut database = (*topology.databases["app"]).clone();
+    for table in database.tables.values_mut() {
+        if table.name.name == "users" && table.name.schema == "public" {
+            std::sync::Arc::make_mut(table).columns[0].generated = Some('d');
+        }
+    }
+    topology
+        .databases
+        .insert("app".to_owned(), std::sync::Arc::new(database));
+    let words = |sql: &str| case.words(sql, &[], None);
+    let seven = super::fill("single {7}");
+    for clause in ["", "OVERRIDING SYSTEM VALUE"] {
+        let sql = format!("INSERT INTO users (id, name) {clause} VALUES (7, 'x')");
+        assert_eq!(words(&sql), seven, "{sql}");
+        let sql = format!(
+            "INSERT INTO users (id, name) {clause} SELECT user_id, body FROM posts WHERE user_id = 7"
+        );
+        assert_eq!(words(&sql), seven, "{sql}");
+    }
+    for sql in [
+        "INSERT INTO users (id, name) OVERRIDING USER VALUE VALUES (7, 'x')",
+        "INSERT INTO users OVERRIDING USER VALUE VALUES (7, 'x')",
+        "INSERT INTO users (id) OVERRIDING USER VALUE SELECT user_id FROM posts WHERE user_id = 7",
+        "MERGE INTO users USING posts ON id = user_id WHEN NOT MATCHED THEN INSERT (id) \
+         OVERRIDING USER VALUE VALUES (user_id)",
+    ] {
+        assert!(
+            words(sql).starts_with("refuse 0A000"),
+            "{sql} {}",
+            words(sql)
+        );
+    }
+    // A column that is no identity keeps what it is given.
+    let posts = "INSERT INTO posts (user_id, body) OVERRIDING USER VALUE VALUES (7, 'x')";
+    assert_eq!(words(posts), seven);
+}
+
+#[test]
 fn offline_the_key_columns_are_known_and_nothing_else() {
     let mut case = Case::new();
     let topology = std::sync::Arc::make_mut(&mut case.topology);
