@@ -33,10 +33,11 @@ WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND ";
 
 /// A default is a sequence's only when it is nextval and nothing more.
 const COLUMNS: &str = "
-WITH RECURSIVE base(oid, base) AS (
-  SELECT t.oid, t.oid FROM pg_catalog.pg_type t WHERE t.typtype <> 'd'
+WITH RECURSIVE base(oid, base, typmod) AS (
+  SELECT t.oid, t.oid, -1 FROM pg_catalog.pg_type t WHERE t.typtype <> 'd'
   UNION ALL
-  SELECT t.oid, b.base FROM pg_catalog.pg_type t JOIN base b ON t.typbasetype = b.oid WHERE t.typtype = 'd'
+  SELECT t.oid, b.base, CASE WHEN b.oid = b.base THEN t.typtypmod ELSE b.typmod END
+  FROM pg_catalog.pg_type t JOIN base b ON t.typbasetype = b.oid WHERE t.typtype = 'd'
 ), sequences(relation, attribute, sequence) AS (
   SELECT d.refobjid, d.refobjsubid, d.objid
   FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_class s ON s.oid = d.objid AND s.relkind = 'S'
@@ -58,7 +59,8 @@ SELECT a.attrelid, a.attname::text, a.atttypid, coalesce(b.base, a.atttypid),
          OR (to_jsonb(co)->>'collprovider' = 'c' AND to_jsonb(co)->>'collcollate' IN ('C', 'POSIX')),
        a.attcollation <> 0 AND co.collname = 'default',
        coalesce((to_jsonb(co)->>'collisdeterministic')::boolean, true),
-       sn.nspname::text, sc.relname::text, sq.seqmin, sq.seqmax, sq.seqincrement, sq.seqcycle
+       sn.nspname::text, sc.relname::text, sq.seqmin, sq.seqmax, sq.seqincrement, sq.seqcycle,
+       pg_catalog.format_type(coalesce(b.base, a.atttypid), CASE WHEN b.base <> a.atttypid THEN b.typmod ELSE a.atttypmod END)
 FROM pg_catalog.pg_attribute a
 JOIN pg_catalog.pg_class c ON c.oid = a.attrelid AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -343,6 +345,7 @@ fn column(row: &Row, database_is_c: bool) -> Result<ColumnFacts, Error> {
         type_oid: row.try_get(2)?,
         base_oid: row.try_get(3)?,
         type_name: row.try_get(4)?,
+        stored_as: row.try_get(17)?,
         not_null: row.try_get(5)?,
         default: row.try_get(6)?,
         generated: letter(row, 7)?,

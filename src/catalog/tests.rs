@@ -468,6 +468,41 @@ async fn schemas_become_tables() {
 }
 
 #[tokio::test]
+async fn a_domain_says_what_its_columns_store() {
+    let shards = Shards::new("domains", 3);
+    let domains =
+        "CREATE DOMAIN label AS varchar(3); CREATE DOMAIN short AS label CHECK (VALUE <> '');
+                   CREATE DOMAIN moment AS timestamp(0);";
+    shards.run(2, domains);
+    for index in 0..2 {
+        shards.run(index, domains);
+        shards.run(
+            index,
+            "CREATE TABLE users (id bigint, a label, b short, c moment, d varchar(7), e text, f label[])",
+        );
+    }
+    let (_catalog, topology) = open(&shards.text()).await;
+    let users = &topology.databases["app"].tables[&name("users")];
+    let stored: Vec<&str> = users
+        .columns
+        .iter()
+        .map(|column| column.stored_as.as_str())
+        .collect();
+    assert_eq!(
+        stored,
+        [
+            "bigint",
+            "character varying(3)",
+            "character varying(3)",
+            "timestamp(0) without time zone",
+            "character varying(7)",
+            "text",
+            "public.label[]"
+        ]
+    );
+}
+
+#[tokio::test]
 async fn changes_are_heard_and_refusals_kept() {
     let shards = Shards::new("heard", 3);
     let text = shards.text();

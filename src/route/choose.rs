@@ -2,7 +2,7 @@
 
 use crate::route::bind::{
     Binder, Block, Bound, BoundQuery, Call, CallEffect, Constant, Found, Operand, Source, Written,
-    find_table, is_overridden, operand,
+    find_table, is_overridden, length_of, operand,
 };
 use crate::route::builtin::{self, Effect};
 use crate::route::error::RouteError;
@@ -1216,16 +1216,10 @@ fn row_key(table: &Table, positions: &[Option<usize>], row: &[Expr]) -> Result<K
 /// A key column as it stores values.
 fn stored_part(table: &Table, column: &KeyColumn, operands: Vec<Operand>) -> KeyPart {
     let known = table.columns.iter().find(|c| c.name == column.name);
-    let type_name = known.map_or("", |column| column.type_name.as_str());
-    let typmod = type_name
-        .split_once('(')
-        .and_then(|(_, rest)| rest.split_once(')'))
-        .map(|(typmod, _)| typmod);
+    let typmod = known.and_then(|column| length_of(&column.stored_as));
     let family = column
         .family
         .or_else(|| known.and_then(|column| crate::route::bind::family_of(column.base_oid)));
-    // A domain may carry a length of its own.
-    let domain = known.is_some_and(|column| column.base_oid != column.type_oid);
     KeyPart {
         family,
         operands,
@@ -1234,7 +1228,7 @@ fn stored_part(table: &Table, column: &KeyColumn, operands: Vec<Operand>) -> Key
             _ => None,
         },
         whole_seconds: matches!(family, Some(KeyFamily::Timestamp | KeyFamily::TimestampTz))
-            && (typmod.is_some() || domain),
+            && typmod.is_some(),
     }
 }
 
@@ -1257,6 +1251,11 @@ fn default_of(table: &Table, column: &KeyColumn) -> Result<Operand, RouteError> 
         given,
     };
     let Some(default) = known.default.as_deref() else {
+        if known.base_oid != known.type_oid {
+            return Err(missing(
+                "its type is a domain, which may have a default of its own",
+            ));
+        }
         // NULL: bucket 0; where the column forbids it, PostgreSQL says so.
         return Ok(one(Constant::Null, ConstantType::Context));
     };

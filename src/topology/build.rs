@@ -492,6 +492,7 @@ impl DatabaseBuilder<'_> {
                 type_oid: at_home(here, column.type_oid),
                 base_oid: at_home(here, column.base_oid),
                 type_name: column.type_name.clone(),
+                stored_as: column.stored_as.clone(),
                 not_null: column.not_null,
                 default: column.default.clone(),
                 generated: column.generated,

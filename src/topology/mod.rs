@@ -239,6 +239,8 @@ pub struct Column {
     pub base_oid: u32,
     /// The type as `format_type` prints it.
     pub type_name: String,
+    /// The base type with its length or precision, when it is a domain; else as `type_name`.
+    pub stored_as: String,
     /// NOT NULL.
     pub not_null: bool,
     /// The default expression as `pg_get_expr` prints it.

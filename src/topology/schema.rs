@@ -75,6 +75,8 @@ pub struct ColumnFacts {
     pub base_oid: u32,
     /// As `format_type` prints it.
     pub type_name: String,
+    /// The base type with its length or precision, when it is a domain; else as `type_name`.
+    pub stored_as: String,
     /// NOT NULL.
     pub not_null: bool,
     /// Its default as `pg_get_expr` prints it.

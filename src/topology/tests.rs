@@ -47,6 +47,7 @@ fn column(name: &str, oid: u32, type_name: &str) -> ColumnFacts {
         type_oid: oid,
         base_oid: oid,
         type_name: type_name.into(),
+        stored_as: type_name.into(),
         not_null: true,
         default: None,
         generated: None,

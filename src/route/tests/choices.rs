@@ -1237,6 +1237,52 @@ fn a_hint_against_the_statements_own_key_is_refused() {
 }
 
 #[test]
+fn what_postgresql_cuts_or_rounds_is_no_key() {
+    let no = "refuse 0A000";
+    check_all(&[
+        (
+            "INSERT INTO labelled (code) VALUES ('abc')",
+            "single {'abc'}",
+        ),
+        ("INSERT INTO labelled (code) VALUES ('ab    ')", no),
+        // Its domain may have a default.
+        ("INSERT INTO labelled (x) VALUES (1)", no),
+        (
+            "SELECT * FROM labelled WHERE code = 'ab    '",
+            "single {'ab    '}",
+        ),
+        (
+            "INSERT INTO badges (code, x) SELECT w, 5 FROM words WHERE w = 'zz      '",
+            no,
+        ),
+        (
+            "INSERT INTO labelled (code) SELECT w FROM words WHERE w = 'zz      '",
+            no,
+        ),
+        (
+            "INSERT INTO labelled (code) SELECT code FROM labels WHERE code = 'zz'",
+            no,
+        ),
+        (
+            "INSERT INTO badges SELECT * FROM labels WHERE code = 'zz'",
+            "single {'zz'}",
+        ),
+        (
+            "INSERT INTO words SELECT * FROM labels WHERE code = 'zz'",
+            "single {'zz'}",
+        ),
+        (
+            "INSERT INTO seconds (at) SELECT at FROM stamps WHERE at = '2024-01-01 00:00:00.7'",
+            no,
+        ),
+        (
+            "MERGE INTO badges b USING words s ON b.code = s.w WHEN NOT MATCHED THEN INSERT (code) VALUES (s.w)",
+            no,
+        ),
+    ]);
+}
+
+#[test]
 fn what_postgresql_overrides_is_no_key() {
     let mut case = Case::new();
     let topology = std::sync::Arc::make_mut(&mut case.topology);
