@@ -181,7 +181,8 @@ pub(super) async fn fingerprint(client: &impl GenericClient) -> Result<String, E
     client.query_one(&sql, &[]).await?.try_get(0)
 }
 
-/// Reads one shard's schema.
+/// Reads one shard's schema. `pg_get_viewdef` and its like look at the catalogs as they are now, not as the snapshot has
+/// them: of what somebody drops meanwhile they say NULL, and it is left out.
 pub(super) async fn schema(client: &mut tokio_postgres::Client) -> Result<Schema, Error> {
     let reading = client
         .build_transaction()
@@ -203,6 +204,11 @@ pub(super) async fn schema(client: &mut tokio_postgres::Client) -> Result<Schema
     let mut places: HashMap<u32, usize> = HashMap::new();
     let mut parents: Vec<Vec<u32>> = Vec::new();
     for row in reading.query(&user(RELATIONS, "2, 3"), &[]).await? {
+        let kind = letter(&row, 3)?.unwrap_or('r');
+        let view: Option<String> = row.try_get(5)?;
+        if matches!(kind, 'v' | 'm') && view.is_none() {
+            continue;
+        }
         places.insert(row.try_get(0)?, schema.relations.len());
         parents.push(row.try_get(6)?);
         schema.relations.push(Relation {
@@ -210,12 +216,12 @@ pub(super) async fn schema(client: &mut tokio_postgres::Client) -> Result<Schema
                 schema: row.try_get(1)?,
                 name: row.try_get(2)?,
             },
-            kind: letter(&row, 3)?.unwrap_or('r'),
+            kind,
             columns: Vec::new(),
             constraints: Vec::new(),
             triggers: Vec::new(),
             rules: Vec::new(),
-            view: row.try_get(5)?,
+            view,
             row_security: row.try_get(4)?,
             parents: Vec::new(),
         });
@@ -247,13 +253,17 @@ pub(super) async fn schema(client: &mut tokio_postgres::Client) -> Result<Schema
     }
     for sql in [user(CONSTRAINTS, "1, 2"), user(UNIQUE_INDEXES, "1, 2")] {
         for row in reading.query(&sql, &[]).await? {
-            let constraint = constraint(&row)?;
-            if let Some(relation) = relation(&mut schema, &places, &row)? {
+            if let (Some(constraint), Some(relation)) =
+                (constraint(&row)?, relation(&mut schema, &places, &row)?)
+            {
                 relation.constraints.push(constraint);
             }
         }
     }
     for row in reading.query(&user(TRIGGERS, "1, 2"), &[]).await? {
+        let Some(definition) = row.try_get(5)? else {
+            continue;
+        };
         let trigger = Trigger {
             name: row.try_get(1)?,
             function: TableName {
@@ -265,7 +275,7 @@ pub(super) async fn schema(client: &mut tokio_postgres::Client) -> Result<Schema
                 Some('i') => "INSTEAD OF",
                 _ => "AFTER",
             },
-            definition: row.try_get(5)?,
+            definition,
         };
         if let Some(relation) = relation(&mut schema, &places, &row)? {
             relation.triggers.push(trigger);
@@ -278,12 +288,15 @@ pub(super) async fn schema(client: &mut tokio_postgres::Client) -> Result<Schema
         }
     }
     for row in reading.query(&user(ROUTINES, "1, 2, 3"), &[]).await? {
+        let Some(arguments) = row.try_get(2)? else {
+            continue;
+        };
         schema.routines.push(Routine {
             name: TableName {
                 schema: row.try_get(0)?,
                 name: row.try_get(1)?,
             },
-            arguments: row.try_get(2)?,
+            arguments,
             volatility: letter(&row, 3)?.unwrap_or('v'),
             kind: letter(&row, 4)?.unwrap_or('f'),
             definition_md5: row.try_get(5)?,
@@ -359,7 +372,11 @@ fn column(row: &Row, database_is_c: bool) -> Result<ColumnFacts, Error> {
     })
 }
 
-fn constraint(row: &Row) -> Result<Constraint, Error> {
+fn constraint(row: &Row) -> Result<Option<Constraint>, Error> {
+    let definition: Option<String> = row.try_get(5)?;
+    let Some(definition) = definition else {
+        return Ok(None);
+    };
     let kind = match letter(row, 2)? {
         Some('p') => ConstraintKind::Primary,
         Some('u') => ConstraintKind::Unique,
@@ -376,11 +393,11 @@ fn constraint(row: &Row) -> Result<Constraint, Error> {
         },
         _ => ConstraintKind::Check,
     };
-    Ok(Constraint {
+    Ok(Some(Constraint {
         name: row.try_get(1)?,
         kind,
         columns: row.try_get(3)?,
         expressions: row.try_get(4)?,
-        definition: row.try_get(5)?,
-    })
+        definition,
+    }))
 }

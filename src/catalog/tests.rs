@@ -849,7 +849,9 @@ async fn schemas_are_read_while_they_change() {
     let change = std::thread::spawn(move || {
         for round in 0..12 {
             changing.run(2, &format!("CREATE TABLE t{round} (id serial PRIMARY KEY, a text DEFAULT 'x' UNIQUE);
-                                      CREATE VIEW v{round} AS SELECT a FROM t{round}; DROP TABLE t{round} CASCADE"));
+                                      CREATE VIEW v{round} AS SELECT a FROM t{round};
+                                      CREATE FUNCTION f{round}(a int) RETURNS int LANGUAGE sql AS 'SELECT 1';
+                                      DROP FUNCTION f{round}; DROP TABLE t{round} CASCADE"));
         }
     });
     while !change.is_finished() {
