@@ -6,6 +6,7 @@ use crate::route::bind::{
 };
 use crate::route::builtin::{self, Effect};
 use crate::route::error::RouteError;
+use crate::route::implied;
 use crate::route::key::{self, ConstantType, KeyValue, Use};
 use crate::route::merge::{self, Collation, FunctionKind, Types};
 use crate::route::pins::{self, Analysis, KeyPart, KeySet, Keys, Placed, key_of};
@@ -494,7 +495,7 @@ fn forced(tree: Option<&Statement>, context: &Context<'_>, shard: ShardId, reaso
         }
         Statement::Call { .. } => return recipe,
     };
-    let traits = CallTraits::of(&binder.calls);
+    let traits = traits_of(&mut binder, context);
     recipe.access = access_of(&binder, &traits);
     recipe.pin = traits.pin.or(recipe.pin);
     recipe.set_config = traits.set_config;
@@ -525,7 +526,7 @@ fn forced_query(query: &Query, context: &Context<'_>) -> Option<Pin> {
     let mut binder = Binder::new(context);
     // What cannot be bound is not known.
     let unknown = binder.query(query).is_err();
-    let traits = CallTraits::of(&binder.calls);
+    let traits = traits_of(&mut binder, context);
     let opaque = unknown || traits.undeclared.is_some() || traits.unknown;
     traits.pin.or(opaque.then_some(Pin::Opaque))
 }
@@ -584,7 +585,7 @@ fn read(query: &Query, context: &Context<'_>) -> Result<Recipe, RouteError> {
     }
     let mut binder = Binder::new(context);
     let bound = binder.query(query)?;
-    let traits = CallTraits::of(&binder.calls);
+    let traits = traits_of(&mut binder, context);
     traits.refuse()?;
     let analysis = pins::place(&binder, &bound);
     if let Some(table) = analysis
@@ -993,7 +994,7 @@ impl Types for MergeScope<'_, '_> {
 fn write(tree: &Statement, context: &Context<'_>) -> Result<Recipe, RouteError> {
     let mut binder = Binder::new(context);
     let bound = binder.modifying(tree)?;
-    let traits = CallTraits::of(&binder.calls);
+    let traits = traits_of(&mut binder, context);
     traits.refuse()?;
     let mut analysis = pins::place(&binder, &bound);
     let target = match tree {
@@ -1724,6 +1725,12 @@ impl CallTraits {
             }),
         }
     }
+}
+
+/// What a bound statement's calls ask for, those included that it does not name.
+fn traits_of(binder: &mut Binder<'_>, context: &Context<'_>) -> CallTraits {
+    implied::add_calls(binder, context);
+    CallTraits::of(&binder.calls)
 }
 
 fn access_of(binder: &Binder<'_>, traits: &CallTraits) -> Access {

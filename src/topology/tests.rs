@@ -68,6 +68,7 @@ fn relation(table: &str, columns: Vec<ColumnFacts>) -> Relation {
         view: None,
         row_security: false,
         parents: Vec::new(),
+        calls: Vec::new(),
     }
 }
 

@@ -3,6 +3,7 @@
 use super::{Case, Given, check, check_all};
 use crate::route::choose::RouteHint;
 use crate::route::plan::{Access, Pin};
+use crate::topology::TableName;
 
 const ALL: &str = "scatter s0,s1,s2";
 
@@ -1280,6 +1281,67 @@ fn what_postgresql_cuts_or_rounds_is_no_key() {
             no,
         ),
     ]);
+}
+
+#[test]
+fn what_runs_unnamed_is_a_call() {
+    use crate::topology::ImpliedBy::{Cast, Column, Name};
+    let mut case = Case::new();
+    let topology = std::sync::Arc::make_mut(&mut case.topology);
+    let mut database = (*topology.databases["app"]).clone();
+    let named = |name: &str| TableName {
+        schema: "public".into(),
+        name: name.into(),
+    };
+    let operators = [("###", "peek"), ("%%", "country_name"), ("#!", "twice")];
+    for (operator, function) in operators {
+        let behind = vec![named(function)];
+        database.implied.operators.insert(operator.into(), behind);
+    }
+    let types = [("label", Name), ("jsonb", Column), ("posts", Cast)];
+    for (name, by) in types {
+        let function = named("peek");
+        let calls = vec![crate::topology::ImpliedCall { function, by }];
+        database.implied.types.insert(name.into(), calls);
+    }
+    let view = database.tables.get_mut(&named("active_users")).unwrap();
+    std::sync::Arc::make_mut(view).view =
+        Some("SELECT id, name FROM users WHERE id OPERATOR(public.###) 1".into());
+    topology
+        .databases
+        .insert("app".to_owned(), std::sync::Arc::new(database));
+    let words = |sql: &str| case.words(sql, &[], None);
+    let refused = "refuse 0A000: function peek cannot be used here";
+    for sql in [
+        "SELECT 1 ### 2",
+        "SELECT id FROM users WHERE id = 7 AND ### age",
+        "UPDATE users SET age = age###3 WHERE id = 7",
+        "SELECT name FROM active_users WHERE id = 7",
+        "SELECT name::label FROM users WHERE id = 7",
+        "SELECT CAST(name AS public.\"label\"[]) FROM users WHERE id = 7",
+        "SELECT label(name) FROM users WHERE id = 7",
+        "SELECT value FROM settings",
+        "SELECT '(1)'::posts FROM users WHERE id = 7",
+        "DECLARE c CURSOR FOR SELECT 1 ### id FROM users WHERE id = 7",
+    ] {
+        let found = words(sql);
+        assert!(found.starts_with(refused), "{sql} {found}");
+    }
+    let seven = super::fill("single {7}");
+    for sql in [
+        "SELECT age # 2 FROM users WHERE id = 7",
+        "SELECT name AS labels FROM users WHERE id = 7",
+        "SELECT body FROM posts WHERE user_id = 7",
+        // Its function is declared, or IMMUTABLE.
+        "SELECT age %% 2 FROM users WHERE id = 7",
+        "SELECT age #! 2 FROM users WHERE id = 7",
+    ] {
+        assert_eq!(words(sql), seven, "{sql}");
+    }
+    // A hint names the shard, as for a function that is named; the session keeps its server.
+    let hint = Some(RouteHint::Shard("s1"));
+    let plan = case.plan("SELECT 1 ### 2", &[], hint).unwrap();
+    assert_eq!(plan.pin, Some(Pin::Opaque));
 }
 
 #[test]

@@ -417,6 +417,7 @@ fn topology() -> Arc<Topology> {
             .map(|table| (table.name.clone(), Arc::new(table)))
             .collect(),
         attached: Default::default(),
+        implied: Default::default(),
         functions: by_name,
         schema_known: true,
         oid_maps: Default::default(),
