@@ -547,7 +547,18 @@ pub enum Ddl {
         tables: Vec<Name>,
         /// The object's own name, if it has one.
         name: Option<Name>,
+        /// What ALTER calls it from now on.
+        becomes: Option<Becomes>,
     },
+}
+
+/// A new name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Becomes {
+    /// RENAME TO.
+    Named(String),
+    /// SET SCHEMA.
+    InSchema(String),
 }
 
 /// CREATE TABLE.
