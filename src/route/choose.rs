@@ -15,8 +15,8 @@ use crate::route::recipe::{Hinted, KeyGuard, Keyed, PlacedKeys, Recipe, Route, S
 use crate::route::schema;
 use crate::statement::scan::Verb;
 use crate::statement::tree::{
-    Body, Copy, CopyDirection, CopySubject, Ddl, Expr, Insert, InsertSource, Item, Name,
-    OnConflict, Query, Select, Statement,
+    AlterAction, Body, Copy, CopyDirection, CopySubject, Ddl, Expr, Insert, InsertSource, Item,
+    Name, OnConflict, Query, Select, Statement,
 };
 use crate::topology::{
     Database, FunctionDeclaration, KeyColumn, KeyFamily, KeyspaceId, KeyspaceKind, Placement,
@@ -183,11 +183,58 @@ pub fn hinted(
             });
         }
     }
-    // Where one shard has everything, no key can be elsewhere.
+    // Where one shard has everything, no key can be elsewhere, and a temporary table hides what its server has.
     if let (Some(tree), None) = (tree, context.only_shard()) {
+        hides_no_table(tree, context)?;
         hold_to_keys(tree, context, shard, &mut recipe)?;
     }
     Ok(recipe)
+}
+
+/// A temporary table is on one server, and statements find the listed table of its name all the same.
+fn hides_no_table(tree: &Statement, context: &Context<'_>) -> Result<(), RouteError> {
+    let created = match tree {
+        Statement::Explain { statement, .. } | Statement::Prepare { statement, .. } => {
+            return hides_no_table(statement, context);
+        }
+        Statement::Query(Query {
+            body: Body::Select(select),
+            ..
+        }) => select.into.as_ref().map(|name| &name.name),
+        Statement::Ddl(Ddl::CreateTable(create)) => Some(&create.name.name),
+        Statement::Ddl(Ddl::CreateAs { name, .. }) => Some(&name.name),
+        _ => None,
+    };
+    let is_known = |table: &Name| {
+        let names = listed(context, std::slice::from_ref(table));
+        names
+            .iter()
+            .any(|name| context.database.tables.contains_key(name))
+    };
+    let renamed = match tree {
+        Statement::Ddl(Ddl::AlterTable { table, actions }) if !is_known(table) => {
+            actions.iter().find_map(|action| match action {
+                AlterAction::RenameTable(name) => Some(name),
+                _ => None,
+            })
+        }
+        _ => None,
+    };
+    let Some(name) = created
+        .filter(|_| schema::is_temporary(context))
+        .or(renamed)
+    else {
+        return Ok(());
+    };
+    // In whichever schema: the search_path may change.
+    let mut tables = context.database.tables.values();
+    match tables.find(|table| table.name.name == *name) {
+        None => Ok(()),
+        Some(hidden) => Err(RouteError::NameTaken {
+            name: hidden.name.to_string(),
+            keyspace: context.keyspace_name(hidden.keyspace).to_owned(),
+        }),
+    }
 }
 
 /// A hint stands for what the statement does not say; what the statement says of its keys must agree with it.

@@ -1172,6 +1172,32 @@ fn hints_force_a_shard() {
 }
 
 #[test]
+fn a_temporary_table_hides_no_other() {
+    let case = Case::new();
+    let words = |sql: &str| case.words(sql, &[], Some(RouteHint::Shard("s1")));
+    for sql in [
+        "CREATE TEMP TABLE users (id int)",
+        "CREATE TABLE pg_temp.users (id int)",
+        "CREATE LOCAL TEMPORARY TABLE posts AS SELECT 1",
+        "CREATE TEMP VIEW users AS SELECT 1 AS id",
+        "SELECT 1 AS id INTO TEMP users",
+        "EXPLAIN ANALYZE CREATE TEMP TABLE users AS SELECT 1 AS id",
+        "ALTER TABLE mine RENAME TO users",
+    ] {
+        let found = words(sql);
+        let refused = found.starts_with("refuse 0A000") && found.contains("is a table of keyspace");
+        assert!(refused, "{sql} {found}");
+    }
+    for sql in [
+        "CREATE TEMP TABLE mine (id int)",
+        "CREATE TABLE users (id bigint)",
+        "ALTER TABLE mine RENAME TO other",
+    ] {
+        assert_eq!(words(sql), "single s1", "{sql}");
+    }
+}
+
+#[test]
 fn a_hint_against_the_statements_own_key_is_refused() {
     let case = Case::new();
     let key = |sql, key| case.words(sql, &[], Some(RouteHint::Key(key)));
