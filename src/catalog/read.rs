@@ -185,8 +185,14 @@ CROSS JOIN LATERAL (VALUES (t.typname::text),
   (CASE WHEN t.oid < 16384 THEN pg_catalog.format_type(t.oid, NULL) ELSE t.typname::text END)) x(name)
 ORDER BY 1, 2, 3, 4";
 
-const RELATION_CALLS: &str = "
-SELECT DISTINCT calls.relation, f.schema, f.name
+/// What a partition or a child runs, a write to what is above it runs too.
+const RELATION_CALLS: &str = ",
+above(relation, ancestor) AS (
+  SELECT c.oid, c.oid FROM pg_catalog.pg_class c WHERE c.oid > 16383
+  UNION
+  SELECT a.relation, i.inhparent FROM above a JOIN pg_catalog.pg_inherits i ON i.inhrelid = a.ancestor
+)
+SELECT DISTINCT above.ancestor, f.schema, f.name
 FROM (
   SELECT ad.adrelid, c.function FROM pg_catalog.pg_attrdef ad
   JOIN called c ON c.class = 'pg_catalog.pg_attrdef'::regclass AND c.object = ad.oid
@@ -198,6 +204,7 @@ FROM (
   SELECT a.attrelid, y.function FROM pg_catalog.pg_attribute a JOIN typed y ON y.type = a.atttypid
   WHERE a.attnum > 0 AND NOT a.attisdropped
 ) calls(relation, function)
+JOIN above ON above.relation = calls.relation
 JOIN fickle f ON f.oid = calls.function
 ORDER BY 1, 2, 3";
 

@@ -530,7 +530,8 @@ async fn what_runs_unnamed_is_known() {
             index,
             "CREATE TABLE users (id bigint, a int DEFAULT 1 ### 2, b int DEFAULT 1 #! 2, c timestamptz DEFAULT now(),
                                  d small, e uuid DEFAULT gen_random_uuid(), f int CHECK (fine(f)), g pair[]);
-             CREATE TABLE countries (code text DEFAULT upper('x'), b int DEFAULT peek(1))",
+             CREATE TABLE countries (code text DEFAULT upper('x'), b int DEFAULT peek(1));
+             CREATE TABLE codes (CHECK (fine(b))) INHERITS (countries)",
         );
     }
     let (_catalog, topology) = open(&shards.text()).await;
@@ -568,6 +569,8 @@ async fn what_runs_unnamed_is_known() {
     assert!(users.contains("peek2") && users.contains("fine"), "{users}");
     assert_eq!(app.tables[&name("users")].hazards.len(), 2);
     assert!(hazards("countries").contains("runs function peek,"));
+    // Its child's CHECK.
+    assert!(hazards("countries").contains("runs function fine,"));
 }
 
 #[tokio::test]
