@@ -1,10 +1,11 @@
 //! One shard's system catalogs → [`Schema`]. One read-only snapshot; names come back with their schemas, since control
 //! connections have an empty search_path.
 
-use crate::topology::TableName;
 use crate::topology::schema::{
     ColumnFacts, Constraint, ConstraintKind, Relation, Routine, Schema, SequenceFacts, Trigger,
+    TypedCall,
 };
+use crate::topology::{ImpliedBy, TableName};
 use std::collections::HashMap;
 use tokio_postgres::{Error, GenericClient, IsolationLevel, Row};
 
@@ -33,10 +34,11 @@ WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND ";
 
 /// A default is a sequence's only when it is nextval and nothing more.
 const COLUMNS: &str = "
-WITH RECURSIVE base(oid, base) AS (
-  SELECT t.oid, t.oid FROM pg_catalog.pg_type t WHERE t.typtype <> 'd'
+WITH RECURSIVE base(oid, base, typmod) AS (
+  SELECT t.oid, t.oid, -1 FROM pg_catalog.pg_type t WHERE t.typtype <> 'd'
   UNION ALL
-  SELECT t.oid, b.base FROM pg_catalog.pg_type t JOIN base b ON t.typbasetype = b.oid WHERE t.typtype = 'd'
+  SELECT t.oid, b.base, CASE WHEN b.oid = b.base THEN t.typtypmod ELSE b.typmod END
+  FROM pg_catalog.pg_type t JOIN base b ON t.typbasetype = b.oid WHERE t.typtype = 'd'
 ), sequences(relation, attribute, sequence) AS (
   SELECT d.refobjid, d.refobjsubid, d.objid
   FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_class s ON s.oid = d.objid AND s.relkind = 'S'
@@ -58,7 +60,8 @@ SELECT a.attrelid, a.attname::text, a.atttypid, coalesce(b.base, a.atttypid),
          OR (to_jsonb(co)->>'collprovider' = 'c' AND to_jsonb(co)->>'collcollate' IN ('C', 'POSIX')),
        a.attcollation <> 0 AND co.collname = 'default',
        coalesce((to_jsonb(co)->>'collisdeterministic')::boolean, true),
-       sn.nspname::text, sc.relname::text, sq.seqmin, sq.seqmax, sq.seqincrement, sq.seqcycle
+       sn.nspname::text, sc.relname::text, sq.seqmin, sq.seqmax, sq.seqincrement, sq.seqcycle,
+       pg_catalog.format_type(coalesce(b.base, a.atttypid), CASE WHEN b.base <> a.atttypid THEN b.typmod ELSE a.atttypmod END)
 FROM pg_catalog.pg_attribute a
 JOIN pg_catalog.pg_class c ON c.oid = a.attrelid AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -121,8 +124,96 @@ JOIN pg_catalog.pg_class c ON c.oid = r.ev_class
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE r.rulename <> '_RETURN' AND r.ev_enabled <> 'D' AND ";
 
+/// Users' functions that are not IMMUTABLE. An extension's in C are left out: what runs by an operator or a default of an
+/// extension (a similarity, a uuid) looks at settings and clocks, not at tables.
+const FICKLE: &str = "
+fickle(oid, schema, name, volatility) AS (
+  SELECT p.oid, n.nspname::text, p.proname::text, p.provolatile::text
+  FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+  WHERE p.provolatile <> 'i'
+    AND NOT (p.prolang = (SELECT l.oid FROM pg_catalog.pg_language l WHERE l.lanname = 'c')
+             AND EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_proc'::regclass
+                         AND d.objid = p.oid AND d.deptype = 'e'))
+    AND USERS
+)";
+
+/// What is called by a default, a CHECK or a domain, itself or by an operator; and which types a type is made of.
+const CALLED: &str = "
+called(class, object, function) AS (
+  SELECT d.classid, d.objid, d.refobjid FROM pg_catalog.pg_depend d
+  WHERE d.refclassid = 'pg_catalog.pg_proc'::regclass
+  UNION
+  SELECT d.classid, d.objid, o.oprcode::oid
+  FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_operator o ON o.oid = d.refobjid
+  WHERE d.refclassid = 'pg_catalog.pg_operator'::regclass
+), parts(type, part) AS (
+  SELECT t.oid, t.oid FROM pg_catalog.pg_type t WHERE t.oid > 16383
+  UNION
+  SELECT p.type, x.part
+  FROM parts p JOIN pg_catalog.pg_type t ON t.oid = p.part CROSS JOIN LATERAL (
+    SELECT t.typbasetype UNION ALL SELECT t.typelem
+    UNION ALL SELECT a.atttypid FROM pg_catalog.pg_attribute a
+      WHERE t.typtype = 'c' AND a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped
+    UNION ALL SELECT r.rngsubtype FROM pg_catalog.pg_range r WHERE r.rngtypid = t.oid) x(part)
+  WHERE x.part > 16383
+), typed(type, function) AS (
+  SELECT p.type, c.function FROM parts p
+  JOIN pg_catalog.pg_constraint k ON k.contypid = p.part
+  JOIN called c ON c.class = 'pg_catalog.pg_constraint'::regclass AND c.object = k.oid
+  UNION
+  SELECT p.type, c.function FROM parts p
+  JOIN called c ON c.class = 'pg_catalog.pg_type'::regclass AND c.object = p.part
+)";
+
+const OPERATORS: &str = "
+SELECT DISTINCT o.oprname::text, f.schema, f.name
+FROM pg_catalog.pg_operator o JOIN fickle f ON f.oid = o.oprcode::oid ORDER BY 1, 2, 3";
+
+/// A cast counts for both its types: which one a statement names is not known.
+const TYPED_CALLS: &str = "
+SELECT DISTINCT pg_catalog.lower(x.name), f.schema, f.name, calls.by
+FROM (
+  SELECT y.type, y.function, CASE WHEN r.relkind <> 'c' THEN 'r' ELSE 'n' END
+  FROM typed y LEFT JOIN pg_catalog.pg_class r ON r.reltype = y.type
+  UNION ALL
+  SELECT t.type, c.castfunc, CASE WHEN c.castcontext = 'e' THEN 'n' ELSE 'c' END
+  FROM pg_catalog.pg_cast c CROSS JOIN LATERAL (VALUES (c.castsource), (c.casttarget)) t(type)
+) calls(type, function, by)
+JOIN fickle f ON f.oid = calls.function
+JOIN pg_catalog.pg_type t ON t.oid = calls.type
+CROSS JOIN LATERAL (VALUES (t.typname::text),
+  (CASE WHEN t.oid < 16384 THEN pg_catalog.format_type(t.oid, NULL) ELSE t.typname::text END)) x(name)
+ORDER BY 1, 2, 3, 4";
+
+/// What a partition or a child runs, a write to what is above it runs too.
+const RELATION_CALLS: &str = ",
+above(relation, ancestor) AS (
+  SELECT c.oid, c.oid FROM pg_catalog.pg_class c WHERE c.oid > 16383
+  UNION
+  SELECT a.relation, i.inhparent FROM above a JOIN pg_catalog.pg_inherits i ON i.inhrelid = a.ancestor
+)
+SELECT DISTINCT above.ancestor, f.schema, f.name
+FROM (
+  SELECT ad.adrelid, c.function FROM pg_catalog.pg_attrdef ad
+  JOIN called c ON c.class = 'pg_catalog.pg_attrdef'::regclass AND c.object = ad.oid
+  UNION ALL
+  SELECT k.conrelid, c.function FROM pg_catalog.pg_constraint k
+  JOIN called c ON c.class = 'pg_catalog.pg_constraint'::regclass AND c.object = k.oid
+  WHERE k.contype = 'c'
+  UNION ALL
+  SELECT a.attrelid, y.function FROM pg_catalog.pg_attribute a JOIN typed y ON y.type = a.atttypid
+  WHERE a.attnum > 0 AND NOT a.attisdropped
+) calls(relation, function)
+JOIN above ON above.relation = calls.relation
+JOIN fickle f ON f.oid = calls.function
+ORDER BY 1, 2, 3";
+
+/// An aggregate is called IMMUTABLE whatever its functions are.
 const ROUTINES: &str = "
-SELECT n.nspname::text, p.proname::text, pg_catalog.pg_get_function_identity_arguments(p.oid), p.provolatile::text,
+SELECT n.nspname::text, p.proname::text, pg_catalog.pg_get_function_identity_arguments(p.oid),
+       coalesce((SELECT max(f.volatility) FROM pg_catalog.pg_aggregate a JOIN fickle f ON f.oid IN (a.aggtransfn,
+         a.aggfinalfn, a.aggcombinefn, a.aggserialfn, a.aggdeserialfn, a.aggmtransfn, a.aggminvtransfn, a.aggmfinalfn)
+         WHERE a.aggfnoid = p.oid), p.provolatile::text),
        p.prokind::text,
        CASE WHEN p.prokind <> 'a' THEN pg_catalog.md5(pg_catalog.pg_get_functiondef(p.oid)) END
 FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
@@ -169,6 +260,9 @@ WITH classes AS (
   UNION ALL SELECT 'p' || p.oid, p.xmin FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace WHERE USERS
   UNION ALL SELECT 'y' || t.oid, t.xmin FROM pg_catalog.pg_type t JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
             WHERE t.oid > 16383 AND USERS
+  UNION ALL SELECT 'n' || k.oid, k.xmin FROM pg_catalog.pg_constraint k WHERE k.contypid <> 0 AND k.oid > 16383
+  UNION ALL SELECT 'o' || o.oid, o.xmin FROM pg_catalog.pg_operator o WHERE o.oid > 16383
+  UNION ALL SELECT 'q' || q.oid, q.xmin FROM pg_catalog.pg_cast q WHERE q.oid > 16383
   UNION ALL SELECT 'e' || e.oid, e.xmin FROM pg_catalog.pg_enum e
 )
 SELECT coalesce(sum(pg_catalog.hashtextextended(place || ' ' || version::text, 0)), 0)::text FROM versions";
@@ -179,7 +273,8 @@ pub(super) async fn fingerprint(client: &impl GenericClient) -> Result<String, E
     client.query_one(&sql, &[]).await?.try_get(0)
 }
 
-/// Reads one shard's schema.
+/// Reads one shard's schema. `pg_get_viewdef` and its like look at the catalogs as they are now, not as the snapshot has
+/// them: of what somebody drops meanwhile they say NULL, and it is left out.
 pub(super) async fn schema(client: &mut tokio_postgres::Client) -> Result<Schema, Error> {
     let reading = client
         .build_transaction()
@@ -201,6 +296,11 @@ pub(super) async fn schema(client: &mut tokio_postgres::Client) -> Result<Schema
     let mut places: HashMap<u32, usize> = HashMap::new();
     let mut parents: Vec<Vec<u32>> = Vec::new();
     for row in reading.query(&user(RELATIONS, "2, 3"), &[]).await? {
+        let kind = letter(&row, 3)?.unwrap_or('r');
+        let view: Option<String> = row.try_get(5)?;
+        if matches!(kind, 'v' | 'm') && view.is_none() {
+            continue;
+        }
         places.insert(row.try_get(0)?, schema.relations.len());
         parents.push(row.try_get(6)?);
         schema.relations.push(Relation {
@@ -208,14 +308,15 @@ pub(super) async fn schema(client: &mut tokio_postgres::Client) -> Result<Schema
                 schema: row.try_get(1)?,
                 name: row.try_get(2)?,
             },
-            kind: letter(&row, 3)?.unwrap_or('r'),
+            kind,
             columns: Vec::new(),
             constraints: Vec::new(),
             triggers: Vec::new(),
             rules: Vec::new(),
-            view: row.try_get(5)?,
+            view,
             row_security: row.try_get(4)?,
             parents: Vec::new(),
+            calls: Vec::new(),
         });
     }
     let names: Vec<TableName> = schema
@@ -245,13 +346,17 @@ pub(super) async fn schema(client: &mut tokio_postgres::Client) -> Result<Schema
     }
     for sql in [user(CONSTRAINTS, "1, 2"), user(UNIQUE_INDEXES, "1, 2")] {
         for row in reading.query(&sql, &[]).await? {
-            let constraint = constraint(&row)?;
-            if let Some(relation) = relation(&mut schema, &places, &row)? {
+            if let (Some(constraint), Some(relation)) =
+                (constraint(&row)?, relation(&mut schema, &places, &row)?)
+            {
                 relation.constraints.push(constraint);
             }
         }
     }
     for row in reading.query(&user(TRIGGERS, "1, 2"), &[]).await? {
+        let Some(definition) = row.try_get(5)? else {
+            continue;
+        };
         let trigger = Trigger {
             name: row.try_get(1)?,
             function: TableName {
@@ -263,7 +368,7 @@ pub(super) async fn schema(client: &mut tokio_postgres::Client) -> Result<Schema
                 Some('i') => "INSTEAD OF",
                 _ => "AFTER",
             },
-            definition: row.try_get(5)?,
+            definition,
         };
         if let Some(relation) = relation(&mut schema, &places, &row)? {
             relation.triggers.push(trigger);
@@ -275,17 +380,52 @@ pub(super) async fn schema(client: &mut tokio_postgres::Client) -> Result<Schema
             relation.rules.push(rule);
         }
     }
-    for row in reading.query(&user(ROUTINES, "1, 2, 3"), &[]).await? {
+    let fickle = FICKLE.replace("USERS", USER_NAMESPACE);
+    let routines = format!("WITH {fickle} {}", user(ROUTINES, "1, 2, 3"));
+    for row in reading.query(&routines, &[]).await? {
+        let Some(arguments) = row.try_get(2)? else {
+            continue;
+        };
         schema.routines.push(Routine {
             name: TableName {
                 schema: row.try_get(0)?,
                 name: row.try_get(1)?,
             },
-            arguments: row.try_get(2)?,
+            arguments,
             volatility: letter(&row, 3)?.unwrap_or('v'),
             kind: letter(&row, 4)?.unwrap_or('f'),
             definition_md5: row.try_get(5)?,
         });
+    }
+    for row in reading
+        .query(&format!("WITH {fickle} {OPERATORS}"), &[])
+        .await?
+    {
+        schema.operators.push((row.try_get(0)?, named(&row)?));
+    }
+    let called = format!("WITH RECURSIVE {fickle}, {CALLED}");
+    for row in reading
+        .query(&format!("{called} {TYPED_CALLS}"), &[])
+        .await?
+    {
+        schema.typed_calls.push(TypedCall {
+            type_name: row.try_get(0)?,
+            function: named(&row)?,
+            by: match letter(&row, 3)? {
+                Some('c') => ImpliedBy::Column,
+                Some('r') => ImpliedBy::Cast,
+                _ => ImpliedBy::Name,
+            },
+        });
+    }
+    for row in reading
+        .query(&format!("{called} {RELATION_CALLS}"), &[])
+        .await?
+    {
+        let function = named(&row)?;
+        if let Some(relation) = relation(&mut schema, &places, &row)? {
+            relation.calls.push(function);
+        }
     }
     for row in reading.query(&user(TYPES, "1"), &[]).await? {
         schema.types.push((row.try_get(0)?, row.try_get(1)?));
@@ -317,6 +457,14 @@ fn relation<'s>(
         .and_then(|place| schema.relations.get_mut(*place)))
 }
 
+/// A name in the second and third columns.
+fn named(row: &Row) -> Result<TableName, Error> {
+    Ok(TableName {
+        schema: row.try_get(1)?,
+        name: row.try_get(2)?,
+    })
+}
+
 fn letter(row: &Row, index: usize) -> Result<Option<char>, Error> {
     let text: Option<String> = row.try_get(index)?;
     Ok(text.and_then(|text| text.chars().next()))
@@ -343,6 +491,7 @@ fn column(row: &Row, database_is_c: bool) -> Result<ColumnFacts, Error> {
         type_oid: row.try_get(2)?,
         base_oid: row.try_get(3)?,
         type_name: row.try_get(4)?,
+        stored_as: row.try_get(17)?,
         not_null: row.try_get(5)?,
         default: row.try_get(6)?,
         generated: letter(row, 7)?,
@@ -356,7 +505,11 @@ fn column(row: &Row, database_is_c: bool) -> Result<ColumnFacts, Error> {
     })
 }
 
-fn constraint(row: &Row) -> Result<Constraint, Error> {
+fn constraint(row: &Row) -> Result<Option<Constraint>, Error> {
+    let definition: Option<String> = row.try_get(5)?;
+    let Some(definition) = definition else {
+        return Ok(None);
+    };
     let kind = match letter(row, 2)? {
         Some('p') => ConstraintKind::Primary,
         Some('u') => ConstraintKind::Unique,
@@ -373,11 +526,11 @@ fn constraint(row: &Row) -> Result<Constraint, Error> {
         },
         _ => ConstraintKind::Check,
     };
-    Ok(Constraint {
+    Ok(Some(Constraint {
         name: row.try_get(1)?,
         kind,
         columns: row.try_get(3)?,
         expressions: row.try_get(4)?,
-        definition: row.try_get(5)?,
-    })
+        definition,
+    }))
 }

@@ -468,6 +468,112 @@ async fn schemas_become_tables() {
 }
 
 #[tokio::test]
+async fn a_domain_says_what_its_columns_store() {
+    let shards = Shards::new("domains", 3);
+    let domains =
+        "CREATE DOMAIN label AS varchar(3); CREATE DOMAIN short AS label CHECK (VALUE <> '');
+                   CREATE DOMAIN moment AS timestamp(0);";
+    shards.run(2, domains);
+    for index in 0..2 {
+        shards.run(index, domains);
+        shards.run(
+            index,
+            "CREATE TABLE users (id bigint, a label, b short, c moment, d varchar(7), e text, f label[])",
+        );
+    }
+    let (_catalog, topology) = open(&shards.text()).await;
+    let users = &topology.databases["app"].tables[&name("users")];
+    let stored: Vec<&str> = users
+        .columns
+        .iter()
+        .map(|column| column.stored_as.as_str())
+        .collect();
+    assert_eq!(
+        stored,
+        [
+            "bigint",
+            "character varying(3)",
+            "character varying(3)",
+            "timestamp(0) without time zone",
+            "character varying(7)",
+            "text",
+            "public.label[]"
+        ]
+    );
+}
+
+#[tokio::test]
+async fn what_runs_unnamed_is_known() {
+    use crate::topology::ImpliedBy::{Cast, Column, Name};
+    let shards = Shards::new("unnamed", 3);
+    for index in 0..3 {
+        shards.run(
+            index,
+            "CREATE FUNCTION peek(int) RETURNS int LANGUAGE sql STABLE AS 'SELECT $1';
+             CREATE FUNCTION peek2(int, int) RETURNS int LANGUAGE sql STABLE AS 'SELECT $1';
+             CREATE FUNCTION pure2(int, int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT $1';
+             CREATE FUNCTION fine(int) RETURNS boolean LANGUAGE sql STABLE AS 'SELECT true';
+             CREATE OPERATOR ### (LEFTARG = int, RIGHTARG = int, FUNCTION = peek2);
+             CREATE OPERATOR #! (LEFTARG = int, RIGHTARG = int, FUNCTION = pure2);
+             CREATE AGGREGATE last_peek(int) (SFUNC = peek2, STYPE = int);
+             CREATE AGGREGATE first_of(int) (SFUNC = pure2, STYPE = int);
+             CREATE TYPE box2 AS (a int);
+             CREATE FUNCTION to_box2(int) RETURNS box2 LANGUAGE sql STABLE AS 'SELECT ROW($1)::box2';
+             CREATE CAST (int AS box2) WITH FUNCTION to_box2 AS ASSIGNMENT;
+             CREATE DOMAIN known AS int CHECK (fine(VALUE));
+             CREATE DOMAIN small AS int CHECK (VALUE < 10);
+             CREATE TYPE pair AS (a known, b int);",
+        );
+    }
+    for index in 0..2 {
+        shards.run(
+            index,
+            "CREATE TABLE users (id bigint, a int DEFAULT 1 ### 2, b int DEFAULT 1 #! 2, c timestamptz DEFAULT now(),
+                                 d small, e uuid DEFAULT gen_random_uuid(), f int CHECK (fine(f)), g pair[]);
+             CREATE TABLE countries (code text DEFAULT upper('x'), b int DEFAULT peek(1));
+             CREATE TABLE codes (CHECK (fine(b))) INHERITS (countries)",
+        );
+    }
+    let (_catalog, topology) = open(&shards.text()).await;
+    let app = &topology.databases["app"];
+    let volatility = |function: &str| app.functions[&name(function)][0].volatility;
+    assert_eq!(
+        (volatility("last_peek"), volatility("first_of")),
+        ('s', 'i')
+    );
+    let operators: Vec<_> = app.implied.operators.iter().collect();
+    assert_eq!(operators, [(&"###".to_owned(), &vec![name("peek2")])]);
+    let mut types: Vec<_> = app
+        .implied
+        .types
+        .iter()
+        .map(|(of, calls)| (of.as_str(), calls[0].function.name.as_str(), calls[0].by))
+        .collect();
+    types.sort_unstable_by_key(|(of, ..)| *of);
+    assert_eq!(
+        types,
+        [
+            ("_known", "fine", Name),
+            ("_pair", "fine", Name),
+            ("_users", "fine", Name),
+            ("box2", "to_box2", Column),
+            ("int4", "to_box2", Column),
+            ("integer", "to_box2", Column),
+            ("known", "fine", Name),
+            ("pair", "fine", Name),
+            ("users", "fine", Cast),
+        ]
+    );
+    let hazards = |table: &str| app.tables[&name(table)].hazards.join("; ");
+    let users = hazards("users");
+    assert!(users.contains("peek2") && users.contains("fine"), "{users}");
+    assert_eq!(app.tables[&name("users")].hazards.len(), 2);
+    assert!(hazards("countries").contains("runs function peek,"));
+    // Its child's CHECK.
+    assert!(hazards("countries").contains("runs function fine,"));
+}
+
+#[tokio::test]
 async fn changes_are_heard_and_refusals_kept() {
     let shards = Shards::new("heard", 3);
     let text = shards.text();
@@ -814,7 +920,9 @@ async fn schemas_are_read_while_they_change() {
     let change = std::thread::spawn(move || {
         for round in 0..12 {
             changing.run(2, &format!("CREATE TABLE t{round} (id serial PRIMARY KEY, a text DEFAULT 'x' UNIQUE);
-                                      CREATE VIEW v{round} AS SELECT a FROM t{round}; DROP TABLE t{round} CASCADE"));
+                                      CREATE VIEW v{round} AS SELECT a FROM t{round};
+                                      CREATE FUNCTION f{round}(a int) RETURNS int LANGUAGE sql AS 'SELECT 1';
+                                      DROP FUNCTION f{round}; DROP TABLE t{round} CASCADE"));
         }
     });
     while !change.is_finished() {
@@ -853,6 +961,12 @@ async fn a_fingerprint_changes_with_the_schema_and_not_with_the_rows() {
         "CREATE VIEW v AS SELECT 1 AS one",
         "CREATE TYPE e AS ENUM ('a')",
         "ALTER TYPE e ADD VALUE 'b'",
+        "CREATE DOMAIN d AS int",
+        "ALTER DOMAIN d ADD CONSTRAINT c CHECK (VALUE > 0)",
+        "CREATE FUNCTION g(d, d) RETURNS int LANGUAGE sql AS 'SELECT 1'",
+        "CREATE OPERATOR ### (LEFTARG = d, RIGHTARG = d, FUNCTION = g)",
+        "CREATE FUNCTION h(e) RETURNS int LANGUAGE sql AS 'SELECT 1'",
+        "CREATE CAST (e AS int) WITH FUNCTION h",
         "DROP VIEW v",
     ] {
         shards.run(2, change);

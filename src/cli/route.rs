@@ -3,6 +3,7 @@
 use crate::cli::{Failure, RouteArguments, read_config};
 use crate::config::Variables;
 use crate::route::choose::{Context, RouteHint, hinted, recipe, unparsed};
+use crate::route::error::RouteError;
 use crate::route::explain::{Explanation, explain, explain_refusal};
 use crate::route::key::{Param, Params, Values};
 use crate::statement::parse::parse;
@@ -101,8 +102,17 @@ fn explanation(
             (None, Some(key)) => Some(RouteHint::Key(key)),
             (None, None) => None,
         });
+    let unknown = statement
+        .hints
+        .iter()
+        .flat_map(|hints| &hints.unknown)
+        .next();
     let tree = parse(&shape, statement.verb);
     let made = match (hint, &tree) {
+        _ if unknown.is_some() => Err(RouteError::BadHint {
+            reason: format!("unknown hint \"{}\"", unknown.map_or("", String::as_str)),
+            hint: "Keyway knows /* keyway: key=… */ and /* keyway: shard=… */.".to_owned(),
+        }),
         (Some(hint), tree) => hinted(tree.as_ref().ok(), &context, hint),
         (None, Ok(tree)) => recipe(tree, &context),
         (None, Err(error)) => unparsed(&error.reason, &context),

@@ -1569,13 +1569,13 @@ impl<'c> Binder<'c> {
                 self.visit(condition, &here, Place::Output, &mut bag)?;
             }
             match &clause.action {
-                MergeAction::Insert { columns, values } => {
-                    self.merge_insert(
-                        target,
-                        columns,
-                        values.as_deref().unwrap_or_default(),
-                        &here,
-                    );
+                MergeAction::Insert {
+                    columns,
+                    overriding_user,
+                    values,
+                } => {
+                    let given = values.as_deref().unwrap_or_default();
+                    self.merge_insert(target, columns, (given, *overriding_user), &here);
                     for value in values.iter().flatten() {
                         self.visit(value, &here, Place::Output, &mut bag)?;
                     }
@@ -1611,12 +1611,13 @@ impl<'c> Binder<'c> {
         &mut self,
         target: RefId,
         columns: &[String],
-        values: &[Expr],
+        (values, overriding_user): (&[Expr], bool),
         here: &Scope<'_>,
     ) {
         let Source::Table { table, .. } = &self.refs[target].source else {
             return;
         };
+        let table = Arc::clone(table);
         let Placement::Sharded { key } = &table.placement else {
             return;
         };
@@ -1635,8 +1636,16 @@ impl<'c> Binder<'c> {
                 columns.iter().position(|c| *c == column)
             };
             let written = match position.and_then(|at| values.get(at)) {
-                Some(value) => self.written(&column, value, here),
-                None => Written::Other,
+                Some(value) if !(overriding_user && is_overridden(&table, &column)) => {
+                    self.written(&column, value, here)
+                }
+                _ => Written::Other,
+            };
+            let written = match written {
+                Written::Node(node) if !self.is_stored_whole(&[node], &table, &column) => {
+                    Written::Other
+                }
+                written => written,
             };
             self.key_writes.push(KeyWrite {
                 target,
@@ -1676,14 +1685,19 @@ impl<'c> Binder<'c> {
             InsertSource::Query(query) => {
                 let bound = self.bind_query(query, scope)?;
                 let positional = bound.output.positional;
+                let columns: Vec<Option<NodeId>> = bound
+                    .output
+                    .columns
+                    .iter()
+                    .enumerate()
+                    .map(|given| self.stored_column(insert, target, given))
+                    .collect();
                 let source = self.derived(bound, None, &[])?;
                 tree = Joined::Inner(Box::new(tree), Box::new(Joined::Leaf(source)), Vec::new());
-                for index in 0..self.refs[source].columns.len() {
-                    if let (true, Some(node), Some(column)) = (
-                        positional,
-                        self.refs[source].columns[index].node,
-                        self.insert_column(insert, target, index),
-                    ) && self.comparable(node, column)
+                for (index, column) in columns.into_iter().enumerate() {
+                    let given = self.refs[source].columns.get(index).and_then(|c| c.node);
+                    if let (true, Some(node), Some(column)) = (positional, given, column)
+                        && self.comparable(node, column)
                     {
                         filter.push(self.add_cond(Cond::Same(column, node)));
                     }
@@ -1740,6 +1754,47 @@ impl<'c> Binder<'c> {
             .iter()
             .find(|column| column.name == *name)?
             .node
+    }
+
+    /// The node of [`Binder::insert_column`], when it stores just what the query's column gives it.
+    fn stored_column(
+        &self,
+        insert: &Insert,
+        target: RefId,
+        (index, given): (usize, &OutColumn),
+    ) -> Option<NodeId> {
+        let node = self.insert_column(insert, target, index)?;
+        let Source::Table { table, .. } = &self.refs[target].source else {
+            return None;
+        };
+        let column = self.nodes[node].name.as_str();
+        let overridden = insert.overriding_user && is_overridden(table, column);
+        let sources: SmallVec<[NodeId; 1]> = given.sources.iter().map(|(node, _)| *node).collect();
+        (!overridden && self.is_stored_whole(&sources, table, column)).then_some(node)
+    }
+
+    /// Are these columns' values stored in a column as they are? One with a length or precision cuts blanks and
+    /// rounds, unless they had the same before. char(n) has no blanks at its end that count.
+    fn is_stored_whole(&self, sources: &[NodeId], table: &Table, column: &str) -> bool {
+        let find = |table: &Table, name: &str| {
+            let column = table.columns.iter().find(|column| column.name == name)?;
+            Some(column.stored_as.clone())
+        };
+        let Some(stored_as) = find(table, column) else {
+            return true;
+        };
+        if length_of(&stored_as).is_none() || stored_as.starts_with("character(") {
+            return true;
+        }
+        sources.iter().all(|source| {
+            let node = &self.nodes[*source];
+            match &self.refs[node.reference].source {
+                Source::Table { table, .. } => {
+                    find(table, &node.name).is_some_and(|own| own == stored_as)
+                }
+                _ => false,
+            }
+        })
     }
 
     /// `SET column = value`: a parameter is typed by the column.
@@ -2906,6 +2961,18 @@ pub(crate) fn find_table(context: &Context<'_>, name: &Name) -> Result<Found, Ro
             })
         }
     }
+}
+
+/// The length or precision in a type as `format_type` prints it.
+pub(crate) fn length_of(type_name: &str) -> Option<&str> {
+    let (_, rest) = type_name.split_once('(')?;
+    rest.split_once(')').map(|(length, _)| length)
+}
+
+/// Does OVERRIDING USER VALUE make PostgreSQL compute this column, whatever is given for it? So of what is not known.
+pub(crate) fn is_overridden(table: &Table, column: &str) -> bool {
+    let known = table.columns.iter().find(|known| known.name == column);
+    known.is_none_or(|known| matches!(known.generated, Some('a' | 'd')))
 }
 
 /// The family of a built-in type.

@@ -2,20 +2,21 @@
 
 use crate::route::bind::{
     Binder, Block, Bound, BoundQuery, Call, CallEffect, Constant, Found, Operand, Source, Written,
-    find_table, operand,
+    find_table, is_overridden, length_of, operand,
 };
 use crate::route::builtin::{self, Effect};
 use crate::route::error::RouteError;
+use crate::route::implied;
 use crate::route::key::{self, ConstantType, KeyValue, Use};
 use crate::route::merge::{self, Collation, FunctionKind, Types};
-use crate::route::pins::{self, Analysis, KeyPart, KeySet, Placed, key_of};
+use crate::route::pins::{self, Analysis, KeyPart, KeySet, Keys, Placed, key_of};
 use crate::route::plan::{Access, Pin, PlanKind, ShardSet};
-use crate::route::recipe::{KeyGuard, Keyed, PlacedKeys, Recipe, Route, Several};
+use crate::route::recipe::{Hinted, KeyGuard, Keyed, PlacedKeys, Recipe, Route, Several};
 use crate::route::schema;
 use crate::statement::scan::Verb;
 use crate::statement::tree::{
-    Body, Copy, CopyDirection, CopySubject, Ddl, Expr, Insert, InsertSource, Item, Name,
-    OnConflict, Query, Select, Statement,
+    AlterAction, Body, Copy, CopyDirection, CopySubject, Ddl, Expr, Insert, InsertSource, Item,
+    Name, OnConflict, Query, Select, Statement,
 };
 use crate::topology::{
     Database, FunctionDeclaration, KeyColumn, KeyFamily, KeyspaceId, KeyspaceKind, Placement,
@@ -196,7 +197,7 @@ pub fn hinted(
             shard_of_key(context, text, &forced(tree, context, any, "").tables)?
         }
     };
-    let recipe = forced(tree, context, shard, "by hint");
+    let mut recipe = forced(tree, context, shard, "by hint");
     for name in recipe.tables.iter() {
         if let Some(reason) = context.database.refused.get(name) {
             return Err(RouteError::RefusedTable {
@@ -214,7 +215,141 @@ pub fn hinted(
             });
         }
     }
+    // Where one shard has everything, no key can be elsewhere, and a temporary table hides what its server has.
+    if let (Some(tree), None) = (tree, context.only_shard()) {
+        hides_no_table(tree, context)?;
+        hold_to_keys(tree, context, shard, &mut recipe)?;
+    }
     Ok(recipe)
+}
+
+/// A temporary table is on one server, and statements find the listed table of its name all the same.
+fn hides_no_table(tree: &Statement, context: &Context<'_>) -> Result<(), RouteError> {
+    let created = match tree {
+        Statement::Explain { statement, .. } | Statement::Prepare { statement, .. } => {
+            return hides_no_table(statement, context);
+        }
+        Statement::Query(Query {
+            body: Body::Select(select),
+            ..
+        }) => select.into.as_ref().map(|name| &name.name),
+        Statement::Ddl(Ddl::CreateTable(create)) => Some(&create.name.name),
+        Statement::Ddl(Ddl::CreateAs { name, .. }) => Some(&name.name),
+        _ => None,
+    };
+    let is_known = |table: &Name| {
+        let names = listed(context, std::slice::from_ref(table));
+        names
+            .iter()
+            .any(|name| context.database.tables.contains_key(name))
+    };
+    let renamed = match tree {
+        Statement::Ddl(Ddl::AlterTable { table, actions }) if !is_known(table) => {
+            actions.iter().find_map(|action| match action {
+                AlterAction::RenameTable(name) => Some(name),
+                _ => None,
+            })
+        }
+        _ => None,
+    };
+    let Some(name) = created
+        .filter(|_| schema::is_temporary(context))
+        .or(renamed)
+    else {
+        return Ok(());
+    };
+    // In whichever schema: the search_path may change.
+    let mut tables = context.database.tables.values();
+    match tables.find(|table| table.name.name == *name) {
+        None => Ok(()),
+        Some(hidden) => Err(RouteError::NameTaken {
+            name: hidden.name.to_string(),
+            keyspace: context.keyspace_name(hidden.keyspace).to_owned(),
+        }),
+    }
+}
+
+/// A hint stands for what the statement does not say; what the statement says of its keys must agree with it.
+fn hold_to_keys(
+    tree: &Statement,
+    context: &Context<'_>,
+    shard: ShardId,
+    recipe: &mut Recipe,
+) -> Result<(), RouteError> {
+    let mut rows = Vec::new();
+    given_rows(tree, context, &mut rows);
+    let mut binder = Binder::new(context);
+    let bound = match tree {
+        Statement::Query(query) | Statement::Declare { query, .. } => binder.query(query),
+        Statement::Insert(_)
+        | Statement::Update(_)
+        | Statement::Delete(_)
+        | Statement::Merge(_) => binder.modifying(tree),
+        Statement::Explain { statement, .. } | Statement::Prepare { statement, .. } => {
+            return hold_to_keys(statement, context, shard, recipe);
+        }
+        Statement::Copy(Copy {
+            subject: CopySubject::Statement(statement),
+            ..
+        }) => return hold_to_keys(statement, context, shard, recipe),
+        Statement::Copy(_)
+        | Statement::Ddl(_)
+        | Statement::Truncate { .. }
+        | Statement::Lock { .. }
+        | Statement::Maintenance { .. }
+        | Statement::Call { .. } => return Ok(()),
+    };
+    // What cannot be bound says nothing but its rows: the hint stands for the rest.
+    let analysis = bound.map_or_else(|_| Analysis::default(), |b| pins::place(&binder, &b));
+    let guards = guards(&binder, &analysis)?;
+    let places: Vec<PlacedKeys> = analysis
+        .sharded
+        .iter()
+        .map(|placed| PlacedKeys {
+            table: placed.table.name.to_string(),
+            keys: analysis.keys(&binder, placed),
+            holders: context.holders(placed.table.keyspace),
+        })
+        .filter(|place| place.keys != Keys::All)
+        .collect();
+    if places.is_empty() && rows.is_empty() && guards.is_empty() {
+        return Ok(());
+    }
+    recipe.untyped = binder.untyped_params().into();
+    recipe.route = Route::Hinted(Box::new(Hinted {
+        shard,
+        places,
+        rows,
+        guards,
+    }));
+    Ok(())
+}
+
+/// The rows whose keys a statement and its WITH entries give, with their tables.
+fn given_rows(tree: &Statement, context: &Context<'_>, rows: &mut Vec<(String, KeySet)>) {
+    let with = match tree {
+        Statement::Query(query) => &query.with,
+        Statement::Insert(insert) => &insert.with,
+        Statement::Update(update) => &update.with,
+        Statement::Delete(delete) => &delete.with,
+        Statement::Merge(merge) => &merge.with,
+        _ => return,
+    };
+    for entry in with {
+        given_rows(&entry.statement, context, rows);
+    }
+    if let Statement::Insert(insert) = tree
+        && let Ok(Found::Table(table)) = find_table(context, &insert.table)
+        && matches!(table.placement, Placement::Sharded { .. })
+        && let Ok(positions) = key_positions(insert, &table)
+    {
+        let name = table.name.to_string();
+        rows.extend(
+            rows_of(insert)
+                .into_iter()
+                .filter_map(|row| Some((name.clone(), row_key(&table, &positions, row).ok()?))),
+        );
+    }
 }
 
 /// Decides for a statement that the parser did not understand.
@@ -435,7 +570,7 @@ fn forced(tree: Option<&Statement>, context: &Context<'_>, shard: ShardId, reaso
         }
         Statement::Call { .. } => return recipe,
     };
-    let traits = CallTraits::of(&binder.calls);
+    let traits = traits_of(&mut binder, context);
     recipe.access = access_of(&binder, &traits);
     recipe.pin = traits.pin.or(recipe.pin);
     recipe.set_config = traits.set_config;
@@ -466,7 +601,7 @@ fn pin_of_query(query: &Query, context: &Context<'_>) -> Option<Pin> {
     let mut binder = Binder::new(context);
     // What cannot be bound is not known.
     let unknown = binder.query(query).is_err();
-    let traits = CallTraits::of(&binder.calls);
+    let traits = traits_of(&mut binder, context);
     let opaque = unknown || traits.undeclared.is_some() || traits.unknown || traits.set_config;
     traits.pin.or(opaque.then_some(Pin::Opaque))
 }
@@ -525,7 +660,7 @@ fn read(query: &Query, context: &Context<'_>) -> Result<Recipe, RouteError> {
     }
     let mut binder = Binder::new(context);
     let bound = binder.query(query)?;
-    let traits = CallTraits::of(&binder.calls);
+    let traits = traits_of(&mut binder, context);
     traits.refuse()?;
     let analysis = pins::place(&binder, &bound);
     if let Some(table) = analysis
@@ -934,7 +1069,7 @@ impl Types for MergeScope<'_, '_> {
 fn write(tree: &Statement, context: &Context<'_>) -> Result<Recipe, RouteError> {
     let mut binder = Binder::new(context);
     let bound = binder.modifying(tree)?;
-    let traits = CallTraits::of(&binder.calls);
+    let traits = traits_of(&mut binder, context);
     traits.refuse()?;
     let mut analysis = pins::place(&binder, &bound);
     let target = match tree {
@@ -1083,12 +1218,6 @@ fn guards(binder: &Binder<'_>, analysis: &Analysis) -> Result<Vec<KeyGuard>, Rou
 
 /// The keys of the rows of INSERT … VALUES.
 fn insert_rows(insert: &Insert, table: &Table) -> Result<Vec<KeySet>, RouteError> {
-    let key = key_of(table);
-    let missing = |column: &KeyColumn, reason: &str| RouteError::KeyMissing {
-        table: table.name.to_string(),
-        column: column.name.clone(),
-        reason: reason.to_owned(),
-    };
     if let Some(OnConflict::Update { .. }) = &insert.on_conflict
         && table.kind == 'f'
     {
@@ -1097,64 +1226,76 @@ fn insert_rows(insert: &Insert, table: &Table) -> Result<Vec<KeySet>, RouteError
             reason: format!("Table {}", table.name),
         });
     }
-    let nothing: Vec<Expr> = Vec::new();
-    let values: Vec<&Vec<Expr>> = match &insert.source {
-        InsertSource::Values(rows) => rows.iter().collect(),
-        InsertSource::Default => vec![&nothing],
+    let positions = key_positions(insert, table)?;
+    rows_of(insert)
+        .into_iter()
+        .map(|row| row_key(table, &positions, row))
+        .collect()
+}
+
+/// The rows that an INSERT gives by itself; DEFAULT VALUES is one without values.
+fn rows_of(insert: &Insert) -> Vec<&[Expr]> {
+    match &insert.source {
+        InsertSource::Values(rows) => rows.iter().map(Vec::as_slice).collect(),
+        InsertSource::Default => vec![&[]],
         InsertSource::Query(_) => Vec::new(),
-    };
-    let mut positions = Vec::new();
-    for column in key {
-        let position = if insert.columns.is_empty() {
-            if table.columns.is_empty() && !matches!(insert.source, InsertSource::Default) {
-                return Err(missing(
-                    column,
-                    "the table's columns are not known, so list them in the INSERT",
-                ));
-            }
-            table.columns.iter().position(|c| c.name == column.name)
-        } else {
-            insert.columns.iter().position(|name| *name == column.name)
-        };
-        positions.push(position);
     }
-    let mut keys = Vec::new();
-    for row in values {
-        let mut parts = SmallVec::new();
-        for (column, position) in key.iter().zip(&positions) {
-            let operand = match position.and_then(|at| row.get(at)) {
-                None | Some(Expr::Default) => default_of(table, column)?,
-                Some(value) => operand(value).ok_or_else(|| {
-                    missing(
-                        column,
-                        "its value is an expression that only PostgreSQL can compute",
-                    )
-                })?,
-            };
-            parts.push(stored_part(table, column, vec![operand]));
+}
+
+fn missing_key(table: &Table, column: &KeyColumn, reason: &str) -> RouteError {
+    RouteError::KeyMissing {
+        table: table.name.to_string(),
+        column: column.name.clone(),
+        reason: reason.to_owned(),
+    }
+}
+
+/// Where each key column's value stands in a row; `None` for one that is not given.
+fn key_positions(insert: &Insert, table: &Table) -> Result<Vec<Option<usize>>, RouteError> {
+    let known = !table.columns.is_empty() || matches!(insert.source, InsertSource::Default);
+    let position = |column: &KeyColumn| {
+        if insert.overriding_user && is_overridden(table, &column.name) {
+            return Ok(None);
         }
-        keys.push(KeySet {
-            keyspace: table.keyspace,
-            parts,
-            usage: Use::Store,
-        });
+        if !insert.columns.is_empty() {
+            return Ok(insert.columns.iter().position(|name| *name == column.name));
+        }
+        if !known {
+            let reason = "the table's columns are not known, so list them in the INSERT";
+            return Err(missing_key(table, column, reason));
+        }
+        Ok(table.columns.iter().position(|c| c.name == column.name))
+    };
+    key_of(table).iter().map(position).collect()
+}
+
+/// The key of one row.
+fn row_key(table: &Table, positions: &[Option<usize>], row: &[Expr]) -> Result<KeySet, RouteError> {
+    let mut parts = SmallVec::new();
+    for (column, position) in key_of(table).iter().zip(positions) {
+        let operand = match position.and_then(|at| row.get(at)) {
+            None | Some(Expr::Default) => default_of(table, column)?,
+            Some(value) => operand(value).ok_or_else(|| {
+                let reason = "its value is an expression that only PostgreSQL can compute";
+                missing_key(table, column, reason)
+            })?,
+        };
+        parts.push(stored_part(table, column, vec![operand]));
     }
-    Ok(keys)
+    Ok(KeySet {
+        keyspace: table.keyspace,
+        parts,
+        usage: Use::Store,
+    })
 }
 
 /// A key column as it stores values.
 fn stored_part(table: &Table, column: &KeyColumn, operands: Vec<Operand>) -> KeyPart {
     let known = table.columns.iter().find(|c| c.name == column.name);
-    let type_name = known.map_or("", |column| column.type_name.as_str());
-    let typmod = type_name
-        .split_once('(')
-        .and_then(|(_, rest)| rest.split_once(')'))
-        .map(|(typmod, _)| typmod);
+    let typmod = known.and_then(|column| length_of(&column.stored_as));
     let family = column
         .family
         .or_else(|| known.and_then(|column| crate::route::bind::family_of(column.base_oid)));
-    // A domain may carry a length of its own.
-    let domain = known.is_some_and(|column| column.base_oid != column.type_oid);
     KeyPart {
         family,
         operands,
@@ -1163,17 +1304,13 @@ fn stored_part(table: &Table, column: &KeyColumn, operands: Vec<Operand>) -> Key
             _ => None,
         },
         whole_seconds: matches!(family, Some(KeyFamily::Timestamp | KeyFamily::TimestampTz))
-            && (typmod.is_some() || domain),
+            && typmod.is_some(),
     }
 }
 
 /// The constant that a key column takes when the INSERT does not give it.
 fn default_of(table: &Table, column: &KeyColumn) -> Result<Operand, RouteError> {
-    let missing = |reason: &str| RouteError::KeyMissing {
-        table: table.name.to_string(),
-        column: column.name.clone(),
-        reason: reason.to_owned(),
-    };
+    let missing = |reason: &str| missing_key(table, column, reason);
     let Some(known) = table.columns.iter().find(|c| c.name == column.name) else {
         return Err(missing(
             "the INSERT does not give it and its default is not known",
@@ -1190,6 +1327,11 @@ fn default_of(table: &Table, column: &KeyColumn) -> Result<Operand, RouteError> 
         given,
     };
     let Some(default) = known.default.as_deref() else {
+        if known.base_oid != known.type_oid {
+            return Err(missing(
+                "its type is a domain, which may have a default of its own",
+            ));
+        }
         // NULL: bucket 0; where the column forbids it, PostgreSQL says so.
         return Ok(one(Constant::Null, ConstantType::Context));
     };
@@ -1312,7 +1454,7 @@ fn declare(
                         },
                         refuse @ Several::Refuse(_) => refuse,
                     },
-                    Route::Fixed { .. } => Several::Refuse(cursor_refused()),
+                    Route::Fixed { .. } | Route::Hinted(_) => Several::Refuse(cursor_refused()),
                 }
             }
             _ => Several::Refuse(cursor_refused()),
@@ -1658,6 +1800,12 @@ impl CallTraits {
             }),
         }
     }
+}
+
+/// What a bound statement's calls ask for, those included that it does not name.
+fn traits_of(binder: &mut Binder<'_>, context: &Context<'_>) -> CallTraits {
+    implied::add_calls(binder, context);
+    CallTraits::of(&binder.calls)
 }
 
 fn access_of(binder: &Binder<'_>, traits: &CallTraits) -> Access {

@@ -132,6 +132,14 @@ pub enum RouteError {
         /// What to do.
         hint: String,
     },
+    /// A name that would hide what has it now.
+    #[error("{name} is a table of keyspace {keyspace}")]
+    NameTaken {
+        /// The name.
+        name: String,
+        /// Whose it is.
+        keyspace: String,
+    },
     /// A statement that only runs on one shard.
     #[error("{what} runs on one shard only")]
     OneShardOnly {
@@ -219,6 +227,9 @@ impl ClientError for RouteError {
                 "{}: catalogs are read on the home shard",
                 named(tables)
             )),
+            Self::NameTaken { .. } => Some(
+                "A name finds one table in the whole database, so what took this one could not be reached".to_owned(),
+            ),
             Self::Unparsed { reason } => Some(reason.clone()),
             Self::WindowValue => Some("Its value decides which shards' rows are shown, and it is not one that Keyway can read.".to_owned()),
             Self::BadHint { .. } | Self::Window(_) | Self::NoShard => None,
@@ -255,6 +266,7 @@ impl ClientError for RouteError {
                 Some(hint.clone())
             }
             Self::OneShardOnly { .. } | Self::Unparsed { .. } => Some(format!("Choose a shard: {shard}.")),
+            Self::NameTaken { .. } => Some("Choose another name.".to_owned()),
             Self::BadHint { hint, .. } => Some(hint.clone()),
             Self::TooComplex { .. } => Some("Split the statement.".to_owned()),
             Self::WindowValue => Some("Give it as an integer literal or parameter.".to_owned()),

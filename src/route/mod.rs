@@ -4,7 +4,8 @@
 //! [`plan::Plan`], or a [`error::RouteError`] that says why not. Nothing here ever guesses a shard: what is not understood
 //! widens the route, and what cannot be answered exactly is refused.
 //!
-//! Reading order: `choose` (one function per kind of statement), `bind` (what names mean), `pins` (which keys rows can
+//! Reading order: `choose` (one function per kind of statement), `bind` (what names mean), `implied` (what
+//! runs without a name), `pins` (which keys rows can
 //! have), `recipe` (the cached result and the hot step), `key` (bytes and buckets), `schema` (DDL), `merge` (several
 //! shards' rows become one answer), `explain` (for people).
 
@@ -13,6 +14,7 @@ pub mod builtin;
 pub mod choose;
 pub mod error;
 pub mod explain;
+pub(crate) mod implied;
 pub mod key;
 pub mod merge;
 pub(crate) mod pins;

@@ -49,6 +49,21 @@ pub(crate) enum Route {
     },
     /// By key.
     Keyed(Box<Keyed>),
+    /// By a hint, which the statement's own keys must not contradict.
+    Hinted(Box<Hinted>),
+}
+
+/// A hint's route, and what the statement itself says of its keys.
+#[derive(Debug, Clone)]
+pub(crate) struct Hinted {
+    /// Where the hint leads.
+    pub(crate) shard: ShardId,
+    /// One per sharded reference.
+    pub(crate) places: Vec<PlacedKeys>,
+    /// Rows to insert and their tables; those whose key cannot be read are left out.
+    pub(crate) rows: Vec<(String, KeySet)>,
+    /// Key columns that are set to constants.
+    pub(crate) guards: Vec<KeyGuard>,
 }
 
 /// A route that depends on values.
@@ -139,6 +154,15 @@ impl Recipe {
                 };
                 self.keyed(keyed, &filling)
             }
+            Route::Hinted(hinted) => {
+                hinted.check(&Filling {
+                    values,
+                    untyped: &self.untyped,
+                    topology,
+                })?;
+                let shards = ShardSet::from_iter([hinted.shard]);
+                Ok(self.plan_on(PlanKind::Single, shards, topology))
+            }
         }
     }
 
@@ -154,6 +178,11 @@ impl Recipe {
         if !plain {
             return None;
         }
+        let filling = Filling {
+            values,
+            untyped: &self.untyped,
+            topology,
+        };
         let keyed = match &self.route {
             Route::Fixed {
                 kind: PlanKind::Single | PlanKind::Any,
@@ -161,16 +190,12 @@ impl Recipe {
                 after,
             } if after.is_empty() => return shards.only(),
             Route::Fixed { .. } => return None,
+            Route::Hinted(hinted) => return hinted.check(&filling).ok().map(|()| hinted.shard),
             Route::Keyed(keyed) => keyed,
         };
         if !keyed.guards.is_empty() {
             return None;
         }
-        let filling = Filling {
-            values,
-            untyped: &self.untyped,
-            topology,
-        };
         let mut needed = keyed.needed.clone();
         for row in &keyed.rows {
             keyed.row(row, &filling, &mut needed).ok()?;
@@ -190,6 +215,7 @@ impl Recipe {
         match &self.route {
             Route::Fixed { shards, .. } => shards.clone(),
             Route::Keyed(keyed) => keyed.allowed.clone(),
+            Route::Hinted(hinted) => ShardSet::from_iter([hinted.shard]),
         }
     }
 
@@ -306,19 +332,23 @@ impl Recipe {
         values: &Values<'_>,
         topology: &Topology,
     ) -> Vec<(String, Option<Vec<Bucket>>)> {
-        let Route::Keyed(keyed) = &self.route else {
-            return Vec::new();
-        };
         let filling = Filling {
             values,
             untyped: &self.untyped,
             topology,
         };
-        let mut pins: Vec<(String, Option<Vec<Bucket>>)> = keyed
-            .places
-            .iter()
-            .map(|place| (place.table.clone(), place.keys.buckets(&filling)))
-            .collect();
+        let of = |places: &[PlacedKeys]| -> Vec<(String, Option<Vec<Bucket>>)> {
+            places
+                .iter()
+                .map(|place| (place.table.clone(), place.keys.buckets(&filling)))
+                .collect()
+        };
+        let keyed = match &self.route {
+            Route::Fixed { .. } => return Vec::new(),
+            Route::Hinted(hinted) => return of(&hinted.places),
+            Route::Keyed(keyed) => keyed,
+        };
+        let mut pins = of(&keyed.places);
         if let Some((table, _)) = &keyed.insert {
             for row in &keyed.rows {
                 let mut buckets = Vec::new();
@@ -364,6 +394,35 @@ impl Keyed {
         names.sort_unstable();
         names.dedup();
         names.join(", ")
+    }
+}
+
+impl Hinted {
+    /// What the statement says of its keys holds on the hint's shard, as far as it can be read.
+    fn check(&self, filling: &Filling<'_>) -> Result<(), RouteError> {
+        for guard in &self.guards {
+            guard.check(filling)?;
+        }
+        let elsewhere = |shards: Option<ShardSet>| {
+            shards.is_some_and(|s| !s.is_empty() && !s.contains(self.shard))
+        };
+        let row = self
+            .rows
+            .iter()
+            .find(|(_, row)| elsewhere(Keys::Key(row.clone()).shards(filling)));
+        let place = self
+            .places
+            .iter()
+            .find(|place| elsewhere(place.keys.shards(filling)));
+        match row.map(|(table, _)| table).or(place.map(|place| &place.table)) {
+            None => Ok(()),
+            Some(table) => Err(RouteError::BadHint {
+                reason: format!(
+                    "the hint contradicts the statement's own key: its rows of table {table} are not on the hint's shard"
+                ),
+                hint: "Leave the hint out, or correct it. A hint is for what a statement does not say.".to_owned(),
+            }),
+        }
     }
 }
 

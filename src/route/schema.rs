@@ -8,7 +8,7 @@ use crate::route::pins::{self, key_of};
 use crate::route::plan::{Access, Pin, PlanKind, ShardSet};
 use crate::route::recipe::{Recipe, Route};
 use crate::statement::tree::{
-    AlterAction, ColumnDefinition, CreateTable, Ddl, Expr, Name, Query, TableConstraint,
+    AlterAction, Becomes, ColumnDefinition, CreateTable, Ddl, Expr, Name, Query, TableConstraint,
 };
 use crate::topology::{KeyspaceId, Placement, ShardId, Table, TableName};
 use smallvec::SmallVec;
@@ -189,7 +189,15 @@ pub(crate) fn recipe(ddl: &Ddl, context: &Context<'_>) -> Result<Recipe, RouteEr
             Ok(recipe)
         }
         Ddl::CreateAs { kind, name, query } => create_as(kind, name, query, context),
-        Ddl::Other { what, tables, name } => other(what, tables, name.as_ref(), context),
+        Ddl::Other {
+            what,
+            tables,
+            name,
+            becomes,
+        } => {
+            relation_keeps_apart(what, name.as_ref(), becomes.as_ref(), context)?;
+            other(what, tables, name.as_ref(), context)
+        }
     }
 }
 
@@ -274,16 +282,9 @@ fn create_table(create: &CreateTable, context: &Context<'_>) -> Result<Recipe, R
 
 /// The full name of a table that is being created.
 fn created(create: &CreateTable, context: &Context<'_>) -> TableName {
-    let schema = create.name.schema.clone().unwrap_or_else(|| {
-        context
-            .search_path
-            .iter()
-            .find(|s| *s != "$user")
-            .cloned()
-            .unwrap_or_else(|| "public".to_owned())
-    });
+    let schema = create.name.schema.clone();
     TableName {
-        schema,
+        schema: schema.unwrap_or_else(|| creation_schema(context)),
         name: create.name.name.clone(),
     }
 }
@@ -564,6 +565,14 @@ fn alter_table(
     let shards = context.shards(table.keyspace);
     let mut recipe = everywhere(shards.clone(), Arc::from([table.name.clone()]));
     if table.placement == Placement::Unsharded && !context.is_spread(table.keyspace) {
+        for action in actions {
+            let (schema, name) = match action {
+                AlterAction::RenameTable(name) => (&table.name.schema, name),
+                AlterAction::SetSchema(schema) => (schema, &table.name.name),
+                _ => continue,
+            };
+            name_is_free(schema, name, table.keyspace, context)?;
+        }
         return Ok(recipe);
     }
     let key = key_of(&table);
@@ -636,6 +645,82 @@ fn alter_table(
         }
     }
     Ok(recipe)
+}
+
+/// A name finds one table in the whole database: what took the name of another keyspace's table could not be reached.
+fn name_is_free(
+    schema: &str,
+    name: &str,
+    keyspace: KeyspaceId,
+    context: &Context<'_>,
+) -> Result<(), RouteError> {
+    let wanted = TableName {
+        schema: schema.to_owned(),
+        name: name.to_owned(),
+    };
+    match context.database.tables.get(&wanted) {
+        Some(taken) if taken.keyspace != keyspace => Err(RouteError::NameTaken {
+            name: wanted.to_string(),
+            keyspace: context.keyspace_name(taken.keyspace).to_owned(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// The same for what is no table: views and their like, and schemas, which take their tables along.
+fn relation_keeps_apart(
+    what: &str,
+    name: Option<&Name>,
+    becomes: Option<&Becomes>,
+    context: &Context<'_>,
+) -> Result<(), RouteError> {
+    let (Some(name), Some(keyspace)) = (name, context.default_keyspace()) else {
+        return Ok(());
+    };
+    let schema = || {
+        let found = name.schema.clone().or_else(|| {
+            let has = |schema: &&String| {
+                let name = TableName {
+                    schema: (*schema).clone(),
+                    name: name.name.clone(),
+                };
+                context.database.tables.contains_key(&name)
+            };
+            context.search_path.iter().find(has).cloned()
+        });
+        found.unwrap_or_else(|| creation_schema(context))
+    };
+    match (what, becomes) {
+        ("CREATE FOREIGN TABLE", _) => {
+            let schema = name.schema.clone();
+            let schema = schema.unwrap_or_else(|| creation_schema(context));
+            name_is_free(&schema, &name.name, keyspace, context)
+        }
+        ("ALTER SCHEMA", Some(Becomes::Named(new))) => {
+            let tables = context.database.tables.values();
+            tables
+                .filter(|table| table.name.schema == *new)
+                .try_for_each(|table| name_is_free(new, &table.name.name, keyspace, context))
+        }
+        (
+            "ALTER VIEW"
+            | "ALTER MATERIALIZED VIEW"
+            | "ALTER FOREIGN TABLE"
+            | "ALTER INDEX"
+            | "ALTER SEQUENCE",
+            Some(becomes),
+        ) => match becomes {
+            Becomes::Named(new) => name_is_free(&schema(), new, keyspace, context),
+            Becomes::InSchema(new) => name_is_free(new, &name.name, keyspace, context),
+        },
+        _ => Ok(()),
+    }
+}
+
+/// Where a name without schema is created.
+fn creation_schema(context: &Context<'_>) -> String {
+    let first = context.search_path.iter().find(|s| *s != "$user");
+    first.cloned().unwrap_or_else(|| "public".to_owned())
 }
 
 /// A default that gives every copy the same values.
@@ -750,6 +835,11 @@ fn create_as(
             reason: "Each shard would hold the rows it computed itself".to_owned(),
             hint: "Create the table and fill it with INSERT.".to_owned(),
         });
+    }
+    if kind != "table" {
+        let schema = name.schema.clone();
+        let schema = schema.unwrap_or_else(|| creation_schema(context));
+        name_is_free(&schema, &name.name, keyspace, context)?;
     }
     if kind == "table" {
         // The new table must live where its rows are computed.

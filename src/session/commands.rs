@@ -708,9 +708,7 @@ impl Session {
         name: &str,
         value: Option<SettingValue>,
     ) -> Result<(), SessionError> {
-        if name == "client_encoding" {
-            check_encoding(value.as_ref())?;
-        }
+        check_setting(name, value.as_ref())?;
         let sql = set_text(scope, name, value.as_ref());
         if self
             .block
@@ -1042,8 +1040,17 @@ pub(super) fn set_text(scope: Scope, name: &str, value: Option<&SettingValue>) -
     }
 }
 
+/// Refuses the settings under which Keyway would read a statement otherwise than the server.
+pub(super) fn check_setting(name: &str, value: Option<&SettingValue>) -> Result<(), SessionError> {
+    match name {
+        "client_encoding" => check_encoding(value),
+        "transform_null_equals" => check_null_equals(value),
+        _ => Ok(()),
+    }
+}
+
 /// Keys are hashed and text is compared as UTF-8.
-pub(super) fn check_encoding(value: Option<&SettingValue>) -> Result<(), SessionError> {
+fn check_encoding(value: Option<&SettingValue>) -> Result<(), SessionError> {
     let Some(SettingValue::Raw(text) | SettingValue::Text(text)) = value else {
         return Ok(());
     };
@@ -1059,5 +1066,23 @@ pub(super) fn check_encoding(value: Option<&SettingValue>) -> Result<(), Session
         "client_encoding must be UTF8",
         "Sharding keys are hashed as UTF-8.",
         "Connect with client_encoding = UTF8 and convert in the application.",
+    ))
+}
+
+/// `key = NULL` selects nothing; under this setting it would select the rows of another shard.
+fn check_null_equals(value: Option<&SettingValue>) -> Result<(), SessionError> {
+    let Some(SettingValue::Raw(text) | SettingValue::Text(text)) = value else {
+        return Ok(());
+    };
+    let plain = text.trim_matches('\'').trim().to_ascii_lowercase();
+    // As PostgreSQL reads a boolean; what is none of these is on, or its error (manual, 8.6).
+    let off = plain == "0" || "false".starts_with(&plain) || "no".starts_with(&plain);
+    if off || matches!(plain.as_str(), "of" | "off") {
+        return Ok(());
+    }
+    Err(SessionError::unsupported(
+        "transform_null_equals is not supported",
+        "Keyway finds rows as key = NULL is read in SQL: it is never true.",
+        "Write IS NULL.",
     ))
 }

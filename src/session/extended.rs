@@ -1435,7 +1435,8 @@ impl Session {
                 }
                 Body::Command(command) => {
                     let own = prepared.own_text().to_owned();
-                    self.bound_command(command.clone(), &own).await
+                    self.bound_command(command.clone(), &own, &prepared.text)
+                        .await
                 }
                 Body::Routed(_) => Err(SessionError::refuse(
                     SqlState::INTERNAL_ERROR,

@@ -8,7 +8,7 @@ use crate::execute::client::Client;
 use crate::metrics::{Outcome, QueryPlan};
 use crate::route::plan::ShardSet;
 use crate::session::cancel::CancelSlot;
-use crate::session::commands::check_encoding;
+use crate::session::commands::check_setting;
 use crate::session::error::SessionError;
 use crate::session::listener::Mail;
 use crate::session::prepared::Names;
@@ -523,7 +523,9 @@ fn startup_settings(parameters: &[(String, String)]) -> Result<Settings, NoSessi
             }
         }
     }
-    check_encoding(entries.get("client_encoding"))?;
+    for (name, value) in &entries {
+        check_setting(name, Some(value))?;
+    }
     // Every server connection speaks UTF8 already.
     entries.remove("client_encoding");
     Ok(Settings::new(entries))

@@ -1,7 +1,6 @@
 //! What Keyway answers by itself in either protocol: EXPLAIN (ROUTE), SQL's PREPARE and EXECUTE.
 
 use crate::execute::relay::{Reply, To};
-use crate::route::choose::{Context, recipe, unparsed};
 use crate::route::explain::{Explanation, explain, explain_refusal};
 use crate::route::key::{NoParams, Param, Params, Values};
 use crate::session::Session;
@@ -10,8 +9,7 @@ use crate::session::prepared::{Body, Prepared, SqlTypes};
 use crate::session::servers::append_query;
 use crate::session::simple::{Ending, Ready};
 use crate::statement::command::Command;
-use crate::statement::parse::parse;
-use crate::statement::scan::{LiteralKind, Scanned, Verb, literal_text, scan, shape};
+use crate::statement::scan::{Hints, LiteralKind, Scanned, Verb, literal_text, scan};
 use crate::wire::backend::{self as reply, Field};
 use crate::wire::error::SqlState;
 use crate::wire::frontend::{self, Format};
@@ -43,13 +41,14 @@ impl Session {
         &mut self,
         command: Command,
         own: &str,
+        hints: Option<Box<Hints>>,
         ending: Ending,
     ) -> Result<Ready, SessionError> {
         match command {
             Command::ExplainRoute { statement, json } => {
                 self.refuse_in_failed_block()?;
                 self.say_plan_description();
-                self.explain_route(&own[statement], json)?;
+                self.explain_route(&own[statement], hints, json)?;
                 Ok(Ready::Due)
             }
             Command::Prepare { name, types, body } => {
@@ -73,11 +72,13 @@ impl Session {
         &mut self,
         command: Command,
         own: &str,
+        whole: &str,
     ) -> Result<(), SessionError> {
         match command {
             Command::ExplainRoute { statement, json } => {
                 self.refuse_in_failed_block()?;
-                self.explain_route(&own[statement], json)
+                let hints = self.scanned(whole)?.and_then(|whole| whole.hints);
+                self.explain_route(&own[statement], hints, json)
             }
             Command::Prepare { name, types, body } => {
                 self.refuse_in_failed_block()?;
@@ -106,8 +107,13 @@ impl Session {
         reply::row_description(&mut self.client.outbox, std::iter::once(&field));
     }
 
-    fn explain_route(&mut self, statement: &str, json: bool) -> Result<(), SessionError> {
-        let explanation = self.explanation(statement)?;
+    fn explain_route(
+        &mut self,
+        statement: &str,
+        hints: Option<Box<Hints>>,
+        json: bool,
+    ) -> Result<(), SessionError> {
+        let explanation = self.explanation(statement, hints)?;
         let lines = if json {
             vec![format!("{:#}", explanation.json())]
         } else {
@@ -123,33 +129,33 @@ impl Session {
         Ok(())
     }
 
-    fn explanation(&self, statement: &str) -> Result<Explanation, SessionError> {
-        let statements = scan(statement, self.scan_settings())
+    /// The first statement of a text.
+    fn scanned(&self, text: &str) -> Result<Option<Scanned>, SessionError> {
+        let statements = scan(text, self.scan_settings())
             .map_err(|error| SessionError::refuse(SqlState::SYNTAX_ERROR, error.to_string()))?;
-        let Some(scanned) = statements.iter().find(|s| s.verb != Verb::Empty) else {
+        Ok(statements.into_iter().find(|s| s.verb != Verb::Empty))
+    }
+
+    /// Where a statement would go, by the same steps as when it runs. `hints` are the whole EXPLAIN's: they may stand
+    /// anywhere in it.
+    fn explanation(
+        &self,
+        text: &str,
+        hints: Option<Box<Hints>>,
+    ) -> Result<Explanation, SessionError> {
+        let Some(mut explained) = self.scanned(text)? else {
             return Err(SessionError::refuse(
                 SqlState::SYNTAX_ERROR,
                 "there is no statement to explain",
             ));
         };
-        let shape = shape(statement, scanned);
-        let search_path = self.search_path();
-        let context = Context {
-            topology: &self.topology,
-            database: &self.database,
-            search_path: &search_path,
-            verb: scanned.verb,
-            shape: &shape,
-        };
-        let made = match parse(&shape, scanned.verb) {
-            Ok(tree) => recipe(&tree, &context),
-            Err(error) => unparsed(&error.reason, &context),
-        };
+        explained.hints = hints;
         let values = Values {
-            text: statement,
-            statement: scanned,
+            text,
+            statement: &explained,
             params: &NoParams,
         };
+        let (made, _) = self.decide(text, &explained)?;
         Ok(
             match made.and_then(|made| made.plan(&values, &self.topology).map(|plan| (made, plan)))
             {

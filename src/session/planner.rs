@@ -8,6 +8,7 @@ use crate::route::key::{NoParams, Param, Params, Values};
 use crate::route::plan::{Access, Pin, Plan, PlanKind, ShardSet};
 use crate::route::recipe::Recipe;
 use crate::session::Session;
+use crate::session::commands::check_setting;
 use crate::session::error::SessionError;
 use crate::session::portal::{Place, Portal};
 use crate::session::prepared::{MadeRecipe, Prepared};
@@ -134,13 +135,17 @@ impl Session {
                 ));
             }
             let settings = set_configs(text, scanned, params);
-            self.pending_sets = settings.ok_or_else(|| {
+            let settings = settings.ok_or_else(|| {
                 SessionError::unsupported(
                     "set_config() is supported with constants and parameters only",
                     "Keyway must know the setting, to apply it on the servers that the session uses next.",
                     "Call it alone in the select list with plain values, or use SET.",
                 )
             })?;
+            for set in &settings {
+                check_setting(&set.name, Some(&SettingValue::Text(set.value.clone())))?;
+            }
+            self.pending_sets = settings;
         }
         Ok(plan)
     }
@@ -233,6 +238,23 @@ impl Session {
         text: &str,
         scanned: &Scanned,
     ) -> Result<Recipe, SessionError> {
+        let (made, parsed) = self.decide(text, scanned)?;
+        made.map_err(|error| {
+            if parsed {
+                SessionError::from_client_error(&error)
+            } else {
+                let own = text[scanned.range.clone()].to_owned();
+                SessionError::Unparsed(Box::new(error.fields()), own)
+            }
+        })
+    }
+
+    /// The recipe or the router's refusal, and whether the statement was understood.
+    pub(super) fn decide(
+        &self,
+        text: &str,
+        scanned: &Scanned,
+    ) -> Result<(Result<Recipe, RouteError>, bool), SessionError> {
         let shape = shape(text, scanned);
         let search_path = self.search_path();
         let context = Context {
@@ -248,13 +270,7 @@ impl Session {
             (None, Ok(tree)) => recipe(tree, &context),
             (None, Err(error)) => unparsed(&error.reason, &context),
         };
-        made.map_err(|error| match &tree {
-            Ok(_) => SessionError::from_client_error(&error),
-            Err(_) => SessionError::Unparsed(
-                Box::new(error.fields()),
-                text[scanned.range.clone()].to_owned(),
-            ),
-        })
+        Ok((made, tree.is_ok()))
     }
 
     fn hint_of<'a>(&'a self, scanned: &'a Scanned) -> Result<Option<RouteHint<'a>>, SessionError> {

@@ -243,7 +243,10 @@ impl Session {
         let own = &text[scanned.range.clone()];
         if is_command(scanned.verb) {
             return match command::command(own, scanned.verb, self.scan_settings()) {
-                Ok(command) => Box::pin(self.simple_command(command, own, ending)).await,
+                Ok(command) => {
+                    let hints = scanned.hints.clone();
+                    Box::pin(self.simple_command(command, own, hints, ending)).await
+                }
                 // The genuine syntax error is a server's to give.
                 Err(_) => Box::pin(self.syntax_error_of_a_server(own)).await,
             };

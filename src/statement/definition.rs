@@ -3,8 +3,8 @@
 use crate::statement::lex::TokenKind;
 use crate::statement::parse::{Parse, Reader, refuse};
 use crate::statement::tree::{
-    AlterAction, ColumnDefinition, Copy, CopyDirection, CopySubject, CreateTable, Ddl, Expr, Name,
-    Statement, TableConstraint,
+    AlterAction, Becomes, ColumnDefinition, Copy, CopyDirection, CopySubject, CreateTable, Ddl,
+    Expr, Name, Statement, TableConstraint,
 };
 
 /// Words that may stand between CREATE or DROP and the kind of object.
@@ -1157,11 +1157,23 @@ impl Reader<'_> {
                 }
             }
         }
-        // What stands behind is not read.
+        // What stands behind is not read, but for a new name.
+        let mut becomes = None;
         while !self.at_end() {
-            self.skip();
+            if verb == "ALTER" && self.words(&["rename", "to"]) {
+                becomes = Some(Becomes::Named(self.name_part()?));
+            } else if verb == "ALTER" && self.words(&["set", "schema"]) {
+                becomes = Some(Becomes::InSchema(self.name_part()?));
+            } else {
+                self.skip();
+            }
         }
-        Ok(Ddl::Other { what, tables, name })
+        Ok(Ddl::Other {
+            what,
+            tables,
+            name,
+            becomes,
+        })
     }
 
     /// `type`, `event trigger`, `foreign data wrapper`, …

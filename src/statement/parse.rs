@@ -1503,12 +1503,7 @@ impl Reader<'_> {
         } else {
             Vec::new()
         };
-        if self.word("overriding") {
-            if !self.word("system") {
-                self.expect("user")?;
-            }
-            self.expect("value")?;
-        }
+        let overriding_user = self.overriding_user()?;
         let source = self.insert_source()?;
         let on_conflict = if self.words(&["on", "conflict"]) {
             Some(self.on_conflict()?)
@@ -1521,10 +1516,24 @@ impl Reader<'_> {
             table,
             alias,
             columns,
+            overriding_user,
             source,
             on_conflict,
             returning: self.returning()?,
         })
+    }
+
+    /// OVERRIDING SYSTEM or USER VALUE, if it is there: is it USER?
+    fn overriding_user(&mut self) -> Parse<bool> {
+        if !self.word("overriding") {
+            return Ok(false);
+        }
+        let user = !self.word("system");
+        if user {
+            self.expect("user")?;
+        }
+        self.expect("value")?;
+        Ok(user)
     }
 
     fn insert_source(&mut self) -> Parse<InsertSource> {
@@ -1755,12 +1764,7 @@ impl Reader<'_> {
             } else {
                 Vec::new()
             };
-            if self.word("overriding") {
-                if !self.word("system") {
-                    self.expect("user")?;
-                }
-                self.expect("value")?;
-            }
+            let overriding_user = self.overriding_user()?;
             let values = if self.words(&["default", "values"]) {
                 None
             } else {
@@ -1770,7 +1774,11 @@ impl Reader<'_> {
                 self.close()?;
                 Some(values)
             };
-            MergeAction::Insert { columns, values }
+            MergeAction::Insert {
+                columns,
+                overriding_user,
+                values,
+            }
         };
         Ok(MergeClause { condition, action })
     }

@@ -328,6 +328,8 @@ pub struct Insert {
     pub alias: Option<String>,
     /// The column list; empty when absent.
     pub columns: Vec<String>,
+    /// OVERRIDING USER VALUE: what is given for identity columns is not used.
+    pub overriding_user: bool,
     /// What is inserted.
     pub source: InsertSource,
     /// ON CONFLICT.
@@ -447,6 +449,8 @@ pub enum MergeAction {
     Insert {
         /// Columns; empty when absent.
         columns: Vec<String>,
+        /// OVERRIDING USER VALUE.
+        overriding_user: bool,
         /// Values; `None` for DEFAULT VALUES.
         values: Option<Vec<Expr>>,
     },
@@ -543,7 +547,18 @@ pub enum Ddl {
         tables: Vec<Name>,
         /// The object's own name, if it has one.
         name: Option<Name>,
+        /// What ALTER calls it from now on.
+        becomes: Option<Becomes>,
     },
+}
+
+/// A new name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Becomes {
+    /// RENAME TO.
+    Named(String),
+    /// SET SCHEMA.
+    InSchema(String),
 }
 
 /// CREATE TABLE.

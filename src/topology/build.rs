@@ -3,8 +3,9 @@
 use crate::config::{Config, TablePlacement};
 use crate::topology::schema::{ColumnFacts, Constraint, ConstraintKind, Relation, Schema};
 use crate::topology::{
-    BUCKETS, Column, Database, FIRST_USER_OID, Function, KeyColumn, KeyFamily, KeyHash, Keyspace,
-    KeyspaceId, KeyspaceKind, OidMap, Placement, Shard, ShardId, Table, TableName, Topology,
+    BUCKETS, Column, Database, FIRST_USER_OID, Function, ImpliedCall, ImpliedCalls, KeyColumn,
+    KeyFamily, KeyHash, Keyspace, KeyspaceId, KeyspaceKind, OidMap, Placement, Shard, ShardId,
+    Table, TableName, Topology,
 };
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -332,6 +333,7 @@ impl DatabaseBuilder<'_> {
         Database {
             name: name.to_owned(),
             functions: self.functions(&ids),
+            implied: self.implied(&ids),
             attached: self.attached(&ids),
             keyspaces: ids,
             default,
@@ -492,6 +494,7 @@ impl DatabaseBuilder<'_> {
                 type_oid: at_home(here, column.type_oid),
                 base_oid: at_home(here, column.base_oid),
                 type_name: column.type_name.clone(),
+                stored_as: column.stored_as.clone(),
                 not_null: column.not_null,
                 default: column.default.clone(),
                 generated: column.generated,
@@ -551,6 +554,34 @@ impl DatabaseBuilder<'_> {
             }
         }
         attached
+    }
+
+    /// What runs without being named, on any of the keyspaces' shards.
+    fn implied(&self, ids: &[KeyspaceId]) -> ImpliedCalls {
+        let mut implied = ImpliedCalls::default();
+        let leaders = ids
+            .iter()
+            .filter_map(|id| self.keyspace(*id))
+            .filter_map(|keyspace| self.leader(keyspace));
+        for (_, schema) in leaders {
+            for (operator, function) in &schema.operators {
+                let behind = implied.operators.entry(operator.clone()).or_default();
+                if !behind.contains(function) {
+                    behind.push(function.clone());
+                }
+            }
+            for call in &schema.typed_calls {
+                let behind = implied.types.entry(call.type_name.clone()).or_default();
+                let call = ImpliedCall {
+                    function: call.function.clone(),
+                    by: call.by,
+                };
+                if !behind.contains(&call) {
+                    behind.push(call);
+                }
+            }
+        }
+        implied
     }
 
     /// Found on the keyspaces' shards, and declared.
@@ -690,6 +721,13 @@ pub fn hazards(
             hazards.push(format!(
                 "trigger {:?} ({}) runs function {}, which may change the sharding key or other tables and is not declared in [functions]",
                 trigger.name, trigger.timing, trigger.function
+            ));
+        }
+    }
+    for function in &relation.calls {
+        if !config.functions.contains_key(function) {
+            hazards.push(format!(
+                "a default or CHECK runs function {function}, which is not IMMUTABLE and not declared in [functions]"
             ));
         }
     }

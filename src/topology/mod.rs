@@ -98,6 +98,8 @@ pub struct Database {
     pub tables: HashMap<TableName, Arc<Table>>,
     /// User-defined functions found on the shards or declared in `[functions]`, by name (overloads together).
     pub functions: HashMap<TableName, Vec<Arc<Function>>>,
+    /// Functions that run without being named.
+    pub implied: ImpliedCalls,
     /// Indexes and sequences found on the shards, and the keyspaces that have one of the name.
     pub attached: HashMap<TableName, Vec<KeyspaceId>>,
     /// True once schemas were read from the shards; offline planning has none.
@@ -239,6 +241,8 @@ pub struct Column {
     pub base_oid: u32,
     /// The type as `format_type` prints it.
     pub type_name: String,
+    /// The base type with its length or precision, when it is a domain; else as `type_name`.
+    pub stored_as: String,
     /// NOT NULL.
     pub not_null: bool,
     /// The default expression as `pg_get_expr` prints it.
@@ -264,4 +268,33 @@ pub struct Function {
     pub kind: char,
     /// Declared in `[functions]`.
     pub declared: Option<FunctionDeclaration>,
+}
+
+/// Functions that are not IMMUTABLE and run without being named in a statement.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ImpliedCalls {
+    /// By the operators they are behind.
+    pub operators: HashMap<String, Vec<TableName>>,
+    /// By the bare names of the types whose casts or domain's defaults and CHECKs run them.
+    pub types: HashMap<String, Vec<ImpliedCall>>,
+}
+
+/// A function behind a type.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImpliedCall {
+    /// The function.
+    pub function: TableName,
+    /// When it runs.
+    pub by: ImpliedBy,
+}
+
+/// What makes a type's function run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ImpliedBy {
+    /// The type's name in the statement.
+    Name,
+    /// Its name, or a column of the type: the cast needs not be written.
+    Column,
+    /// Its name in a cast: it is a table's row type, and the name alone is the table's.
+    Cast,
 }

@@ -1,6 +1,6 @@
 //! What one shard's system catalogs say: plain values, read by `catalog`, turned into tables by `build`.
 
-use crate::topology::TableName;
+use crate::topology::{ImpliedBy, TableName};
 
 /// One shard's schema.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -9,6 +9,10 @@ pub struct Schema {
     pub relations: Vec<Relation>,
     /// User-defined functions.
     pub routines: Vec<Routine>,
+    /// Operators with the functions behind them that are a user's and not IMMUTABLE.
+    pub operators: Vec<(String, TableName)>,
+    /// Types whose casts, defaults or CHECKs run such functions.
+    pub typed_calls: Vec<TypedCall>,
     /// User-defined types with their OIDs: schema-qualified name, arrays as the element's name and `[]`.
     pub types: Vec<(String, u32)>,
     /// Enum types by schema-qualified name, with their labels in order.
@@ -62,6 +66,8 @@ pub struct Relation {
     pub row_security: bool,
     /// The tables it is a partition of or inherits from.
     pub parents: Vec<TableName>,
+    /// Users' functions, not IMMUTABLE, that its defaults and CHECKs run, and those of its columns' types.
+    pub calls: Vec<TableName>,
 }
 
 /// A column as one shard has it.
@@ -75,6 +81,8 @@ pub struct ColumnFacts {
     pub base_oid: u32,
     /// As `format_type` prints it.
     pub type_name: String,
+    /// The base type with its length or precision, when it is a domain; else as `type_name`.
+    pub stored_as: String,
     /// NOT NULL.
     pub not_null: bool,
     /// Its default as `pg_get_expr` prints it.
@@ -171,4 +179,15 @@ pub struct Routine {
     pub kind: char,
     /// The md5 of its definition, to compare shards; `None` for an aggregate.
     pub definition_md5: Option<String>,
+}
+
+/// A user's function, not IMMUTABLE, that a type runs.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct TypedCall {
+    /// The type's bare name.
+    pub type_name: String,
+    /// The function.
+    pub function: TableName,
+    /// When it runs.
+    pub by: ImpliedBy,
 }

@@ -47,6 +47,7 @@ fn column(name: &str, oid: u32, type_name: &str) -> ColumnFacts {
         type_oid: oid,
         base_oid: oid,
         type_name: type_name.into(),
+        stored_as: type_name.into(),
         not_null: true,
         default: None,
         generated: None,
@@ -67,6 +68,7 @@ fn relation(table: &str, columns: Vec<ColumnFacts>) -> Relation {
         view: None,
         row_security: false,
         parents: Vec::new(),
+        calls: Vec::new(),
     }
 }
 

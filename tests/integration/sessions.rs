@@ -881,6 +881,15 @@ fn explain_route_tells_the_plan() {
             .join("\n")
     };
     assert!(text(&mut a, "explain (route) select * from people where id = 3").contains("single"));
+    let hinted = "explain (route) /* keyway: shard=s1 */ select count(*) from people";
+    assert!(text(&mut a, hinted).contains("single on s1"));
+    let before = "/* keyway: shard=s2 */ explain (route) select count(*) from people";
+    assert!(text(&mut a, before).contains("single on s2"));
+    let nowhere = "explain (route) /* keyway: shard=nosuch */ select 1";
+    assert!(text(&mut a, nowhere).contains("refused"));
+    a.run("set keyway.shard = 's0'");
+    assert!(text(&mut a, "explain (route) select count(*) from people").contains("single on s0"));
+    a.run("reset keyway.shard");
     assert!(text(&mut a, "explain (route) select * from people order by id").contains("scatter"));
     assert!(
         text(&mut a, "explain (route) update people set id = 3").contains("0A000")

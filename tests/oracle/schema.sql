@@ -47,6 +47,8 @@ CREATE VIEW adults AS SELECT id, name, age FROM users WHERE age >= 18;
 CREATE VIEW user_posts AS SELECT u.id AS user_id, u.name, p.id AS post_id, p.title FROM users u JOIN posts p ON p.user_id = u.id;
 CREATE FUNCTION add_one(i int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT i + 1';
 CREATE FUNCTION count_users() RETURNS bigint LANGUAGE sql STABLE AS 'SELECT count(*) FROM users';
+CREATE FUNCTION users_older(a int, b int) RETURNS bigint LANGUAGE sql STABLE AS 'SELECT count(*) FROM users WHERE age > a + b';
+CREATE OPERATOR ### (LEFTARG = int, RIGHTARG = int, FUNCTION = users_older);
 CREATE FUNCTION touch(i bigint) RETURNS bigint LANGUAGE plpgsql VOLATILE AS 'BEGIN UPDATE users SET age = age WHERE id = i; RETURN i; END';
 
 -- keyspace: activity

@@ -3,6 +3,7 @@
 use super::{Case, Given, check, check_all};
 use crate::route::choose::RouteHint;
 use crate::route::plan::{Access, Pin};
+use crate::topology::TableName;
 
 const ALL: &str = "scatter s0,s1,s2";
 
@@ -1168,6 +1169,246 @@ fn hints_force_a_shard() {
         case.words("SELECT ((", &[], None)
             .starts_with("refuse 0A000: the statement is not understood")
     );
+}
+
+#[test]
+fn a_temporary_table_hides_no_other() {
+    let case = Case::new();
+    let words = |sql: &str| case.words(sql, &[], Some(RouteHint::Shard("s1")));
+    for sql in [
+        "CREATE TEMP TABLE users (id int)",
+        "CREATE TABLE pg_temp.users (id int)",
+        "CREATE LOCAL TEMPORARY TABLE posts AS SELECT 1",
+        "CREATE TEMP VIEW users AS SELECT 1 AS id",
+        "SELECT 1 AS id INTO TEMP users",
+        "EXPLAIN ANALYZE CREATE TEMP TABLE users AS SELECT 1 AS id",
+        "ALTER TABLE mine RENAME TO users",
+    ] {
+        let found = words(sql);
+        let refused = found.starts_with("refuse 0A000") && found.contains("is a table of keyspace");
+        assert!(refused, "{sql} {found}");
+    }
+    for sql in [
+        "CREATE TEMP TABLE mine (id int)",
+        "CREATE TABLE users (id bigint)",
+        "ALTER TABLE mine RENAME TO other",
+    ] {
+        assert_eq!(words(sql), "single s1", "{sql}");
+    }
+}
+
+#[test]
+fn a_hint_against_the_statements_own_key_is_refused() {
+    let case = Case::new();
+    let key = |sql, key| case.words(sql, &[], Some(RouteHint::Key(key)));
+    let (two, other) = ("2", "1");
+    assert_ne!(super::shard_of(1), super::shard_of(2));
+    let contradicts = "refuse 22023: the hint contradicts the statement's own key";
+    let on_two = super::fill("single {2}");
+    for sql in [
+        "INSERT INTO users (id) VALUES (1)",
+        "INSERT INTO users (id, name) VALUES (2, 'a'), (1, 'b')",
+        "INSERT INTO users (id, name) VALUES (1, 'b'), (poke(2), 'a')",
+        "WITH n AS (INSERT INTO users (id) VALUES (1) RETURNING id) SELECT * FROM n",
+        "INSERT INTO users (id) VALUES (1) ON CONFLICT DO NOTHING",
+        "SELECT count(*) FROM users WHERE id = 1",
+        "SELECT poke(id) FROM users WHERE id = 1",
+        "SELECT * FROM users u, posts p WHERE u.id = 2 AND p.user_id = 1",
+        "DELETE FROM users WHERE id = 1",
+        "EXPLAIN SELECT * FROM users WHERE id = 1",
+        "EXPLAIN ANALYZE INSERT INTO users (id) VALUES (1)",
+        "DECLARE c CURSOR FOR SELECT * FROM users WHERE id = 1",
+        "COPY (SELECT * FROM users WHERE id = 1) TO STDOUT",
+    ] {
+        assert!(key(sql, two).starts_with(contradicts), "{sql}");
+        let own = key(sql, other);
+        let accepted = own.starts_with("single") || sql.contains('2');
+        assert!(accepted, "{sql} {own}");
+    }
+    for sql in [
+        "UPDATE users SET id = 1003 WHERE id = 2",
+        "UPDATE users SET id = id + 1",
+        "UPDATE users SET id = 1003 WHERE name = poke(1)",
+        "WITH n AS (UPDATE users SET id = 1003 WHERE id = 2) SELECT 1",
+    ] {
+        let found = key(sql, two);
+        assert!(
+            found.starts_with("refuse 0A000: the statement would change the sharding key"),
+            "{sql} {found}"
+        );
+    }
+    for sql in [
+        "INSERT INTO users (id) VALUES (2)",
+        "INSERT INTO users (id) VALUES (poke(2))",
+        "INSERT INTO users (id) SELECT poke(2)",
+        "UPDATE users SET id = 2, name = 'x' WHERE id = 2",
+        "SELECT * FROM users WHERE id IN (1, 2)",
+        "SELECT * FROM users WHERE id = NULL",
+        "SELECT * FROM users u JOIN posts p ON p.user_id = u.id WHERE u.name = 'x'",
+        "UPDATE users SET name = 'x'",
+    ] {
+        assert_eq!(key(sql, two), on_two, "{sql}");
+    }
+    // Of what cannot be bound, the rows are known all the same.
+    let unbound = "INSERT INTO users (id, name) VALUES (1, (SELECT x FROM nobodys))";
+    let shard = format!("s{}", super::shard_of(2));
+    let found = case.words(unbound, &[], Some(RouteHint::Shard(&shard)));
+    assert!(found.starts_with(contradicts), "{found}");
+    let params = [super::Given::Typed(20, "1")];
+    let found = case.words(
+        "DELETE FROM users WHERE id = $1",
+        &params,
+        Some(RouteHint::Key(two)),
+    );
+    assert!(found.starts_with(contradicts), "{found}");
+}
+
+#[test]
+fn what_postgresql_cuts_or_rounds_is_no_key() {
+    let no = "refuse 0A000";
+    check_all(&[
+        (
+            "INSERT INTO labelled (code) VALUES ('abc')",
+            "single {'abc'}",
+        ),
+        ("INSERT INTO labelled (code) VALUES ('ab    ')", no),
+        // Its domain may have a default.
+        ("INSERT INTO labelled (x) VALUES (1)", no),
+        (
+            "SELECT * FROM labelled WHERE code = 'ab    '",
+            "single {'ab    '}",
+        ),
+        (
+            "INSERT INTO badges (code, x) SELECT w, 5 FROM words WHERE w = 'zz      '",
+            no,
+        ),
+        (
+            "INSERT INTO labelled (code) SELECT w FROM words WHERE w = 'zz      '",
+            no,
+        ),
+        (
+            "INSERT INTO labelled (code) SELECT code FROM labels WHERE code = 'zz'",
+            no,
+        ),
+        (
+            "INSERT INTO badges SELECT * FROM labels WHERE code = 'zz'",
+            "single {'zz'}",
+        ),
+        (
+            "INSERT INTO words SELECT * FROM labels WHERE code = 'zz'",
+            "single {'zz'}",
+        ),
+        (
+            "INSERT INTO seconds (at) SELECT at FROM stamps WHERE at = '2024-01-01 00:00:00.7'",
+            no,
+        ),
+        (
+            "MERGE INTO badges b USING words s ON b.code = s.w WHEN NOT MATCHED THEN INSERT (code) VALUES (s.w)",
+            no,
+        ),
+    ]);
+}
+
+#[test]
+fn what_runs_unnamed_is_a_call() {
+    use crate::topology::ImpliedBy::{Cast, Column, Name};
+    let mut case = Case::new();
+    let topology = std::sync::Arc::make_mut(&mut case.topology);
+    let mut database = (*topology.databases["app"]).clone();
+    let named = |name: &str| TableName {
+        schema: "public".into(),
+        name: name.into(),
+    };
+    let operators = [("###", "peek"), ("%%", "country_name"), ("#!", "twice")];
+    for (operator, function) in operators {
+        let behind = vec![named(function)];
+        database.implied.operators.insert(operator.into(), behind);
+    }
+    let types = [("label", Name), ("jsonb", Column), ("posts", Cast)];
+    for (name, by) in types {
+        let function = named("peek");
+        let calls = vec![crate::topology::ImpliedCall { function, by }];
+        database.implied.types.insert(name.into(), calls);
+    }
+    let view = database.tables.get_mut(&named("active_users")).unwrap();
+    std::sync::Arc::make_mut(view).view =
+        Some("SELECT id, name FROM users WHERE id OPERATOR(public.###) 1".into());
+    topology
+        .databases
+        .insert("app".to_owned(), std::sync::Arc::new(database));
+    let words = |sql: &str| case.words(sql, &[], None);
+    let refused = "refuse 0A000: function peek cannot be used here";
+    for sql in [
+        "SELECT 1 ### 2",
+        "SELECT id FROM users WHERE id = 7 AND ### age",
+        "UPDATE users SET age = age###3 WHERE id = 7",
+        "SELECT name FROM active_users WHERE id = 7",
+        "SELECT name::label FROM users WHERE id = 7",
+        "SELECT CAST(name AS public.\"label\"[]) FROM users WHERE id = 7",
+        "SELECT label(name) FROM users WHERE id = 7",
+        "SELECT value FROM settings",
+        "SELECT '(1)'::posts FROM users WHERE id = 7",
+        "DECLARE c CURSOR FOR SELECT 1 ### id FROM users WHERE id = 7",
+    ] {
+        let found = words(sql);
+        assert!(found.starts_with(refused), "{sql} {found}");
+    }
+    let seven = super::fill("single {7}");
+    for sql in [
+        "SELECT age # 2 FROM users WHERE id = 7",
+        "SELECT name AS labels FROM users WHERE id = 7",
+        "SELECT body FROM posts WHERE user_id = 7",
+        // Its function is declared, or IMMUTABLE.
+        "SELECT age %% 2 FROM users WHERE id = 7",
+        "SELECT age #! 2 FROM users WHERE id = 7",
+    ] {
+        assert_eq!(words(sql), seven, "{sql}");
+    }
+    // A hint names the shard, as for a function that is named; the session keeps its server.
+    let hint = Some(RouteHint::Shard("s1"));
+    let plan = case.plan("SELECT 1 ### 2", &[], hint).unwrap();
+    assert_eq!(plan.pin, Some(Pin::Opaque));
+}
+
+#[test]
+fn what_postgresql_overrides_is_no_key() {
+    let mut case = Case::new();
+    let topology = std::sync::Arc::make_mut(&mut case.topology);
+    let mut database = (*topology.databases["app"]).clone();
+    for table in database.tables.values_mut() {
+        if table.name.name == "users" && table.name.schema == "public" {
+            std::sync::Arc::make_mut(table).columns[0].generated = Some('d');
+        }
+    }
+    topology
+        .databases
+        .insert("app".to_owned(), std::sync::Arc::new(database));
+    let words = |sql: &str| case.words(sql, &[], None);
+    let seven = super::fill("single {7}");
+    for clause in ["", "OVERRIDING SYSTEM VALUE"] {
+        let sql = format!("INSERT INTO users (id, name) {clause} VALUES (7, 'x')");
+        assert_eq!(words(&sql), seven, "{sql}");
+        let sql = format!(
+            "INSERT INTO users (id, name) {clause} SELECT user_id, body FROM posts WHERE user_id = 7"
+        );
+        assert_eq!(words(&sql), seven, "{sql}");
+    }
+    for sql in [
+        "INSERT INTO users (id, name) OVERRIDING USER VALUE VALUES (7, 'x')",
+        "INSERT INTO users OVERRIDING USER VALUE VALUES (7, 'x')",
+        "INSERT INTO users (id) OVERRIDING USER VALUE SELECT user_id FROM posts WHERE user_id = 7",
+        "MERGE INTO users USING posts ON id = user_id WHEN NOT MATCHED THEN INSERT (id) \
+         OVERRIDING USER VALUE VALUES (user_id)",
+    ] {
+        assert!(
+            words(sql).starts_with("refuse 0A000"),
+            "{sql} {}",
+            words(sql)
+        );
+    }
+    // A column that is no identity keeps what it is given.
+    let posts = "INSERT INTO posts (user_id, body) OVERRIDING USER VALUE VALUES (7, 'x')";
+    assert_eq!(words(posts), seven);
 }
 
 #[test]

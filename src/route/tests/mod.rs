@@ -85,6 +85,7 @@ fn column(name: &str, type_name: &str) -> Column {
         "boolean" => 16,
         "date" => 1082,
         "timestamp with time zone" => 1184,
+        "timestamp" => 1114,
         "numeric" => 1700,
         "double precision" => 701,
         "jsonb" => 3802,
@@ -95,6 +96,7 @@ fn column(name: &str, type_name: &str) -> Column {
         type_oid: oid,
         base_oid: oid,
         type_name: type_name.into(),
+        stored_as: type_name.into(),
         not_null: false,
         default: None,
         generated: None,
@@ -260,10 +262,19 @@ fn topology() -> Arc<Topology> {
         "labels",
         0,
         Placement::Reference,
-        &[("label", "text"), ("x", "integer")],
+        &[("tag", "text"), ("x", "integer")],
     );
     labels.columns[0].collation_is_c = false;
     labels.columns[0].deterministic = false;
+    // A domain over varchar(3).
+    let mut labelled = table(
+        "labelled",
+        0,
+        by(&[("code", Text)]),
+        &[("code", "character varying(3)"), ("x", "integer")],
+    );
+    labelled.columns[0].type_oid = 20_001;
+    labelled.columns[0].type_name = "label".into();
     let tables = vec![
         labels,
         users,
@@ -301,6 +312,31 @@ fn topology() -> Arc<Topology> {
             0,
             by(&[("code", Text)]),
             &[("code", "character varying(5)"), ("x", "integer")],
+        ),
+        table(
+            "words",
+            0,
+            by(&[("w", Text)]),
+            &[("w", "text"), ("x", "integer")],
+        ),
+        table(
+            "labels",
+            0,
+            by(&[("code", Text)]),
+            &[("code", "character varying(5)"), ("x", "integer")],
+        ),
+        labelled,
+        table(
+            "seconds",
+            0,
+            by(&[("at", KeyFamily::Timestamp)]),
+            &[("at", "timestamp(0)"), ("x", "integer")],
+        ),
+        table(
+            "stamps",
+            0,
+            by(&[("at", KeyFamily::Timestamp)]),
+            &[("at", "timestamp"), ("x", "integer")],
         ),
         table(
             "events",
@@ -391,6 +427,7 @@ fn topology() -> Arc<Topology> {
             .map(|table| (table.name.clone(), Arc::new(table)))
             .collect(),
         attached: Default::default(),
+        implied: Default::default(),
         functions: by_name,
         schema_known: true,
         oid_maps: Default::default(),

@@ -201,3 +201,47 @@ fn sequences_get_ranges_of_their_own() {
         .unwrap();
     assert!(concurrently.outside_transaction);
 }
+
+#[test]
+fn a_name_of_another_keyspace_is_not_taken() {
+    let mut case = Case::new();
+    let topology = std::sync::Arc::make_mut(&mut case.topology);
+    let mut database = (*topology.databases["app"]).clone();
+    // The unsharded keyspace activity.
+    database.default = Some(crate::topology::KeyspaceId(1));
+    topology
+        .databases
+        .insert("app".to_owned(), std::sync::Arc::new(database));
+    let words = |sql: &str| case.words(sql, &[], None);
+    for sql in [
+        "ALTER TABLE newt RENAME TO users",
+        "ALTER TABLE user_activities RENAME TO settings",
+        "ALTER TABLE audit.users SET SCHEMA public",
+        "ALTER VIEW newv RENAME TO users",
+        "ALTER MATERIALIZED VIEW newv RENAME TO \"users\"",
+        "ALTER VIEW audit.users SET SCHEMA public",
+        "ALTER SCHEMA audit RENAME TO public",
+        "CREATE VIEW users AS SELECT 1",
+        "CREATE OR REPLACE VIEW public.users AS SELECT id FROM visits",
+        "CREATE MATERIALIZED VIEW settings AS SELECT id FROM visits",
+        "CREATE FOREIGN TABLE users (id int) SERVER x",
+    ] {
+        let found = words(sql);
+        let expected = "refuse 0A000: ";
+        assert!(
+            found.starts_with(expected) && found.contains("is a table of keyspace"),
+            "{sql} {found}"
+        );
+    }
+    for sql in [
+        "ALTER TABLE newt RENAME TO newer",
+        "ALTER TABLE newt RENAME TO visits",
+        "ALTER TABLE newt RENAME COLUMN users TO settings",
+        "ALTER TABLE newt SET SCHEMA audit",
+        "ALTER VIEW newv RENAME TO newer",
+        "ALTER VIEW newv RENAME COLUMN id TO users",
+        "CREATE VIEW newv AS SELECT id FROM visits",
+    ] {
+        assert_eq!(words(sql), "single activity", "{sql}");
+    }
+}

@@ -86,6 +86,12 @@ select count_users();
 -- name: fn_stable_reads_sharded_pinned
 -- expect: refused
 select count_users() from users where id = 4;
+-- name: fn_behind_an_operator
+-- expect: refused
+select id, age ### 1 from users where id = 4;
+-- name: fn_behind_an_operator_nobody_uses
+-- expect: equal
+select id, age # 1 from users where id = 4;
 -- name: fn_volatile_writes
 -- expect: refused
 select touch(id) from users order by id;

@@ -34,6 +34,19 @@ set nope_nope = 1;
 -- name: set_invalid
 -- error: 22023
 set work_mem = 'much';
+-- name: null_equals_off
+set transform_null_equals = off;
+select count(*) from users where id = null;
+reset transform_null_equals;
+-- name: null_equals_on
+-- expect: refused
+set transform_null_equals = on;
+-- name: null_equals_by_set_config
+-- expect: refused
+select set_config('transform_null_equals', 'yes', false);
+-- name: encoding_by_set_config
+-- expect: refused
+select set_config('client_encoding', 'latin1', false);
 -- name: set_custom
 set app.who = '42';
 select current_setting('app.who');
