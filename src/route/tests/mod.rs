@@ -258,14 +258,14 @@ fn topology() -> Arc<Topology> {
     counts.kind = 'v';
     counts.view =
         Some("SELECT posts.user_id, count(*) AS n FROM posts GROUP BY posts.user_id".into());
-    let mut labels = table(
-        "labels",
+    let mut tags = table(
+        "tags",
         0,
         Placement::Reference,
         &[("tag", "text"), ("x", "integer")],
     );
-    labels.columns[0].collation_is_c = false;
-    labels.columns[0].deterministic = false;
+    tags.columns[0].collation_is_c = false;
+    tags.columns[0].deterministic = false;
     // A domain over varchar(3).
     let mut labelled = table(
         "labelled",
@@ -276,7 +276,7 @@ fn topology() -> Arc<Topology> {
     labelled.columns[0].type_oid = 20_001;
     labelled.columns[0].type_name = "label".into();
     let tables = vec![
-        labels,
+        tags,
         users,
         posts,
         guarded,

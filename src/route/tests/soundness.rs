@@ -158,27 +158,27 @@ fn an_aggregate_of_an_outer_level_folds_that_level() {
 fn equality_under_a_nondeterministic_collation_is_not_equality_of_bytes() {
     check_all(&[
         (
-            "SELECT b.x FROM badges b JOIN labels l ON l.tag = b.code WHERE l.tag = 'ABC'",
+            "SELECT b.x FROM badges b JOIN tags l ON l.tag = b.code WHERE l.tag = 'ABC'",
             ALL,
         ),
         (
-            "SELECT b.x FROM badges b, labels l WHERE l.tag = b.code AND l.tag = 'ABC'",
+            "SELECT b.x FROM badges b, tags l WHERE l.tag = b.code AND l.tag = 'ABC'",
             ALL,
         ),
         (
-            "SELECT b.x FROM badges b WHERE b.code IN (SELECT tag FROM labels WHERE tag = 'ABC')",
+            "SELECT b.x FROM badges b WHERE b.code IN (SELECT tag FROM tags WHERE tag = 'ABC')",
             ALL,
         ),
         (
-            "SELECT b.x FROM badges b JOIN (SELECT tag AS code FROM labels) l USING (code) WHERE l.code = 'ABC'",
+            "SELECT b.x FROM badges b JOIN (SELECT tag AS code FROM tags) l USING (code) WHERE l.code = 'ABC'",
             ALL,
         ),
         (
-            "SELECT b.x FROM badges b JOIN labels l ON l.tag = b.code WHERE b.code = 'ABC'",
+            "SELECT b.x FROM badges b JOIN tags l ON l.tag = b.code WHERE b.code = 'ABC'",
             "single {'ABC'}",
         ),
         (
-            "SELECT b.x FROM badges b JOIN labels l ON l.tag = b.code JOIN badges c ON c.code = l.tag",
+            "SELECT b.x FROM badges b JOIN tags l ON l.tag = b.code JOIN badges c ON c.code = l.tag",
             SPREAD,
         ),
     ]);
