@@ -113,9 +113,10 @@ impl Router {
                 .name(format!("worker-{index}"))
                 .spawn(move || {
                     let pools = |index, metrics| Pools::new(index, budgets, options, tls, metrics);
-                    if let Err(error) = run_worker(index, shared, pools, mail, asks) {
-                        tracing::error!(%error, index, "a worker could not start");
-                    }
+                    let ended = run_worker(index, shared, pools, mail, asks);
+                    // Its share of the clients would be turned away for good: better none are, by another process.
+                    tracing::error!(?ended, index, "a worker ended; the router stops");
+                    std::process::exit(1);
                 })?;
         }
         let clients = Arc::new(AtomicUsize::new(0));

@@ -171,6 +171,7 @@ impl Session {
                 format!("cursor \"{}\" already exists", declare.name),
             ));
         }
+        self.one_more_portal()?;
         let formats: &[Format] = if declare.binary {
             &[Format::Binary]
         } else {

@@ -431,6 +431,9 @@ impl Session {
                 format!("cursor \"{}\" already exists", bind.portal),
             ));
         }
+        if !bind.portal.is_empty() {
+            self.one_more_portal()?;
+        }
         let prepared = self.find_statement(bind.statement)?;
         if !self.ends_block(&prepared) {
             self.refuse_in_failed_block()?;
@@ -548,6 +551,21 @@ impl Session {
             },
             Need::Own,
         ))
+    }
+
+    /// A session may hold as many portals and cursors as prepared statements: each keeps its parameters.
+    pub(super) fn one_more_portal(&self) -> Result<(), SessionError> {
+        let max = self.worker.shared.config.load().limits.prepared_max;
+        if self.names.portals.len() < max {
+            return Ok(());
+        }
+        Err(SessionError::Statement(Some(Box::new(
+            ErrorFields::error(
+                SqlState::CONFIGURATION_LIMIT_EXCEEDED,
+                format!("this session has {max} portals and cursors"),
+            )
+            .hint("Close some, or raise limits.prepared_max."),
+        ))))
     }
 
     /// COMMIT and ROLLBACK are the statements that may still be bound in a failed block.

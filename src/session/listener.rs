@@ -57,7 +57,8 @@ impl Drop for ClientCount {
     }
 }
 
-/// Runs a worker until its mailbox closes. Blocks the thread.
+/// Runs a worker. Blocks the thread, and returns only when something is wrong: its mailbox stays open as long as there are
+/// workers.
 ///
 /// # Errors
 /// The runtime cannot be made.
@@ -87,7 +88,7 @@ pub fn run(
                 read(&worker, letter);
             }
         });
-        // It ends with the mailbox. A panic in it has been reported, and ends the worker too.
+        // A panic in it has been reported, and ends the worker.
         let _ = letters.await;
     });
     Ok(())

@@ -211,9 +211,10 @@ impl Session {
         };
         let Some((lease, sent)) = self.take_at_once(planned.shard, planned.access) else {
             // A transaction's server is where the ordinary way finds it, or not.
-            return match self.block {
-                None => Arrived::Waiting(planned, Bytes::copy_from_slice(bytes)),
-                Some(_) => Arrived::Ordinary,
+            return if self.block.is_none() || self.is_only_begun() {
+                Arrived::Waiting(planned, Bytes::copy_from_slice(bytes))
+            } else {
+                Arrived::Ordinary
             };
         };
         match self.dispatch(context, planned, lease, sent, bytes) {
@@ -409,18 +410,28 @@ impl Session {
 
     /// Waits for a server and sends the request.
     async fn wait_for_server(&mut self, planned: Planned, bytes: &Bytes) -> Result<Running, Quick> {
-        let settings = Arc::clone(&self.settings);
+        let (settings, sent) = match &self.block {
+            None => (Arc::clone(&self.settings), Sent::Statement),
+            Some(block) => (Arc::clone(&block.before), Sent::BeginAndStatement),
+        };
         let (shard, started) = (planned.shard, planned.started);
         let error = match self.check_out(shard, &settings).await {
-            Ok(lease) if lease.inbox.is_empty() && lease.outbox.is_empty() => {
+            Ok(mut lease) if lease.inbox.is_empty() && lease.outbox.is_empty() => {
+                if sent == Sent::BeginAndStatement {
+                    self.join_first(shard, planned.access, &mut lease);
+                }
                 let mut way = Some((planned, lease));
-                let sent = poll_fn(|context| {
+                let dispatched = poll_fn(|context| {
                     let (planned, lease) = way.take().expect("polled once");
-                    Poll::Ready(self.dispatch(context, planned, lease, Sent::Statement, bytes))
+                    Poll::Ready(self.dispatch(context, planned, lease, sent, bytes))
                 });
-                match sent.await {
+                match dispatched.await {
                     Ok(running) => return Ok(running),
-                    Err((shard, lease)) => {
+                    Err((shard, mut lease)) => {
+                        if let Some(block) = &mut self.block {
+                            lease.outbox.clear();
+                            block.participants.pop();
+                        }
                         self.ahead.push((shard, lease));
                         self.client.inbox.extend_from_slice(bytes);
                         return Err(Quick::Ordinary);

@@ -168,27 +168,41 @@ impl Session {
         }
     }
 
+    /// The transaction has no participant, and nothing that the first one must hear but BEGIN.
+    pub(super) fn is_only_begun(&self) -> bool {
+        self.block.as_ref().is_some_and(|block| {
+            block.participants.is_empty()
+                && block.log.is_empty()
+                && Arc::ptr_eq(&block.before, &block.effective)
+        })
+    }
+
     /// A server at hand joins the transaction, as its first participant.
     pub(super) fn join_at_once(&mut self, shard: ShardId, access: Access) -> Option<Lease> {
-        let block = self.block.as_ref()?;
-        let scene_is_set = block.log.is_empty() && Arc::ptr_eq(&block.before, &block.effective);
-        if !block.participants.is_empty() || !scene_is_set {
+        if !self.is_only_begun() {
             return None;
         }
+        let block = self.block.as_ref()?;
         let (pool, address) = self.worker.pool(&self.topology, &self.pools, shard)?;
         let mut lease = pool.check_out_at_once(&block.before)?;
         if !lease.inbox.is_empty() {
             return None;
         }
-        append_begin(&mut lease, &block.begin);
         self.cancel.add_server(address, &lease);
-        let block = self.block.as_mut()?;
-        block.participants.push(Participant {
-            shard,
-            lease: None,
-            wrote: wrote(access),
-        });
+        self.join_first(shard, access, &mut lease);
         Some(lease)
+    }
+
+    /// A server becomes the transaction's first participant: its BEGIN waits to be sent.
+    pub(super) fn join_first(&mut self, shard: ShardId, access: Access, lease: &mut Lease) {
+        if let Some(block) = &mut self.block {
+            append_begin(lease, &block.begin);
+            block.participants.push(Participant {
+                shard,
+                lease: None,
+                wrote: wrote(access),
+            });
+        }
     }
 
     /// A statement that would have joined the transaction goes the ordinary way after all.
