@@ -518,7 +518,7 @@ struct Home {
     account: Option<Account>,
     watchdog: Child,
     /// Held for as long as we live, so that two processes do not run one kept cluster.
-    _lock: File,
+    lock: File,
 }
 
 impl Home {
@@ -557,7 +557,7 @@ impl Home {
             programs,
             account,
             watchdog,
-            _lock: lock,
+            lock,
         };
         if home.socket(u16::MAX).as_os_str().len() > SOCKET_PATH_MAX {
             return Err(ClusterError::DirectoryTooLong {
@@ -774,6 +774,9 @@ impl Drop for Home {
         // Its input ends with the handle; then it removes the directory, and we wait so that it is gone.
         drop(self.watchdog.stdin.take());
         let _ = self.watchdog.wait();
+        // Closing the file is not enough: a process that another thread is about to start has it too, until it runs its
+        // program.
+        let _ = self.lock.unlock();
     }
 }
 

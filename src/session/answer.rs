@@ -119,6 +119,7 @@ impl Session {
             self.cancel.forget_all();
         }
         if self.pinned.is_empty() {
+            self.settled = ShardSet::new();
             return;
         }
         let now: ShardSet = self
@@ -127,7 +128,9 @@ impl Session {
             .map(|(shard, _)| *shard)
             .filter(|shard| self.pinned.contains(*shard))
             .collect();
-        self.pinned_lost |= self.settled.iter().any(|shard| !now.contains(shard));
+        // DISCARD may have ended the reason.
+        let is_lost = |shard| self.pinned.contains(shard) && !now.contains(shard);
+        self.pinned_lost |= self.settled.iter().any(is_lost);
         self.settled = now;
     }
 

@@ -1008,8 +1008,14 @@ fn several_snapshots() -> SessionError {
 /// What PostgreSQL makes of a SET's list (flatten_set_variable_args): identifiers of a quoted list are quoted.
 fn joined(name: &str, words: &[SetWord]) -> String {
     let quoted = QUOTED_LISTS.contains(&name);
+    let is_plain = |text: &str| {
+        let mut bytes = text.bytes();
+        let first = bytes.next();
+        first.is_some_and(|b| b == b'_' || b.is_ascii_lowercase())
+            && bytes.all(|b| b == b'_' || b.is_ascii_lowercase() || b.is_ascii_digit())
+    };
     let one = |word: &SetWord| {
-        if quoted {
+        if quoted && !is_plain(&word.text) {
             crate::backend::settings::quote_setting_part(&word.text)
         } else {
             word.text.clone()

@@ -116,6 +116,15 @@ pub struct SessionHint {
     pub shard: Option<String>,
 }
 
+/// A boolean setting's value that means off, as PostgreSQL reads it (parse_bool).
+fn is_off(text: &str) -> bool {
+    let text = text.trim_matches('\'').to_ascii_lowercase();
+    matches!(
+        text.as_str(),
+        "off" | "false" | "fals" | "fal" | "fa" | "no" | "0" | "of" | "f" | "n"
+    )
+}
+
 /// What its servers hold of the session must not reach another.
 impl Drop for Session {
     fn drop(&mut self) {
@@ -164,12 +173,7 @@ impl Session {
             .effective()
             .get("standard_conforming_strings")
             .is_some_and(|value| match value {
-                SettingValue::Raw(text) | SettingValue::Text(text) => {
-                    matches!(
-                        text.trim_matches('\'').to_ascii_lowercase().as_str(),
-                        "off" | "false" | "no" | "0" | "of" | "f" | "n"
-                    )
-                }
+                SettingValue::Raw(text) | SettingValue::Text(text) => is_off(text),
             });
         ScanSettings {
             standard_conforming_strings: !off,

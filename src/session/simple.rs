@@ -13,7 +13,7 @@ use crate::session::error::SessionError;
 use crate::session::planner::PendingSet;
 use crate::session::servers::{Taken, append_parse, append_query};
 use crate::session::transaction::BlockKind;
-use crate::statement::command::{self, Scope};
+use crate::statement::command::{self, Command, Scope, SetValue};
 use crate::statement::parse::parse;
 use crate::statement::scan::{Scanned, Verb, scan, shape};
 use crate::wire::backend::{self as reply, TransactionStatus};
@@ -121,6 +121,7 @@ impl Session {
         if let Some(ready) = self.all_on_one(text, several, message).await? {
             return Ok(ready);
         }
+        self.is_read_alike(text, several)?;
         // PostgreSQL parses the whole message before it runs any of it.
         for scanned in several {
             self.must_parse(text, scanned).await?;
@@ -133,6 +134,38 @@ impl Session {
             self.look_around()?;
         }
         Ok(Ready::Due)
+    }
+
+    /// The message was taken apart by `standard_conforming_strings` as it is, so none but its last statement may change
+    /// it: PostgreSQL would have read all of it by the old value, and a server reads each piece by itself.
+    fn is_read_alike(&self, text: &str, several: &[&Scanned]) -> Result<(), SessionError> {
+        const DECIDES: &str = "standard_conforming_strings";
+        let settings = self.scan_settings();
+        let others = several.split_last().map_or(&[][..], |(_, others)| others);
+        let changes = |scanned: &&Scanned| {
+            let own = &text[scanned.range.clone()];
+            match command::command(own, scanned.verb, settings) {
+                Ok(Command::Set { name, value, .. }) if name == DECIDES => match value {
+                    SetValue::Values(words) => words.first().is_none_or(|word| {
+                        super::is_off(&word.text) == settings.standard_conforming_strings
+                    }),
+                    _ => true,
+                },
+                Ok(Command::Reset(Some(name))) => name == DECIDES,
+                Ok(Command::Reset(None) | Command::Discard(_)) => {
+                    self.startup.get(DECIDES) != self.effective().get(DECIDES)
+                }
+                _ => false,
+            }
+        };
+        if !others.iter().filter(|s| is_command(s.verb)).any(changes) {
+            return Ok(());
+        }
+        Err(SessionError::unsupported(
+            "standard_conforming_strings cannot change in the middle of a message",
+            "How the statements behind it are to be read depends on it.",
+            "Send it in a message of its own.",
+        ))
     }
 
     /// A statement that cannot be read fails its whole message.

@@ -476,3 +476,66 @@ fn a_statement_stays_what_its_client_was_told() {
         query("drop table changing"),
     ]);
 }
+
+#[test]
+fn small_things_are_as_postgresql_says() {
+    let _turn = turn();
+    same(&[
+        query("set search_path to a, b_2, \"C\", \"with space\""),
+        query("show search_path"),
+        query("set search_path to ''"),
+        query("show search_path"),
+        query("set search_path to default"),
+        query("show search_path"),
+    ]);
+    // What stands in a message is read by one setting, from its first statement to its last.
+    same(&[query(
+        r"set standard_conforming_strings = on; select 'a\'; select 2",
+    )]);
+    let mut client = Client::connect(&env().1);
+    let message = r"set standard_conforming_strings = off; select 'a\\'; select 2";
+    assert_eq!(client.error(message), "0A000");
+    client.bye();
+}
+
+#[test]
+fn now_is_when_each_session_parsed_it() {
+    let _turn = turn();
+    let (_, target, _) = env();
+    let (mut a, mut b) = (Client::connect(target), Client::connect(target));
+    let whole = [
+        parse("", "select 'now'::timestamptz::text", &[]),
+        bind("", "", &[], 0),
+        execute("", 0),
+        sync(),
+    ]
+    .concat();
+    let again = [bind("", "", &[], 0), execute("", 0), sync()].concat();
+    // The first rounds teach the fast path.
+    for _ in 0..3 {
+        let first = rows_of(&a.exchange(&whole));
+        let other = rows_of(&b.exchange(&whole));
+        assert_ne!(first, other);
+        let same_text = rows_of(&a.exchange(&again));
+        assert_ne!(same_text, other, "another session's now");
+    }
+    a.bye();
+    b.bye();
+}
+
+#[test]
+fn a_pin_ends_with_discard_and_may_come_again() {
+    let _turn = turn();
+    let (_, target, _) = env();
+    let mut client = Client::connect(target);
+    for _ in 0..3 {
+        client.run("select pg_advisory_lock(99)");
+        assert_eq!(client.one("select count(*) from v"), "2");
+        client.run("discard all");
+        assert_eq!(client.one("select count(*) from v"), "2");
+        let mut other = Client::connect(target);
+        assert_eq!(other.one("select pg_try_advisory_lock(99)"), "t");
+        other.bye();
+    }
+    client.bye();
+}

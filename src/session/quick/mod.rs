@@ -475,7 +475,10 @@ impl Session {
             return None;
         };
         let mut unnamed = seen.made.unnamed.borrow_mut();
+        // What 'now' means is fixed by each session's own Parse.
+        let is_shared = !scanned.time_words;
         if let Some(known) = unnamed.as_ref()
+            && is_shared
             && *known.text == *parse.query
             && known.types.as_slice() == parse.types.as_slice()
         {
@@ -495,7 +498,9 @@ impl Session {
             })),
             told: Default::default(),
         });
-        *unnamed = Some(Rc::clone(&prepared));
+        if is_shared {
+            *unnamed = Some(Rc::clone(&prepared));
+        }
         Some(prepared)
     }
 
