@@ -574,19 +574,12 @@ fn forced(tree: Option<&Statement>, context: &Context<'_>, shard: ShardId, reaso
     recipe.access = access_of(&binder, &traits);
     recipe.pin = traits.pin.or(recipe.pin);
     recipe.set_config = traits.set_config;
-    let (into, catalog) = match tree {
-        Statement::Query(query) => (selects_into(query), false),
-        Statement::Insert(_)
-        | Statement::Update(_)
-        | Statement::Delete(_)
-        | Statement::Merge(_) => (false, bound.is_err()),
-        _ => (false, false),
-    };
-    if into && schema::is_temporary(context) {
+    if matches!(tree, Statement::Query(query) if selects_into(query))
+        && schema::is_temporary(context)
+    {
         recipe.pin = Some(Pin::TemporaryTable);
     }
-    // A write that is not understood may be one to pg_settings.
-    if traits.undeclared.is_some() || traits.unknown || catalog {
+    if traits.undeclared.is_some() || traits.unknown || writes_catalog(tree, context) {
         recipe.pin = recipe.pin.or(Some(Pin::Opaque));
     }
     if let Ok(bound) = bound {
@@ -604,6 +597,18 @@ fn pin_of_query(query: &Query, context: &Context<'_>) -> Option<Pin> {
     let traits = traits_of(&mut binder, context);
     let opaque = unknown || traits.undeclared.is_some() || traits.unknown || traits.set_config;
     traits.pin.or(opaque.then_some(Pin::Opaque))
+}
+
+/// Does it write to a system catalog? UPDATE pg_settings is a SET.
+fn writes_catalog(tree: &Statement, context: &Context<'_>) -> bool {
+    let target = match tree {
+        Statement::Insert(insert) => &insert.table,
+        Statement::Update(update) => &update.table,
+        Statement::Delete(delete) => &delete.table,
+        Statement::Merge(merge) => &merge.table,
+        _ => return false,
+    };
+    matches!(find_table(context, target), Ok(Found::Catalog))
 }
 
 /// SELECT … INTO: it creates a table.

@@ -82,24 +82,41 @@ pub(crate) fn maintenance(
     Ok(recipe)
 }
 
-/// May what is created here be temporary? By TEMP behind the word it belongs to, by the name of a temporary schema
-/// anywhere, or because the search_path creates there (manual, 20.11.1).
+/// May what is created here be temporary? By TEMP behind the word it belongs to, by a name in a temporary schema, or
+/// because the search_path creates there (manual, 20.11.1): in its first schema that exists.
 pub(crate) fn is_temporary(context: &Context<'_>) -> bool {
-    let in_path = |schema: &String| is_temporary_schema(schema);
-    if context.search_path.iter().any(in_path) {
+    let exists = |schema: &String| {
+        let mut tables = context.database.tables.keys();
+        schema == "public" || tables.any(|table| table.schema == *schema)
+    };
+    let mut path = context.search_path.iter();
+    if path
+        .find(|schema| is_temporary_schema(schema) || exists(schema))
+        .is_some_and(|schema| is_temporary_schema(schema))
+    {
         return true;
     }
     let is_part = |c: char| c.is_alphanumeric() || c == '_' || c == '$';
+    let is_any = |words: &[&str], word: &str| words.iter().any(|w| w.eq_ignore_ascii_case(word));
     let mut before = "";
-    let words = context.shape.split(|c: char| !is_part(c));
-    words.filter(|word| !word.is_empty()).any(|word| {
-        let is_any =
-            |words: &[&str], word: &str| words.iter().any(|w| w.eq_ignore_ascii_case(word));
+    let mut rest = context.shape;
+    while let Some(start) = rest.find(is_part) {
+        let end = rest[start..]
+            .find(|c: char| !is_part(c))
+            .map_or(rest.len(), |length| start + length);
+        let word = &rest[start..end];
+        rest = &rest[end..];
+        // SET search_path = public, pg_temp in a function's definition creates nothing there.
+        let qualifies = rest.trim_start_matches('"').trim_start().starts_with('.');
         let of_what = ["create", "replace", "local", "global", "into"];
-        let temp = is_any(&["temp", "temporary"], word) && is_any(&of_what, before);
+        if (is_any(&["temp", "temporary"], word) && is_any(&of_what, before))
+            || (is_temporary_schema(word) && qualifies)
+        {
+            return true;
+        }
         before = word;
-        temp || is_temporary_schema(word)
-    })
+    }
+    false
 }
 
 fn is_temporary_schema(schema: &str) -> bool {
@@ -282,9 +299,8 @@ fn create_table(create: &CreateTable, context: &Context<'_>) -> Result<Recipe, R
 
 /// The full name of a table that is being created.
 fn created(create: &CreateTable, context: &Context<'_>) -> TableName {
-    let schema = create.name.schema.clone();
     TableName {
-        schema: schema.unwrap_or_else(|| creation_schema(context)),
+        schema: schema_created_in(&create.name, context),
         name: create.name.name.clone(),
     }
 }
@@ -688,12 +704,11 @@ fn relation_keeps_apart(
             };
             context.search_path.iter().find(has).cloned()
         });
-        found.unwrap_or_else(|| creation_schema(context))
+        found.unwrap_or_else(|| schema_created_in(name, context))
     };
     match (what, becomes) {
         ("CREATE FOREIGN TABLE", _) => {
-            let schema = name.schema.clone();
-            let schema = schema.unwrap_or_else(|| creation_schema(context));
+            let schema = schema_created_in(name, context);
             name_is_free(&schema, &name.name, keyspace, context)
         }
         ("ALTER SCHEMA", Some(Becomes::Named(new))) => {
@@ -717,10 +732,11 @@ fn relation_keeps_apart(
     }
 }
 
-/// Where a name without schema is created.
-fn creation_schema(context: &Context<'_>) -> String {
-    let first = context.search_path.iter().find(|s| *s != "$user");
-    first.cloned().unwrap_or_else(|| "public".to_owned())
+/// The schema that a new object of this name is in.
+fn schema_created_in(name: &Name, context: &Context<'_>) -> String {
+    let first = || context.search_path.iter().find(|s| *s != "$user").cloned();
+    let schema = name.schema.clone().or_else(first);
+    schema.unwrap_or_else(|| "public".to_owned())
 }
 
 /// A default that gives every copy the same values.
@@ -837,8 +853,7 @@ fn create_as(
         });
     }
     if kind != "table" {
-        let schema = name.schema.clone();
-        let schema = schema.unwrap_or_else(|| creation_schema(context));
+        let schema = schema_created_in(name, context);
         name_is_free(&schema, &name.name, keyspace, context)?;
     }
     if kind == "table" {

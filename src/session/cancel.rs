@@ -9,11 +9,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 /// When a server whose client is gone is asked to stop, each time after the one before.
-const ABANDONED: [Duration; 3] = [
-    Duration::ZERO,
-    Duration::from_millis(200),
-    Duration::from_secs(2),
-];
+const ABANDONED: [Duration; 2] = [Duration::ZERO, Duration::from_millis(500)];
 
 /// A server that works for a session.
 #[derive(Debug, Clone)]

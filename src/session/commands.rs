@@ -1080,10 +1080,8 @@ fn check_null_equals(value: Option<&SettingValue>) -> Result<(), SessionError> {
     let Some(SettingValue::Raw(text) | SettingValue::Text(text)) = value else {
         return Ok(());
     };
-    let plain = text.trim_matches('\'').trim().to_ascii_lowercase();
-    // As PostgreSQL reads a boolean; what is none of these is on, or its error (manual, 8.6).
-    let off = plain == "0" || "false".starts_with(&plain) || "no".starts_with(&plain);
-    if off || matches!(plain.as_str(), "of" | "off") {
+    // What is not off is on, or an error.
+    if super::is_off(text) {
         return Ok(());
     }
     Err(SessionError::unsupported(

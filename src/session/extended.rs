@@ -928,9 +928,21 @@ impl Session {
     ) -> Result<Described, SessionError> {
         let mut taken = self.take(shard, Access::Read).await?;
         let mut parses = Parses::default();
+        let mut prepared_by_sql = SmallVec::new();
+        let made = if prepared.sql_types.is_some() {
+            self.send_prepare(shard, prepared, &mut taken)
+        } else {
+            Ok(false)
+        };
         let Taken { lease, script, .. } = &mut taken;
         script.keeps = Keeps::All;
-        let sent = self.ensure(shard, prepared, lease, script, &mut parses);
+        let sent = made.and_then(|made| {
+            if made {
+                let canonical = prepared.canonical(&self.worker.statements, self.reading());
+                prepared_by_sql.push(canonical.id);
+            }
+            self.ensure(shard, prepared, lease, script, &mut parses)
+        });
         let sent = sent.and_then(|name| {
             frontend::describe(&mut lease.outbox, Target::Statement, &name).map_err(|_| {
                 SessionError::refuse(SqlState::PROGRAM_LIMIT_EXCEEDED, "the message is too long")
@@ -947,7 +959,7 @@ impl Session {
         script.expect(Reply::Sync, To::Nobody);
         let sent = SentIds {
             parsed: parses.0.iter().map(|p| p.id).collect(),
-            ..SentIds::default()
+            prepared_by_sql,
         };
         let relayed = self.relay_batch(shard, taken, &sent).await?;
         // An error has been told.

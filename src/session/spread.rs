@@ -459,8 +459,12 @@ impl Session {
         {
             // Alone on its server it needs no transaction of ours, and may have its own (DO, CALL).
             let text = plan.text.as_deref().unwrap_or(own);
-            let tag = self.run_on(*shard, plan.access, text, true).await?;
-            self.schema_changed().await;
+            let said = self.run_on(*shard, plan.access, text, true).await;
+            // A block that fails may have committed before.
+            if said.is_ok() || plan.pin.is_some() {
+                self.schema_changed().await;
+            }
+            let tag = said?;
             reply::command_complete(&mut self.client.outbox, &tag);
             return Ok(Ready::Due);
         }

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use crate::harness::{PASSWORD, Router, cluster, create_database, direct_target, eventually};
 use crate::raw::{
-    Client, Message, Target, bind, describe, execute, message, parse, query, rows_of, sync,
+    Client, Message, Target, Value, bind, describe, execute, message, parse, query, rows_of, sync,
     terminate,
 };
 
@@ -23,7 +23,9 @@ fn env() -> &'static (Router, Target, Target) {
         Client::connect(&direct_target("lone_plain")).run(without_role);
         let router = Router::start(&format!(
             "workers = 1\n[users.app]\npassword = \"{PASSWORD}\"\n[shards.only]\nprimary = \"{}\"\n\
-             [databases.app]\nkeyspaces = [\"main\"]\n[keyspaces.main]\nshards = [\"only\"]\n\
+             [databases.app]\nkeyspaces = [\"main\", \"keyed\"]\ndefault = \"main\"\n\
+             [keyspaces.main]\nshards = [\"only\"]\n[keyspaces.keyed]\nshards = [\"only\"]\n\
+             [keyspaces.keyed.tables]\nlone_keyed = {{ key = \"id\" }}\n\
              [pool]\nsize = 1\ncheckout_timeout = \"10s\"\n",
             cluster().dsn("lone")
         ));
@@ -538,4 +540,71 @@ fn a_pin_ends_with_discard_and_may_come_again() {
         other.bye();
     }
     client.bye();
+}
+
+/// What only is not understood costs nobody the server.
+#[test]
+fn ordinary_writes_pin_nothing() {
+    let _turn = turn();
+    let (_, target, _) = env();
+    let mut stays = Client::connect(target);
+    stays.run("create view lone_view as select id, name from v");
+    stays.run("create table lone_ruled (x int)");
+    stays.run("create rule r as on delete to lone_ruled do also select 1");
+    stays.run("create function lone_default() returns int language sql stable as 'select 1'");
+    stays.run("create table lone_defaulted (x int default lone_default(), y int)");
+    stays.run("create table lone_keyed (id int primary key, x int default lone_default())");
+    stays.run("create view lone_keyed_view as select id from lone_keyed");
+    stays.bye();
+    let mut stays = Client::connect(target);
+    let mut other = Client::connect(target);
+    for write in [
+        "insert into lone_view values (900, 'by view')",
+        "update lone_view set name = 'again' where id = 900",
+        "delete from lone_view where id = 900",
+        "delete from lone_ruled",
+        "insert into lone_defaulted (y) values (1)",
+        "insert into lone_keyed (id) values (1)",
+        "delete from lone_keyed_view where id = 1",
+        "with gone as (delete from lone_defaulted returning y) select count(*) from gone",
+    ] {
+        stays.run(write);
+        // The pool has one connection: a pinned one would not come back while the other client is there.
+        assert_eq!(
+            other.one("select name from v where id = 1"),
+            "one",
+            "after {write}"
+        );
+    }
+    stays.run(
+        "drop view lone_view, lone_keyed_view; drop table lone_ruled, lone_defaulted, lone_keyed; drop function lone_default()",
+    );
+    stays.bye();
+    other.bye();
+}
+
+#[test]
+fn what_sql_prepared_stays_what_its_client_was_told() {
+    let _turn = turn();
+    same(&[
+        query("create table changing (a int); insert into changing values (7)"),
+        query("prepare s (int) as select a from changing where a > $1"),
+        [describe(b'S', "s"), sync()].concat(),
+        query("alter table changing add c int"),
+        [
+            bind("", "s", &[Value::text("1")], 0),
+            execute("", 0),
+            sync(),
+        ]
+        .concat(),
+        query("alter table changing alter a type text using 'zzzz'"),
+        [
+            bind("", "s", &[Value::text("1")], 0),
+            execute("", 0),
+            sync(),
+        ]
+        .concat(),
+        query("deallocate s"),
+        query("drop table changing"),
+    ]);
 }

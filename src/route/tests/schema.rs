@@ -98,6 +98,19 @@ fn schema_changes_reach_every_shard_of_the_keyspace() {
             "CREATE TEMP TABLE x (id bigint)",
             "refuse 0A000: a temporary table",
         ),
+        (
+            "CREATE FUNCTION pg_temp.f() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+            "refuse 0A000: a temporary table or other",
+        ),
+        (
+            "CREATE TYPE \"pg_temp\" . t AS ENUM ('a')",
+            "refuse 0A000: a temporary table or other",
+        ),
+        // What a security definer function should say (manual, CREATE FUNCTION).
+        (
+            "CREATE FUNCTION f() RETURNS int LANGUAGE sql SECURITY DEFINER SET search_path = public, pg_temp AS 'SELECT 1'",
+            all,
+        ),
         ("CREATE TABLE users AS SELECT * FROM posts", no),
         ("SELECT * INTO users FROM posts", no),
         ("CREATE VIEW v AS SELECT * FROM users", all),
