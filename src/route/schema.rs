@@ -83,11 +83,11 @@ pub(crate) fn maintenance(
 }
 
 /// May what is created here be temporary? By TEMP behind the word it belongs to, by a name in a temporary schema, or
-/// because the search_path creates there (manual, 20.11.1): in its first schema that exists.
+/// because the search_path creates there (manual, 20.11.1): in its first schema that exists. One with tables surely does.
 pub(crate) fn is_temporary(context: &Context<'_>) -> bool {
     let exists = |schema: &String| {
         let mut tables = context.database.tables.keys();
-        schema == "public" || tables.any(|table| table.schema == *schema)
+        tables.any(|table| table.schema == *schema)
     };
     let mut path = context.search_path.iter();
     if path
