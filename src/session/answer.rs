@@ -40,16 +40,25 @@ enum Silence {
 impl Session {
     /// Answers until the client leaves.
     pub(super) async fn run(&mut self) {
-        let worker = std::rc::Rc::clone(&self.worker);
-        let drain = worker.drain.notified();
-        tokio::pin!(drain);
-        // Polled once: it wakes this task, which then sees that it should leave.
-        poll_fn(|context| Poll::Ready(drain.as_mut().poll(context).is_ready())).await;
+        // Whoever lets sessions drain wakes this task, which then sees that it should leave.
+        poll_fn(|context| {
+            self.worker.wake_with(self.pid, context.waker());
+            Poll::Ready(())
+        })
+        .await;
         loop {
-            let ended = match self.quick().await {
-                Quick::Answered => continue,
+            let mut quick = Quick::Ordinary;
+            if self.is_at_rest() {
+                self.client.rest();
+                quick = poll_fn(|context| self.poll_quick(context)).await;
+            }
+            while let Quick::Unfinished(rest) = quick {
+                quick = Box::pin(self.finish(*rest)).await;
+            }
+            let ended = match quick {
+                Quick::Answered => self.say_rest().await,
                 Quick::Failed(error) => Err(error),
-                Quick::Ordinary => match self.next_request().await {
+                Quick::Ordinary | Quick::Unfinished(_) => match self.next_request().await {
                     Ok(Ok(Request::Terminate)) => return,
                     Ok(Ok(request)) => Box::pin(self.answer(request)).await,
                     Ok(Err(silence)) => Err(self.silence(&silence)),
@@ -79,18 +88,20 @@ impl Session {
         (self.plan, self.outcome) = (QueryPlan::Local, Outcome::Done);
         match request {
             Request::Query(message) => self.simple_query(&message).await?,
-            Request::Batch => self.batch().await?,
+            // Of a size of its own: most statements need less.
+            Request::Batch => Box::pin(self.batch()).await?,
             Request::FunctionCall => self.function_call(),
             Request::Stray | Request::Terminate => {}
         }
         if !self.ahead.is_empty() {
             self.give_back_ahead();
         }
-        self.answered(started).await
+        self.is_through(started)?;
+        self.say_rest().await
     }
 
-    /// A request is through.
-    pub(super) async fn answered(&mut self, started: Instant) -> Result<(), SessionError> {
+    /// A request is through, but for what waits in the client's outbox.
+    pub(super) fn is_through(&mut self, started: Instant) -> Result<(), SessionError> {
         let metrics = &self.worker.metrics;
         metrics.query(self.plan, self.outcome, started.elapsed());
         let traffic = std::mem::take(&mut self.client.traffic);
@@ -102,7 +113,11 @@ impl Session {
         if self.pinned_lost {
             return Err(self.silence(&Silence::PinnedLost));
         }
-        // More requests may be waiting already: their answers share a write.
+        Ok(())
+    }
+
+    /// Sends what waits for the client, unless more requests are waiting already: their answers share a write.
+    async fn say_rest(&mut self) -> Result<(), SessionError> {
         if self.client.inbox.is_empty() {
             self.client
                 .flush()
@@ -205,16 +220,11 @@ impl Session {
             .await
             .map_err(|_| SessionError::ClientGone)?;
         self.client.rest();
-        let worker = std::rc::Rc::clone(&self.worker);
-        let drain = worker.drain.notified();
-        tokio::pin!(drain);
-        drain.as_mut().enable();
-        let may_leave = |session: &Self| session.block.is_none();
         poll_fn(|context| {
-            if self.client.inbox.is_empty() && worker.draining.get() && may_leave(self) {
+            let may_leave = self.client.inbox.is_empty() && self.block.is_none();
+            if may_leave && self.worker.draining.get() {
                 return Poll::Ready(Ok(Err(Silence::Draining)));
             }
-            let _ = drain.as_mut().poll(context);
             match self.client.poll_fill(context) {
                 Poll::Ready(Ok(())) => return Poll::Ready(Ok(Ok(()))),
                 Poll::Ready(Err(_)) => return Poll::Ready(Ok(Err(Silence::ClientGone))),

@@ -114,15 +114,12 @@ fn read(worker: &Rc<Worker>, letter: Mail) {
             });
         }
         Mail::Cancel { pid, key } => {
-            let slot = worker.cancels.borrow().get(&pid).cloned();
+            let slot = worker.cancel_slot(pid);
             if let Some(slot) = slot.filter(|slot| slot.matches(&key)) {
                 slot.cancel(worker);
             }
         }
-        Mail::Drain => {
-            worker.draining.set(true);
-            worker.drain.notify_waiters();
-        }
+        Mail::Drain => worker.drain(),
         Mail::Look => {
             let topology = worker.shared.topology.load();
             worker.pools.retain(|address| {

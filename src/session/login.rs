@@ -180,26 +180,29 @@ struct Hello {
 
 /// Serves one connection from its first byte to its last.
 pub async fn serve(stream: Stream, worker: Rc<Worker>) {
+    // What a login needs is gone when the session begins.
+    if let Some(mut session) = Box::pin(enter(stream, worker)).await {
+        session.run().await;
+    }
+}
+
+/// Makes a session of a connection, or says why there is none.
+async fn enter(stream: Stream, worker: Rc<Worker>) -> Option<Box<Session>> {
     let limits = worker.shared.config.load().limits.clone();
     let timeout = limits.client_login_timeout;
     let mut client = Client::new(stream, limits.message_max);
-    let login = tokio::time::timeout(timeout, Box::pin(login(&mut client, &worker))).await;
-    let refusal = match login {
-        Ok(Ok((session, pid))) => {
-            let mut session = session.around(client);
-            session.run().await;
-            worker.cancels.borrow_mut().remove(&pid);
-            return;
-        }
+    let refusal = match tokio::time::timeout(timeout, login(&mut client, &worker)).await {
+        Ok(Ok((ready, pid))) => return Some(Box::new(ready.around(pid, client))),
         Ok(Err(NoSession::Refused(fields))) => fields,
-        Ok(Err(NoSession::Silent)) => return,
+        Ok(Err(NoSession::Silent)) => return None,
         // Too slow: closed without a word, as PostgreSQL does after authentication_timeout.
-        Err(_) => return,
+        Err(_) => return None,
     };
     worker.metrics.logins_failed.raise();
     reply::error_response(&mut client.outbox, &refusal);
     // Whoever does not read its refusal is not waited for.
     let _ = tokio::time::timeout(timeout, client.flush()).await;
+    None
 }
 
 /// A session that waits for its client's connection.
@@ -214,7 +217,7 @@ struct Ready {
 }
 
 impl Ready {
-    fn around(self, client: Client) -> Session {
+    fn around(self, pid: u32, client: Client) -> Session {
         let config = self.worker.shared.config.load();
         let mut hasher = std::collections::hash_map::DefaultHasher::new();
         std::hash::Hash::hash(&(&self.database.name, &self.greeting.user), &mut hasher);
@@ -247,6 +250,8 @@ impl Ready {
             items_done: 0,
             is_unseen: false,
             cancel: self.cancel,
+            pid,
+            running: None,
             plan: QueryPlan::Local,
             outcome: Outcome::Done,
         }

@@ -100,6 +100,10 @@ pub struct Session {
     /// The fast path did not know the statement at hand.
     is_unseen: bool,
     cancel: Rc<CancelSlot>,
+    /// The process id its client was told.
+    pid: u32,
+    /// What the fast path waits for.
+    running: Option<quick::Running>,
     message_max: usize,
     /// What kind of plan the request at hand has had, for metrics.
     plan: QueryPlan,
@@ -128,6 +132,7 @@ fn is_off(text: &str) -> bool {
 /// What its servers hold of the session must not reach another.
 impl Drop for Session {
     fn drop(&mut self) {
+        self.worker.leave(self.pid);
         for (_, lease) in &mut self.kept {
             lease.retire();
         }

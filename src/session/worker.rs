@@ -19,7 +19,8 @@ use hashbrown::HashMap;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
-use tokio::sync::{Notify, mpsc};
+use std::task::Waker;
+use tokio::sync::mpsc;
 
 /// What all workers share: snapshots that the control plane replaces, and a way to ask it for work.
 #[derive(Debug)]
@@ -80,15 +81,21 @@ pub struct Worker {
     /// Statements that its sessions have prepared.
     pub statements: StatementTable,
     /// Its sessions, by the process id their clients were told.
-    pub cancels: RefCell<HashMap<u32, Rc<CancelSlot>>>,
+    sessions: RefCell<HashMap<u32, Entered>>,
     /// What a server says at login, by database, role and settings: the client's ParameterStatus messages.
     pub greetings: RefCell<HashMap<GreetingKey, Rc<Greeting>>>,
     role_pools: RefCell<HashMap<Option<Role>, Rc<RolePools>>>,
     turn: Cell<usize>,
     /// Set when sessions should leave as soon as they are idle.
     pub draining: Cell<bool>,
-    /// Rung when [`draining`](Self::draining) is set.
-    pub drain: Notify,
+}
+
+/// A session, as its worker knows it.
+#[derive(Debug)]
+struct Entered {
+    cancel: Rc<CancelSlot>,
+    /// Wakes its task.
+    waker: Option<Waker>,
 }
 
 /// Database, role and settings.
@@ -142,12 +149,11 @@ impl Worker {
             plans: RefCell::new(PlanCache::new(plans_max)),
             shapes: Shapes::default(),
             statements: StatementTable::default(),
-            cancels: RefCell::default(),
+            sessions: RefCell::default(),
             greetings: RefCell::default(),
             role_pools: RefCell::default(),
             turn: Cell::new(0),
             draining: Cell::new(false),
-            drain: Notify::new(),
         })
     }
 
@@ -155,14 +161,50 @@ impl Worker {
     pub fn enter(&self, cancel: &Rc<CancelSlot>) -> u32 {
         let workers = u32::try_from(self.shared.mailboxes.len().max(1)).unwrap_or(1);
         let own = u32::try_from(self.index).unwrap_or(0);
-        let mut cancels = self.cancels.borrow_mut();
+        let mut sessions = self.sessions.borrow_mut();
         loop {
             let turn =
                 u32::try_from(self.next_turn() % (i32::MAX as usize / 1_024)).unwrap_or(0) + 1;
             let pid = turn * workers + own;
-            if !cancels.contains_key(&pid) {
-                cancels.insert(pid, Rc::clone(cancel));
+            if !sessions.contains_key(&pid) {
+                let cancel = Rc::clone(cancel);
+                sessions.insert(
+                    pid,
+                    Entered {
+                        cancel,
+                        waker: None,
+                    },
+                );
                 return pid;
+            }
+        }
+    }
+
+    /// A session's task, woken when sessions should leave.
+    pub fn wake_with(&self, pid: u32, waker: &Waker) {
+        if let Some(entered) = self.sessions.borrow_mut().get_mut(&pid) {
+            entered.waker = Some(waker.clone());
+        }
+    }
+
+    /// A session has ended.
+    pub fn leave(&self, pid: u32) {
+        self.sessions.borrow_mut().remove(&pid);
+    }
+
+    /// What the session of this process id shows to cancel requests.
+    #[must_use]
+    pub fn cancel_slot(&self, pid: u32) -> Option<Rc<CancelSlot>> {
+        let sessions = self.sessions.borrow();
+        sessions.get(&pid).map(|entered| Rc::clone(&entered.cancel))
+    }
+
+    /// Lets sessions leave as soon as they are idle.
+    pub fn drain(&self) {
+        self.draining.set(true);
+        for entered in self.sessions.borrow().values() {
+            if let Some(waker) = &entered.waker {
+                waker.wake_by_ref();
             }
         }
     }

@@ -91,7 +91,11 @@ impl<'a> Reader<'a> {
     /// The bytes up to the next zero byte, which is consumed.
     #[inline]
     pub(crate) fn cstr_bytes(&mut self) -> Result<&'a [u8], ProtocolError> {
-        let end = memchr::memchr(0, self.rest).ok_or(ProtocolError::Unterminated)?;
+        // Most names are empty.
+        let end = match self.rest.first() {
+            Some(0) => 0,
+            _ => memchr::memchr(0, self.rest).ok_or(ProtocolError::Unterminated)?,
+        };
         let text = self.bytes(end)?;
         self.bytes(1)?;
         Ok(text)

@@ -38,7 +38,7 @@ use std::future::poll_fn;
 use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use tokio::time::Instant;
 
 /// Bytes read ahead from a client while a server works for it.
@@ -46,16 +46,27 @@ const READ_AHEAD: usize = 64 * 1024;
 
 /// How an attempt at the fast path ended.
 pub(super) enum Quick {
-    /// The request is answered.
+    /// The request is answered; the end of the answer may be in the client's outbox.
     Answered,
     /// The request, if there is one, waits in the inbox for the ordinary way.
     Ordinary,
+    /// The ordinary way goes on from where this one ends.
+    Unfinished(Box<Unfinished>),
     /// The session ends.
     Failed(SessionError),
 }
 
-/// A statement on its way.
-struct Running {
+/// What the fast path leaves to the ordinary way.
+pub(super) enum Unfinished {
+    /// No server is at hand: the statement waits for one.
+    Waiting(Planned, Bytes),
+    /// The reply must be looked at.
+    Reply(Running),
+}
+
+/// A statement on its way. Dropped, it closes its server, which owes a reply.
+#[derive(Debug)]
+pub(super) struct Running {
     shard: ShardId,
     lease: Lease,
     request: Request,
@@ -70,7 +81,7 @@ enum Asked {
 }
 
 /// A statement whose shard is known.
-struct Planned {
+pub(super) struct Planned {
     shard: ShardId,
     access: Access,
     request: Request,
@@ -107,51 +118,68 @@ enum Heard {
 
 impl Session {
     /// Waits for the client's next bytes, and answers them if it can be done at once.
-    pub(super) async fn quick(&mut self) -> Quick {
-        if !self.is_at_rest() {
-            return Quick::Ordinary;
-        }
-        self.client.rest();
-        let mut running = match poll_fn(|context| self.poll_arrival(context)).await {
-            Arrived::Running(running) => running,
-            Arrived::Ordinary => return Quick::Ordinary,
-            Arrived::Answered(started) => {
-                return match self.answered(started).await {
-                    Ok(()) => Quick::Answered,
-                    Err(error) => Quick::Failed(error),
-                };
-            }
-            Arrived::Waiting(planned, bytes) => {
-                match Box::pin(self.wait_for_server(planned, &bytes)).await {
-                    Ok(running) => running,
-                    Err(ended) => return ended,
+    ///
+    /// Cancel safe: the statement on its way is the session's, and its server is closed with it.
+    pub(super) fn poll_quick(&mut self, context: &mut Context<'_>) -> Poll<Quick> {
+        let mut running = match self.running.take() {
+            Some(running) => running,
+            None => match ready!(self.poll_arrival(context)) {
+                Arrived::Running(running) => running,
+                Arrived::Ordinary => return Poll::Ready(Quick::Ordinary),
+                Arrived::Answered(started) => return Poll::Ready(self.quickly_answered(started)),
+                Arrived::Waiting(planned, bytes) => {
+                    let rest = Unfinished::Waiting(planned, bytes);
+                    return Poll::Ready(Quick::Unfinished(Box::new(rest)));
                 }
-            }
+            },
         };
-        let heard = poll_fn(|context| self.poll_reply(context, &mut running)).await;
-        let started = running.started;
-        let result = match heard {
-            Heard::Whole if running.sent == Sent::Commit => {
-                self.committed(running.shard, running.lease);
-                Ok(())
-            }
+        let Poll::Ready(heard) = self.poll_reply(context, &mut running) else {
+            self.running = Some(running);
+            return Poll::Pending;
+        };
+        Poll::Ready(match heard {
             Heard::Whole => {
-                self.give_back(running.shard, running.lease);
-                Ok(())
+                if running.sent == Sent::Commit {
+                    self.committed(running.shard, running.lease);
+                } else {
+                    self.give_back(running.shard, running.lease);
+                }
+                self.quickly_answered(running.started)
             }
-            Heard::Other if running.sent == Sent::Commit => {
-                Box::pin(self.commit_goes_on(running)).await
-            }
-            Heard::Other => Box::pin(self.go_on(running)).await,
+            Heard::Other => Quick::Unfinished(Box::new(Unfinished::Reply(running))),
             Heard::ClientGone => {
                 self.cancel.abandon(&self.worker);
                 self.give_back(running.shard, running.lease);
-                Err(SessionError::ClientGone)
+                Quick::Failed(SessionError::ClientGone)
             }
+        })
+    }
+
+    /// What the fast path could not finish, to its end.
+    pub(super) async fn finish(&mut self, rest: Unfinished) -> Quick {
+        let (started, result) = match rest {
+            Unfinished::Waiting(planned, bytes) => {
+                return match self.wait_for_server(planned, &bytes).await {
+                    Ok(running) => {
+                        self.running = Some(running);
+                        poll_fn(|context| self.poll_quick(context)).await
+                    }
+                    Err(ended) => ended,
+                };
+            }
+            Unfinished::Reply(running) if running.sent == Sent::Commit => {
+                (running.started, self.commit_goes_on(running).await)
+            }
+            Unfinished::Reply(running) => (running.started, self.go_on(running).await),
         };
-        if let Err(error) = result {
-            return Quick::Failed(error);
+        match result {
+            Ok(()) => self.quickly_answered(started),
+            Err(error) => Quick::Failed(error),
         }
+    }
+
+    /// The request is through, but for what waits in the client's outbox.
+    fn quickly_answered(&mut self, started: Instant) -> Quick {
         if self.block.is_none() {
             self.names.unnamed_portal = None;
             if !self.names.portals.is_empty() {
@@ -160,14 +188,14 @@ impl Session {
                     .retain(|_, portal| portal.survives_its_transaction());
             }
         }
-        match self.answered(started).await {
+        match self.is_through(started) {
             Ok(()) => Quick::Answered,
             Err(error) => Quick::Failed(error),
         }
     }
 
     /// Nothing waits, nothing is owed, and nothing but the text decides where a statement goes.
-    fn is_at_rest(&self) -> bool {
+    pub(super) fn is_at_rest(&self) -> bool {
         let plain = match &self.block {
             None => true,
             Some(block) => !block.is_implicit() && !block.failed && block.local_hint.is_none(),
@@ -453,11 +481,10 @@ impl Session {
             }
             Request::Batch { .. } => self.quick_batch_failed(error).await,
         };
-        let told = match told {
-            Ok(()) => self.answered(started).await,
-            Err(error) => Err(error),
-        };
-        Err(told.map_or_else(Quick::Failed, |()| Quick::Answered))
+        Err(match told.and_then(|()| self.is_through(started)) {
+            Ok(()) => Quick::Answered,
+            Err(error) => Quick::Failed(error),
+        })
     }
 
     /// The unnamed statement that a Parse makes, if it has been made before.
