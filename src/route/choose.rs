@@ -1,9 +1,11 @@
 //! Choosing: (tree, topology) → [`Recipe`]. One function per kind of statement; the default is to refuse.
 
-use crate::route::bind::{
-    Binder, Block, Bound, BoundQuery, Call, CallEffect, Constant, Found, Operand, Source, Written,
-    find_table, is_overridden, length_of, operand,
-};
+use crate::route::bind::Binder;
+use crate::route::bind::bound::{Block, Bound, BoundQuery, Source};
+use crate::route::bind::calls::{Call, CallEffect};
+use crate::route::bind::constants::{Constant, Operand, operand};
+use crate::route::bind::stored::{Written, is_overridden, length_of};
+use crate::route::bind::tables::{Found, family_of, find_table};
 use crate::route::builtin::{self, Effect};
 use crate::route::error::RouteError;
 use crate::route::implied;
@@ -1300,7 +1302,7 @@ fn stored_part(table: &Table, column: &KeyColumn, operands: Vec<Operand>) -> Key
     let typmod = known.and_then(|column| length_of(&column.stored_as));
     let family = column
         .family
-        .or_else(|| known.and_then(|column| crate::route::bind::family_of(column.base_oid)));
+        .or_else(|| known.and_then(|column| family_of(column.base_oid)));
     KeyPart {
         family,
         operands,
@@ -1848,14 +1850,4 @@ pub(crate) fn key_names(key: &[KeyColumn]) -> String {
         .map(|column| column.name.as_str())
         .collect::<Vec<_>>()
         .join(", ")
-}
-
-/// A view's definition as a query.
-pub(crate) fn parse_view(definition: &str) -> Result<Query, String> {
-    let text = definition.trim().trim_end_matches(';');
-    match crate::statement::parse::parse(text, Verb::Select) {
-        Ok(Statement::Query(query)) => Ok(query),
-        Ok(_) => Err("Its definition is not a query".to_owned()),
-        Err(error) => Err(error.reason),
-    }
 }

@@ -1,6 +1,8 @@
 //! Schema changes: on every shard of the keyspace or on none, and only what each shard can hold alone.
 
-use crate::route::bind::{Binder, Found, find_table, operand};
+use crate::route::bind::Binder;
+use crate::route::bind::constants::operand;
+use crate::route::bind::tables::{Found, find_table};
 use crate::route::choose::{Context, key_names, listed, names_of};
 use crate::route::error::RouteError;
 use crate::route::key::{ConstantType, type_named};
