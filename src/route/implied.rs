@@ -6,7 +6,7 @@
 use crate::route::bind::Binder;
 use crate::route::bind::bound::Source;
 use crate::route::bind::calls::{Call, CallEffect};
-use crate::route::choose::Context;
+use crate::route::choose::context::Context;
 use crate::topology::{Database, ImpliedBy, Table, TableName};
 use std::collections::BTreeSet;
 

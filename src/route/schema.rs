@@ -3,7 +3,8 @@
 use crate::route::bind::Binder;
 use crate::route::bind::constants::operand;
 use crate::route::bind::tables::{Found, find_table};
-use crate::route::choose::{Context, key_names, listed, names_of};
+use crate::route::choose::context::Context;
+use crate::route::choose::names::{key_names, listed, names_of};
 use crate::route::error::RouteError;
 use crate::route::key::{ConstantType, type_named};
 use crate::route::pins::{self, key_of};

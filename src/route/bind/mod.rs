@@ -33,7 +33,7 @@ use crate::route::bind::params::ParamUse;
 use crate::route::bind::query::Traits;
 use crate::route::bind::scope::Scope;
 use crate::route::bind::stored::KeyWrite;
-use crate::route::choose::Context;
+use crate::route::choose::context::Context;
 use crate::route::error::RouteError;
 use crate::statement::tree::{Query, Statement};
 use crate::topology::KeyFamily;

@@ -3,7 +3,7 @@
 use crate::route::bind::Binder;
 use crate::route::bind::bound::{NodeId, Ref, RefColumn, RefId, Source};
 use crate::route::builtin;
-use crate::route::choose::Context;
+use crate::route::choose::context::Context;
 use crate::route::error::RouteError;
 use crate::route::key::{ConstantType, type_of};
 use crate::statement::tree::Name;
