@@ -2,7 +2,9 @@
 
 use crate::cli::{Failure, RouteArguments, read_config};
 use crate::config::Variables;
-use crate::route::choose::{Context, RouteHint, hinted, recipe, unparsed};
+use crate::route::choose::context::Context;
+use crate::route::choose::hint::{RouteHint, hinted};
+use crate::route::choose::{recipe, unparsed};
 use crate::route::error::RouteError;
 use crate::route::explain::{Explanation, explain, explain_refusal};
 use crate::route::key::{Param, Params, Values};

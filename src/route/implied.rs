@@ -3,8 +3,10 @@
 //! In: the statement's shape and its bound tables. Out: calls, as if the statement had named the functions. Found by the
 //! text, which can only find too much: an operator's or a type's name anywhere in it, or in a view that it reads, counts.
 
-use crate::route::bind::{Binder, Call, CallEffect, Source};
-use crate::route::choose::Context;
+use crate::route::bind::Binder;
+use crate::route::bind::bound::Source;
+use crate::route::bind::calls::{Call, CallEffect};
+use crate::route::choose::context::Context;
 use crate::topology::{Database, ImpliedBy, Table, TableName};
 use std::collections::BTreeSet;
 

@@ -9,7 +9,7 @@
 //! have), `recipe` (the cached result and the hot step), `key` (bytes and buckets), `schema` (DDL), `merge` (several
 //! shards' rows become one answer), `explain` (for people).
 
-pub(crate) mod bind;
+mod bind;
 pub mod builtin;
 pub mod choose;
 pub mod error;

@@ -5,10 +5,11 @@
 //! equal the key and what the key is compared with ([`Keys`]), and whether two references' rows can only meet on one
 //! shard ([`Analysis::linked`]).
 
-use crate::route::bind::{
-    Binder, Block, Bound, BoundQuery, Child, Cond, CondId, Constant, Joined, NodeId, Operand,
-    RefId, Source,
+use crate::route::bind::Binder;
+use crate::route::bind::bound::{
+    Block, Bound, BoundQuery, Child, Cond, CondId, Joined, NodeId, RefId, Source,
 };
+use crate::route::bind::constants::{Constant, Operand};
 use crate::route::key::{
     self, ConstantType, KeyBytes, KeyValue, KeyValues, Use, Values, array_from_param,
     array_from_string, from_literal, from_number, from_param, from_string,

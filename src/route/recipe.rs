@@ -2,6 +2,8 @@
 //!
 //! [`Recipe::plan`] is on the hot path: for one key it hashes one value and copies an `Arc`.
 
+use crate::route::bind::constants::{Constant, Operand};
+use crate::route::bind::differs::TimeTexts;
 use crate::route::error::RouteError;
 use crate::route::key::{KeyValue, Use, Values};
 use crate::route::merge::{Finish, Window};
@@ -12,8 +14,6 @@ use crate::statement::tree::Expr;
 use crate::topology::{Bucket, ShardId, TableName, Topology};
 use smallvec::SmallVec;
 use std::sync::Arc;
-
-use crate::route::bind::{Constant, Operand, TimeTexts};
 
 /// Where statements of one shape go.
 #[derive(Debug, Clone)]

@@ -1,7 +1,10 @@
 //! Schema changes: on every shard of the keyspace or on none, and only what each shard can hold alone.
 
-use crate::route::bind::{Binder, Found, find_table, operand};
-use crate::route::choose::{Context, key_names, listed, names_of};
+use crate::route::bind::Binder;
+use crate::route::bind::constants::operand;
+use crate::route::bind::tables::{Found, find_table};
+use crate::route::choose::context::Context;
+use crate::route::choose::names::{key_names, listed, names_of};
 use crate::route::error::RouteError;
 use crate::route::key::{ConstantType, type_named};
 use crate::route::pins::{self, key_of};

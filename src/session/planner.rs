@@ -2,7 +2,9 @@
 
 use crate::backend::settings::SettingValue;
 use crate::cache::plans::PlanKey;
-use crate::route::choose::{Context, RouteHint, hinted, recipe, unparsed};
+use crate::route::choose::context::Context;
+use crate::route::choose::hint::{RouteHint, hinted};
+use crate::route::choose::{recipe, unparsed};
 use crate::route::error::RouteError;
 use crate::route::key::{NoParams, Param, Params, Values};
 use crate::route::plan::{Access, Pin, Plan, PlanKind, ShardSet};

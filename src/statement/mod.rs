@@ -3,11 +3,9 @@
 //!
 //! This room never knows a table's home, a parameter's value or a session's state, and does no I/O.
 //! Reading order: `lex` (PostgreSQL's tokens), `scan` (one pass over the text), `command` (session statements), `parse`
-//! (shape text → tree; `expression` and `definition` are its parts), `tree`.
+//! (shape text → tree), `tree`.
 
 pub mod command;
-pub(crate) mod definition;
-pub(crate) mod expression;
 pub(crate) mod lex;
 pub mod parse;
 pub mod scan;

@@ -1,8 +1,8 @@
 //! The statement as a tree of our own: what routing needs to see, and nothing more.
 //!
-//! `parse.rs` makes it from the *shape text* (the client's text with its extracted literals replaced by
+//! `parse` makes it from the *shape text* (the client's text with its extracted literals replaced by
 //! placeholders, see `scan.rs`), so whatever is decided from a tree can only depend on the shape. Anything
-//! `parse.rs` does not understand becomes [`Expr::Other`] (children kept) or a [`ParseError`]; nothing is dropped
+//! `parse` does not understand becomes [`Expr::Other`] (children kept) or a [`ParseError`]; nothing is dropped
 //! silently, because a table reference that is not seen is a wrong answer.
 //!
 //! Identifiers are folded as PostgreSQL does: unquoted ones to lower case, quoted ones as they are, 63 bytes at most.

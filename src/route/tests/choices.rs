@@ -1,7 +1,7 @@
 //! One line per rule of DESIGN §5.
 
 use super::{Case, Given, check, check_all};
-use crate::route::choose::RouteHint;
+use crate::route::choose::hint::RouteHint;
 use crate::route::plan::{Access, Pin};
 use crate::topology::TableName;
 

@@ -9,7 +9,9 @@ mod rivals;
 mod schema;
 mod soundness;
 
-use crate::route::choose::{Context, RouteHint, hinted, recipe, unparsed};
+use crate::route::choose::context::Context;
+use crate::route::choose::hint::{RouteHint, hinted};
+use crate::route::choose::{recipe, unparsed};
 use crate::route::error::RouteError;
 use crate::route::explain::kind_name;
 use crate::route::key::{Param, Params, Values};

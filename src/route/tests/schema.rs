@@ -1,7 +1,7 @@
 //! Schema changes.
 
 use super::{Case, check_all};
-use crate::route::choose::RouteHint;
+use crate::route::choose::hint::RouteHint;
 
 #[test]
 fn schema_changes_reach_every_shard_of_the_keyspace() {

@@ -1,7 +1,8 @@
 //! Everything that is not a query or a change of rows: definitions, upkeep, COPY, EXPLAIN, PREPARE, DECLARE, CALL.
 
 use crate::statement::lex::TokenKind;
-use crate::statement::parse::{Parse, Reader, refuse};
+use crate::statement::parse::reader::{Reader, qualified};
+use crate::statement::parse::{Parse, refuse};
 use crate::statement::tree::{
     AlterAction, Becomes, ColumnDefinition, Copy, CopyDirection, CopySubject, CreateTable, Ddl,
     Expr, Name, Statement, TableConstraint,
@@ -46,7 +47,7 @@ const COLUMN_CONSTRAINTS: &[&str] = &[
 
 impl Reader<'_> {
     /// EXPLAIN statement.
-    pub(crate) fn explain(&mut self) -> Parse<Statement> {
+    pub(super) fn explain(&mut self) -> Parse<Statement> {
         self.skip();
         let mut analyze = false;
         if self.is_symbol(self.at, b'(') && !self.is_query_group(self.at) {
@@ -86,7 +87,7 @@ impl Reader<'_> {
         })
     }
 
-    pub(crate) fn declare(&mut self) -> Parse<Statement> {
+    pub(super) fn declare(&mut self) -> Parse<Statement> {
         self.skip();
         let name = self.name_part()?;
         let mut scroll = false;
@@ -115,7 +116,7 @@ impl Reader<'_> {
         })
     }
 
-    pub(crate) fn prepare(&mut self) -> Parse<Statement> {
+    pub(super) fn prepare(&mut self) -> Parse<Statement> {
         self.skip();
         let name = self.name_part()?;
         let mut types = Vec::new();
@@ -139,7 +140,7 @@ impl Reader<'_> {
         })
     }
 
-    pub(crate) fn call_statement(&mut self) -> Parse<Statement> {
+    pub(super) fn call_statement(&mut self) -> Parse<Statement> {
         self.skip();
         let name = self.name()?;
         match self.call(name, false)? {
@@ -153,7 +154,7 @@ impl Reader<'_> {
         }
     }
 
-    pub(crate) fn copy(&mut self) -> Parse<Statement> {
+    pub(super) fn copy(&mut self) -> Parse<Statement> {
         self.skip();
         let mut options = Vec::new();
         let subject = if self.is_symbol(self.at, b'(') {
@@ -293,7 +294,7 @@ impl Reader<'_> {
         Ok(tables)
     }
 
-    pub(crate) fn truncate(&mut self) -> Parse<Statement> {
+    pub(super) fn truncate(&mut self) -> Parse<Statement> {
         self.skip();
         self.word("table");
         let tables = self.relations()?;
@@ -307,7 +308,7 @@ impl Reader<'_> {
         Ok(Statement::Truncate { tables, cascade })
     }
 
-    pub(crate) fn lock(&mut self) -> Parse<Statement> {
+    pub(super) fn lock(&mut self) -> Parse<Statement> {
         self.skip();
         self.word("table");
         let tables = self.relations()?;
@@ -323,7 +324,7 @@ impl Reader<'_> {
         Ok(Statement::Lock { tables })
     }
 
-    pub(crate) fn maintenance(&mut self) -> Parse<Statement> {
+    pub(super) fn maintenance(&mut self) -> Parse<Statement> {
         let what = self.folded(self.at);
         self.skip();
         let mut concurrently = false;
@@ -394,7 +395,7 @@ impl Reader<'_> {
     }
 
     /// CREATE, ALTER, DROP, GRANT, … and DO.
-    pub(crate) fn definition(&mut self) -> Parse<Statement> {
+    pub(super) fn definition(&mut self) -> Parse<Statement> {
         let verb = self.folded(self.at);
         let start = self.at;
         self.skip();
@@ -1310,7 +1311,7 @@ impl Reader<'_> {
                 parts.push(self.label()?);
             }
             parts.pop();
-            tables.push(crate::statement::expression::qualified(parts)?);
+            tables.push(qualified(parts)?);
         } else if ["constraint", "trigger", "policy", "rule"]
             .iter()
             .any(|word| self.word(word))

@@ -6,7 +6,8 @@
 //! back in its place.
 
 use crate::statement::lex::{TokenKind, is_reserved};
-use crate::statement::parse::{DEPTH_MAX, Parse, Reader, refuse};
+use crate::statement::parse::reader::{Reader, qualified};
+use crate::statement::parse::{DEPTH_MAX, Parse, refuse};
 use crate::statement::scan::LITERAL_BASE;
 use crate::statement::tree::{Expr, FunctionCall, Name, OrderKey, ParseError};
 use sqlparser::ast::{self, BinaryOperator, Ident, UnaryOperator};
@@ -25,7 +26,7 @@ const RECURSION_MAX: usize = 300;
 const WORDY_FUNCTIONS: &[&str] = &["extract", "overlay", "position", "substring", "trim"];
 
 /// Keywords that are functions without parentheses.
-const KEYWORD_FUNCTIONS: &[&str] = &[
+pub(super) const KEYWORD_FUNCTIONS: &[&str] = &[
     "current_catalog",
     "current_date",
     "current_role",
@@ -384,7 +385,7 @@ fn operator_token(text: &str) -> Token {
 
 impl Reader<'_> {
     /// An expression (gram.y's a_expr), to the first token that cannot belong to it.
-    pub(crate) fn expr(&mut self) -> Parse<Expr> {
+    pub(super) fn expr(&mut self) -> Parse<Expr> {
         self.enter()?;
         let mut any_of: Vec<Expr> = Vec::new();
         let mut all_of: Vec<Expr> = Vec::new();
@@ -408,7 +409,7 @@ impl Reader<'_> {
         }
     }
 
-    pub(crate) fn exprs(&mut self) -> Parse<Vec<Expr>> {
+    pub(super) fn exprs(&mut self) -> Parse<Vec<Expr>> {
         let mut list = vec![self.expr()?];
         while self.symbol(b',') {
             list.push(self.expr()?);
@@ -699,7 +700,7 @@ impl Reader<'_> {
     }
 
     /// One operand with its casts, subscripts and collation.
-    pub(crate) fn operand(&mut self) -> Parse<Expr> {
+    pub(super) fn operand(&mut self) -> Parse<Expr> {
         let mut expr = self.primary()?;
         loop {
             if self.kind(self.at) == Some(TokenKind::Cast) {
@@ -907,7 +908,7 @@ impl Reader<'_> {
 
     /// A call's arguments and what may follow them. `plain` is a name that is neither quoted nor qualified, as
     /// the functions with grammar of their own are.
-    pub(crate) fn call(&mut self, name: Name, plain: bool) -> Parse<Expr> {
+    pub(super) fn call(&mut self, name: Name, plain: bool) -> Parse<Expr> {
         self.enter()?;
         let wordy = plain && WORDY_FUNCTIONS.contains(&name.name.as_str());
         self.open()?;
@@ -1012,7 +1013,7 @@ impl Reader<'_> {
     }
 
     /// A window's definition in parentheses: all its expressions.
-    pub(crate) fn window(&mut self) -> Parse<Vec<Expr>> {
+    pub(super) fn window(&mut self) -> Parse<Vec<Expr>> {
         self.open()?;
         let mut exprs = Vec::new();
         if !["partition", "order", "range", "rows", "groups"]
@@ -1066,7 +1067,7 @@ impl Reader<'_> {
     }
 
     /// The keys of an ORDER BY, behind the BY.
-    pub(crate) fn order_keys(&mut self) -> Parse<Vec<OrderKey>> {
+    pub(super) fn order_keys(&mut self) -> Parse<Vec<OrderKey>> {
         let mut keys = Vec::new();
         loop {
             let start = self.at;
@@ -1240,16 +1241,6 @@ fn one_or(mut parts: Vec<Expr>, join: fn(Vec<Expr>) -> Expr) -> Parse<Expr> {
             Ok(join(parts))
         }
         None => refuse("an expression is missing"),
-    }
-}
-
-/// `a.b` as a name; a database in front is not supported.
-pub(crate) fn qualified(mut parts: Vec<String>) -> Parse<Name> {
-    let name = parts.pop();
-    let schema = parts.pop();
-    match name {
-        Some(name) if parts.is_empty() => Ok(Name { schema, name }),
-        _ => refuse("a name of three parts"),
     }
 }
 

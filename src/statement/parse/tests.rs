@@ -1,7 +1,9 @@
 use super::*;
-use crate::statement::scan::{LITERAL_BASE, scan, shape};
+use crate::statement::scan::{LITERAL_BASE, ScanSettings, scan, shape};
 use crate::statement::tree::{
-    AlterAction, CopyDirection, CopySubject, Ddl, OrderKey, TableConstraint,
+    AlterAction, Body, CopyDirection, CopySubject, Ddl, Distinct, Expr, From, InsertSource, Item,
+    JoinKind, JoinOn, MergeAction, Name, OnConflict, OrderKey, Query, Select, SetOp, Span,
+    TableConstraint,
 };
 use proptest::prelude::*;
 

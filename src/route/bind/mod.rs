@@ -1,0 +1,137 @@
+//! Binding: which table every name means, at every depth, and what must hold for its rows.
+//!
+//! In: a tree and the topology's names. Out: references ([`Ref`]), the columns that matter ([`Node`]), the conditions
+//! that must hold ([`Conjunct`]) and the shape of the joins and subqueries ([`bound::Block`]). `pins` reads them.
+//! What cannot be resolved for certain yields no condition, so it can only widen the route.
+//!
+//! Reading order: `bound` (the result), `scope` (the names in sight), `query`, `with`, `from` and `write` (statements
+//! and their parts), `tables` and `columns` (what a name means), `facts` (what holds for a query's rows), `conditions`
+//! and `constants` (what a WHERE says), `expressions` (whatever else stands in one: `calls`, `differs`, `params`),
+//! `stored` (what a write puts into its columns).
+
+pub(super) mod bound;
+pub(super) mod calls;
+mod columns;
+mod conditions;
+pub(super) mod constants;
+pub(super) mod differs;
+mod expressions;
+mod facts;
+mod from;
+mod params;
+mod query;
+mod scope;
+pub(super) mod stored;
+pub(super) mod tables;
+mod with;
+mod write;
+
+use crate::route::bind::bound::{BoundQuery, Conjunct, Node, NodeId, Ref, RefId};
+use crate::route::bind::calls::Call;
+use crate::route::bind::differs::TimeTexts;
+use crate::route::bind::params::ParamUse;
+use crate::route::bind::query::Traits;
+use crate::route::bind::scope::Scope;
+use crate::route::bind::stored::KeyWrite;
+use crate::route::choose::context::Context;
+use crate::route::error::RouteError;
+use crate::statement::tree::{Query, Statement};
+use crate::topology::KeyFamily;
+use std::collections::HashMap;
+
+/// References one statement may have, with views and WITH entries expanded.
+const REFS_MAX: usize = 512;
+
+/// How deep a statement may nest, with views and WITH entries expanded: a query counts [`QUERY_DEPTH`], an arm of a set
+/// operation one. It bounds the stack.
+const DEPTH_MAX: usize = 384;
+
+/// What a nested query adds.
+const QUERY_DEPTH: usize = 4;
+
+/// The binder's state.
+pub(crate) struct Binder<'c> {
+    context: &'c Context<'c>,
+    /// References.
+    pub(crate) refs: Vec<Ref>,
+    /// Columns.
+    pub(crate) nodes: Vec<Node>,
+    /// Conditions.
+    pub(crate) conds: Vec<Conjunct>,
+    /// Function calls that matter.
+    pub(crate) calls: Vec<Call>,
+    /// Parameters.
+    params: HashMap<u16, ParamUse>,
+    /// WITH entries that are placed on their own.
+    pub(crate) separate: Vec<BoundQuery>,
+    /// Key columns that are set.
+    pub(crate) key_writes: Vec<KeyWrite>,
+    /// FOR UPDATE and kin anywhere.
+    pub(crate) locking: bool,
+    /// SELECT … INTO, or a data-modifying statement.
+    pub(crate) writes: bool,
+    /// Texts that could say 'now' and reach the answer.
+    pub(crate) time_casts: TimeTexts,
+    traits: Vec<Traits>,
+    depth: usize,
+}
+
+impl<'c> Binder<'c> {
+    /// A binder for one statement.
+    pub(crate) fn new(context: &'c Context<'c>) -> Self {
+        Self {
+            context,
+            refs: Vec::new(),
+            nodes: Vec::new(),
+            conds: Vec::new(),
+            calls: Vec::new(),
+            params: HashMap::new(),
+            separate: Vec::new(),
+            key_writes: Vec::new(),
+            locking: false,
+            writes: false,
+            time_casts: TimeTexts::default(),
+            traits: vec![Traits::default()],
+            depth: 0,
+        }
+    }
+
+    /// Binds a top-level query.
+    pub(crate) fn query(&mut self, query: &Query) -> Result<BoundQuery, RouteError> {
+        self.bind_query(query, &Scope::root())
+    }
+
+    /// Binds INSERT, UPDATE, DELETE or MERGE.
+    pub(crate) fn modifying(&mut self, statement: &Statement) -> Result<BoundQuery, RouteError> {
+        self.bind_modifying(statement, &Scope::root())
+    }
+
+    fn deeper(&mut self, by: usize) -> Result<(), RouteError> {
+        self.depth += by;
+        if self.depth > DEPTH_MAX {
+            return Err(RouteError::TooComplex {
+                reason: format!("more than {} queries are nested", DEPTH_MAX / QUERY_DEPTH),
+            });
+        }
+        Ok(())
+    }
+
+    fn add_ref(&mut self, reference: Ref) -> Result<RefId, RouteError> {
+        if self.refs.len() >= REFS_MAX {
+            return Err(RouteError::TooComplex {
+                reason: format!("more than {REFS_MAX} table references"),
+            });
+        }
+        self.refs.push(reference);
+        Ok(self.refs.len() - 1)
+    }
+
+    fn add_node(&mut self, reference: RefId, name: String, family: Option<KeyFamily>) -> NodeId {
+        self.nodes.push(Node {
+            reference,
+            name,
+            family,
+        });
+        self.nodes.len() - 1
+    }
+}

@@ -1,0 +1,184 @@
+//! The keys of the rows that an INSERT gives.
+
+use crate::route::bind::constants::{Constant, Operand, operand};
+use crate::route::bind::stored::{is_overridden, length_of};
+use crate::route::bind::tables::family_of;
+use crate::route::error::RouteError;
+use crate::route::key::{self, ConstantType, Use};
+use crate::route::pins::{KeyPart, KeySet, key_of};
+use crate::statement::tree::{Expr, Insert, InsertSource, OnConflict};
+use crate::topology::{KeyColumn, KeyFamily, Table};
+use smallvec::SmallVec;
+
+/// The keys of the rows of INSERT … VALUES.
+pub(super) fn insert_rows(insert: &Insert, table: &Table) -> Result<Vec<KeySet>, RouteError> {
+    if let Some(OnConflict::Update { .. }) = &insert.on_conflict
+        && table.kind == 'f'
+    {
+        return Err(RouteError::OneShardOnly {
+            what: "ON CONFLICT on a foreign table".to_owned(),
+            reason: format!("Table {}", table.name),
+        });
+    }
+    let positions = key_positions(insert, table)?;
+    rows_of(insert)
+        .into_iter()
+        .map(|row| row_key(table, &positions, row))
+        .collect()
+}
+
+/// The rows that an INSERT gives by itself; DEFAULT VALUES is one without values.
+pub(super) fn rows_of(insert: &Insert) -> Vec<&[Expr]> {
+    match &insert.source {
+        InsertSource::Values(rows) => rows.iter().map(Vec::as_slice).collect(),
+        InsertSource::Default => vec![&[]],
+        InsertSource::Query(_) => Vec::new(),
+    }
+}
+
+/// Where each key column's value stands in a row; `None` for one that is not given.
+pub(super) fn key_positions(
+    insert: &Insert,
+    table: &Table,
+) -> Result<Vec<Option<usize>>, RouteError> {
+    let known = !table.columns.is_empty() || matches!(insert.source, InsertSource::Default);
+    let position = |column: &KeyColumn| {
+        if insert.overriding_user && is_overridden(table, &column.name) {
+            return Ok(None);
+        }
+        if !insert.columns.is_empty() {
+            return Ok(insert.columns.iter().position(|name| *name == column.name));
+        }
+        if !known {
+            let reason = "the table's columns are not known, so list them in the INSERT";
+            return Err(missing_key(table, column, reason));
+        }
+        Ok(table.columns.iter().position(|c| c.name == column.name))
+    };
+    key_of(table).iter().map(position).collect()
+}
+
+/// The key of one row.
+pub(super) fn row_key(
+    table: &Table,
+    positions: &[Option<usize>],
+    row: &[Expr],
+) -> Result<KeySet, RouteError> {
+    let mut parts = SmallVec::new();
+    for (column, position) in key_of(table).iter().zip(positions) {
+        let operand = match position.and_then(|at| row.get(at)) {
+            None | Some(Expr::Default) => default_of(table, column)?,
+            Some(value) => operand(value).ok_or_else(|| {
+                let reason = "its value is an expression that only PostgreSQL can compute";
+                missing_key(table, column, reason)
+            })?,
+        };
+        parts.push(stored_part(table, column, vec![operand]));
+    }
+    Ok(KeySet {
+        keyspace: table.keyspace,
+        parts,
+        usage: Use::Store,
+    })
+}
+
+/// A key column as it stores values.
+pub(super) fn stored_part(table: &Table, column: &KeyColumn, operands: Vec<Operand>) -> KeyPart {
+    let known = table.columns.iter().find(|c| c.name == column.name);
+    let typmod = known.and_then(|column| length_of(&column.stored_as));
+    let family = column
+        .family
+        .or_else(|| known.and_then(|column| family_of(column.base_oid)));
+    KeyPart {
+        family,
+        operands,
+        chars_max: match family {
+            Some(KeyFamily::Text | KeyFamily::Bpchar) => typmod.and_then(|n| n.parse().ok()),
+            _ => None,
+        },
+        whole_seconds: matches!(family, Some(KeyFamily::Timestamp | KeyFamily::TimestampTz))
+            && typmod.is_some(),
+    }
+}
+
+/// The constant that a key column takes when the INSERT does not give it.
+fn default_of(table: &Table, column: &KeyColumn) -> Result<Operand, RouteError> {
+    let missing = |reason: &str| missing_key(table, column, reason);
+    let Some(known) = table.columns.iter().find(|c| c.name == column.name) else {
+        return Err(missing(
+            "the INSERT does not give it and its default is not known",
+        ));
+    };
+    if known.generated.is_some() {
+        return Err(missing(
+            "PostgreSQL generates it, and only after the row's shard is chosen",
+        ));
+    }
+    let one = |constant, given| Operand::One {
+        constant,
+        negative: false,
+        given,
+    };
+    let Some(default) = known.default.as_deref() else {
+        if known.base_oid != known.type_oid {
+            return Err(missing(
+                "its type is a domain, which may have a default of its own",
+            ));
+        }
+        // NULL: bucket 0; where the column forbids it, PostgreSQL says so.
+        return Ok(one(Constant::Null, ConstantType::Context));
+    };
+    constant_default(default).ok_or_else(|| {
+        missing("its default is computed by PostgreSQL, and only after the row's shard is chosen")
+    })
+}
+
+/// `'x'::text`, `7`, `'7'::bigint`, `true`, `NULL::text`, as pg_get_expr prints constants.
+fn constant_default(default: &str) -> Option<Operand> {
+    let (value, given) = match default.rsplit_once("::") {
+        Some((value, data_type)) if !data_type.contains('\'') => {
+            (value, key::type_named(data_type))
+        }
+        _ => (default, ConstantType::Context),
+    };
+    if given == ConstantType::Other {
+        return None;
+    }
+    let constant = if let Some(body) = value
+        .strip_prefix('\'')
+        .and_then(|rest| rest.strip_suffix('\''))
+    {
+        if body.replace("''", "").contains('\'') || body.contains('\\') {
+            return None;
+        }
+        Constant::Text(body.replace("''", "'"))
+    } else if value.eq_ignore_ascii_case("null") {
+        Constant::Null
+    } else if value == "true" || value == "false" {
+        Constant::Bool(value == "true")
+    } else {
+        let digits = value.trim_start_matches('(').trim_end_matches(')');
+        let number = digits.strip_prefix('-').unwrap_or(digits);
+        if number.is_empty() || !number.bytes().all(|byte| byte.is_ascii_digit()) {
+            return None;
+        }
+        return Some(Operand::One {
+            constant: Constant::Number(number.to_owned()),
+            negative: digits.starts_with('-'),
+            given,
+        });
+    };
+    Some(Operand::One {
+        constant,
+        negative: false,
+        given,
+    })
+}
+
+fn missing_key(table: &Table, column: &KeyColumn, reason: &str) -> RouteError {
+    RouteError::KeyMissing {
+        table: table.name.to_string(),
+        column: column.name.clone(),
+        reason: reason.to_owned(),
+    }
+}
