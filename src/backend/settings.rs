@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
 
 /// A setting's value, as it was given.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -12,6 +13,15 @@ pub enum SettingValue {
     /// A plain value: a startup parameter's, or `set_config`'s.
     Text(String),
 }
+
+/// The role that statements run as.
+const ROLE: &str = "role";
+
+/// Who the session belongs to.
+const SESSION_AUTHORIZATION: &str = "session_authorization";
+
+/// Two settings in one: how dates are written, and in which order their fields are read.
+pub const DATESTYLE: &str = "datestyle";
 
 /// Settings whose value changes how a text is read at Parse: a prepared statement is shared only between sessions
 /// that agree on them (PostgreSQL fixes `'01/02/2024'::date` at Parse).
@@ -86,10 +96,14 @@ impl Settings {
         }
     }
 
-    /// With `name` set (`Some`) or back at the server's own default (`None`).
+    /// With `name` set (`Some`) or back at the server's own default (`None`). Another session authorization ends the role
+    /// (manual, SET SESSION AUTHORIZATION).
     #[must_use]
     pub fn with(&self, name: &str, value: Option<SettingValue>) -> Self {
         let mut entries = self.entries.clone();
+        if name == SESSION_AUTHORIZATION {
+            entries.remove(ROLE);
+        }
         match value {
             Some(value) => {
                 entries.insert(name.to_owned(), value);
@@ -99,6 +113,18 @@ impl Settings {
             }
         }
         Self::new(entries)
+    }
+
+    /// With those custom settings empty that have no value: once set in a session, they are never missing again.
+    #[must_use]
+    pub fn with_customs(self: &Arc<Self>, names: &BTreeSet<String>) -> Arc<Self> {
+        let missing = || names.iter().filter(|name| self.get(name).is_none());
+        if missing().next().is_none() {
+            return Arc::clone(self);
+        }
+        let mut entries = self.entries.clone();
+        entries.extend(missing().map(|name| (name.clone(), SettingValue::Text(String::new()))));
+        Arc::new(Self::new(entries))
     }
 
     /// The value of `name`.
@@ -141,53 +167,49 @@ impl Settings {
             return None;
         }
         let mut sql = String::new();
-        // A role may lack the right to set or reset what is beside it, so roles go back first and are set last.
-        let is_role = |name: &str| name == "role" || name == "session_authorization";
-        let gone = || {
-            self.entries
-                .keys()
-                .rev()
-                .filter(|name| !wanted.entries.contains_key(*name))
-        };
-        for name in gone()
-            .filter(|name| is_role(name))
-            .chain(gone().filter(|name| !is_role(name)))
-        {
-            let _ = write!(sql, "RESET {};", quote_setting(name));
+        // A role may lack the right to set or reset what is beside it, and a session authorization ends the role: both go
+        // back first and are set last, the role at the very end.
+        for name in [ROLE, SESSION_AUTHORIZATION] {
+            if self.get(name).is_some() {
+                let _ = write!(sql, "RESET {};", quote_setting(name));
+            }
         }
-        let changed =
-            |(name, value): &(&String, &SettingValue)| self.entries.get(*name) != Some(*value);
-        let plain = wanted
-            .entries
-            .iter()
-            .filter(changed)
-            .filter(|(name, _)| !is_role(name));
-        let roles = wanted
-            .entries
-            .iter()
-            .filter(changed)
-            .filter(|(name, _)| is_role(name));
-        for (name, value) in plain.chain(roles) {
-            match value {
-                // Only SET TIME ZONE takes an INTERVAL, and only in this spelling.
-                SettingValue::Raw(raw) if name == "timezone" => {
-                    let _ = write!(sql, "SET TIME ZONE {raw};");
+        let is_role = |name: &str| name == ROLE || name == SESSION_AUTHORIZATION;
+        for name in self.entries.keys().rev() {
+            if !is_role(name) && wanted.get(name).is_none() {
+                let _ = write!(sql, "RESET {};", quote_setting(name));
+            }
+        }
+        for (name, value) in &wanted.entries {
+            if !is_role(name) && self.get(name) != Some(value) {
+                // A value of one part leaves the other as it is.
+                if name == DATESTYLE && self.get(name).is_some() {
+                    sql.push_str("RESET datestyle;");
                 }
-                SettingValue::Raw(raw) => {
-                    let _ = write!(sql, "SET {} TO {raw};", quote_setting(name));
-                }
-                SettingValue::Text(text) => {
-                    let _ = write!(
-                        sql,
-                        "SELECT pg_catalog.set_config({},{},false);",
-                        quote_literal(name),
-                        quote_literal(text)
-                    );
-                }
+                write_set(&mut sql, name, value);
+            }
+        }
+        for name in [SESSION_AUTHORIZATION, ROLE] {
+            if let Some(value) = wanted.get(name) {
+                write_set(&mut sql, name, value);
             }
         }
         Some(sql)
     }
+}
+
+fn write_set(sql: &mut String, name: &str, value: &SettingValue) {
+    let _ = match value {
+        // Only SET TIME ZONE takes an INTERVAL, and only in this spelling.
+        SettingValue::Raw(raw) if name == "timezone" => write!(sql, "SET TIME ZONE {raw};"),
+        SettingValue::Raw(raw) => write!(sql, "SET {} TO {raw};", quote_setting(name)),
+        SettingValue::Text(text) => write!(
+            sql,
+            "SELECT pg_catalog.set_config({},{},false);",
+            quote_literal(name),
+            quote_literal(text)
+        ),
+    };
 }
 
 /// A setting's name for SET: each part quoted.
@@ -238,6 +260,29 @@ mod tests {
             "RESET \"work_mem\";SET \"search_path\" TO a, b;SET \"role\" TO x;"
         );
         assert_eq!(wanted.difference(&wanted.clone()), None);
+    }
+
+    #[test]
+    fn roles_go_first_and_come_last() {
+        let server = settings(&[("role", "a"), ("work_mem", "'4MB'")]);
+        let wanted = settings(&[("role", "a"), ("session_authorization", "b")]);
+        assert_eq!(
+            server.difference(&wanted).unwrap(),
+            "RESET \"role\";RESET \"work_mem\";SET \"session_authorization\" TO b;SET \"role\" TO a;"
+        );
+        let authorized = wanted.with(
+            SESSION_AUTHORIZATION,
+            Some(SettingValue::Raw("c".to_owned())),
+        );
+        assert_eq!(authorized.get(ROLE), None);
+    }
+
+    #[test]
+    fn a_part_of_datestyle_does_not_inherit_the_other() {
+        assert_eq!(
+            settings(&[("datestyle", "german")]).difference(&settings(&[("datestyle", "dmy")])),
+            Some("RESET datestyle;SET \"datestyle\" TO dmy;".to_owned())
+        );
     }
 
     #[test]

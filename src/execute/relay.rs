@@ -405,7 +405,8 @@ impl Relay<'_> {
                 if let Ok((name, value)) = backend::read_parameter_status(stop.body) {
                     server.parameters.insert(name.to_owned(), value.to_owned());
                 }
-                pass(out);
+                // Whoever the reply is for: what the client believes of its session must stay true.
+                out.extend_from_slice(whole);
                 return Ok(());
             }
             (tag::ERROR_RESPONSE, _) => {

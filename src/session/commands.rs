@@ -4,7 +4,7 @@
 
 use crate::backend::pool::Lease;
 use crate::backend::server::ServerState;
-use crate::backend::settings::{SettingValue, Settings};
+use crate::backend::settings::{DATESTYLE, SettingValue, Settings};
 use crate::execute::relay::drain;
 use crate::route::plan::Access;
 use crate::session::Session;
@@ -53,7 +53,7 @@ impl Session {
             self.refuse_in_failed_block()?;
         }
         match command {
-            Command::Begin(modes) => self.begin(modes, own),
+            Command::Begin(modes) => self.begin(modes, own).await,
             Command::Commit { chain } => self.end(End::Commit, chain).await,
             Command::Rollback { chain } => self.end(End::Rollback, chain).await,
             Command::Savepoint(name) => self.savepoint(name, own).await,
@@ -65,7 +65,7 @@ impl Session {
                 "Commit with COMMIT.",
             )),
             Command::Set { scope, name, value } => self.set(scope, &name, &value, own).await,
-            Command::SetTransaction(modes) => self.set_transaction(modes, own).await,
+            Command::SetTransaction(modes) => self.set_transaction(modes).await,
             Command::SetSnapshot => Err(SessionError::unsupported(
                 "imported snapshots are not supported",
                 "A snapshot belongs to one server.",
@@ -98,33 +98,31 @@ impl Session {
 
     // === transactions
 
-    fn begin(&mut self, modes: TransactionModes, own: &str) -> Result<(), SessionError> {
-        let one_snapshot = self.one_snapshot(modes.isolation);
-        match &mut self.block {
+    async fn begin(&mut self, modes: TransactionModes, own: &str) -> Result<(), SessionError> {
+        match &self.block {
             // BEGIN among several statements of a message: what ran before it belongs to the block (manual §55.2.2.1).
             Some(block) if block.is_implicit() => {
-                if block.participants.is_empty() {
-                    block.begin = begin_text(modes);
-                    block.one_snapshot = one_snapshot;
-                } else if modes != TransactionModes::default() {
-                    return Err(SessionError::refuse(
-                        SqlState::ACTIVE_SQL_TRANSACTION,
-                        "SET TRANSACTION must be called before any query",
-                    ));
+                self.modify_transaction(modes).await?;
+                if let Some(block) = &mut self.block {
+                    block.kind = BlockKind::Client;
                 }
-                block.kind = BlockKind::Client;
             }
-            Some(_) => self.warn(
-                SqlState::ACTIVE_SQL_TRANSACTION,
-                "there is already a transaction in progress",
-            ),
+            Some(_) => {
+                self.warn(
+                    SqlState::ACTIVE_SQL_TRANSACTION,
+                    "there is already a transaction in progress",
+                );
+                self.modify_transaction(modes).await?;
+            }
             None => {
+                let one_snapshot = self.one_snapshot(modes.isolation);
                 let mut block = Block::new(
                     BlockKind::Client,
                     begin_text(modes),
                     one_snapshot,
                     &self.settings,
                 );
+                block.modes = modes;
                 block.hint_before = self.hint.clone();
                 self.block = Some(Box::new(block));
             }
@@ -145,61 +143,82 @@ impl Session {
     }
 
     async fn end(&mut self, end: End, chain: bool) -> Result<(), SessionError> {
-        let Some(block) = &self.block else {
-            if chain {
-                let what = if end == End::Commit {
-                    "COMMIT AND CHAIN"
-                } else {
-                    "ROLLBACK AND CHAIN"
-                };
-                return Err(SessionError::refuse(
-                    SqlState::NO_ACTIVE_SQL_TRANSACTION,
-                    format!("{what} can only be used in transaction blocks"),
-                ));
-            }
+        let in_block = self.block.as_ref().is_some_and(|b| !b.is_implicit());
+        if !in_block && chain {
+            let what = match end {
+                End::Commit => "COMMIT AND CHAIN",
+                End::Rollback => "ROLLBACK AND CHAIN",
+            };
+            return Err(SessionError::refuse(
+                SqlState::NO_ACTIVE_SQL_TRANSACTION,
+                format!("{what} can only be used in transaction blocks"),
+            ));
+        }
+        if !in_block {
             self.warn(
                 SqlState::NO_ACTIVE_SQL_TRANSACTION,
                 "there is no transaction in progress",
             );
-            self.complete(if end == End::Commit {
-                "COMMIT"
-            } else {
-                "ROLLBACK"
+        }
+        let Some(block) = &self.block else {
+            self.complete(match end {
+                End::Commit => "COMMIT",
+                End::Rollback => "ROLLBACK",
             });
             return Ok(());
         };
-        let implicit = block.is_implicit();
-        let next = chain.then(|| {
-            Block::new(
-                BlockKind::Client,
-                block.begin.clone(),
-                block.one_snapshot,
-                &self.settings,
-            )
-        });
-        let committed = end == End::Commit && !block.failed;
-        if implicit {
-            self.warn(
-                SqlState::NO_ACTIVE_SQL_TRANSACTION,
-                "there is no transaction in progress",
-            );
-        }
-        let result = self
-            .finish_block(if committed {
-                End::Commit
-            } else {
-                End::Rollback
-            })
-            .await;
-        result?;
-        if let Some(mut next) = next {
+        let end = if block.failed { End::Rollback } else { end };
+        let chained = if chain {
+            Some(self.chained_modes(block)?)
+        } else {
+            None
+        };
+        self.finish_block(end).await?;
+        if let Some(modes) = chained {
+            let one_snapshot = self.one_snapshot(modes.isolation);
+            let begin = begin_text(modes);
+            let mut next = Block::new(BlockKind::Client, begin, one_snapshot, &self.settings);
+            next.modes = modes;
             next.hint_before = self.hint.clone();
-            next.before = Arc::clone(&self.settings);
-            next.effective = Arc::clone(&self.settings);
             self.block = Some(Box::new(next));
         }
-        self.complete(if committed { "COMMIT" } else { "ROLLBACK" });
+        self.complete(match end {
+            End::Commit => "COMMIT",
+            End::Rollback => "ROLLBACK",
+        });
         Ok(())
+    }
+
+    /// The modes that AND CHAIN gives to the next transaction: those the block has now
+    /// (SaveTransactionCharacteristics in PostgreSQL's xact.c). One that failed has lost what was said of it.
+    fn chained_modes(&self, block: &Block) -> Result<TransactionModes, SessionError> {
+        let mut modes = if block.failed {
+            TransactionModes::default()
+        } else {
+            block.modes
+        };
+        let default = |name: &str| match block.before.get(name) {
+            Some(SettingValue::Raw(text) | SettingValue::Text(text)) => Some(text.as_str()),
+            None => None,
+        };
+        let isolation = default("default_transaction_isolation").and_then(isolation_of);
+        modes.isolation = modes.isolation.or(isolation);
+        let read_only = default("default_transaction_read_only").map(|text| !super::is_off(text));
+        modes.read_only = modes.read_only.or(read_only);
+        let deferrable = default("default_transaction_deferrable").map(|text| !super::is_off(text));
+        modes.deferrable = modes.deferrable.or(deferrable);
+        // The server's own default is not known here; unless the session has changed it meanwhile, BEGIN takes it again.
+        let changed = |name| self.settings.get(name) != block.before.get(name);
+        if (modes.read_only.is_none() && changed("default_transaction_read_only"))
+            || (modes.deferrable.is_none() && changed("default_transaction_deferrable"))
+        {
+            return Err(SessionError::unsupported(
+                "AND CHAIN is not supported in a transaction that changed the defaults of transactions",
+                "The next transaction would begin with the new defaults, in place of this one's modes.",
+                "End the transaction without AND CHAIN, and begin another.",
+            ));
+        }
+        Ok(modes)
     }
 
     /// The message or batch is through: its implicit transaction ends.
@@ -249,7 +268,9 @@ impl Session {
 
     /// The transaction is over for the session, and with it its portals.
     pub(super) fn leave_block(&mut self) -> Option<Box<Block>> {
-        let block = self.block.take()?;
+        let mut block = self.block.take()?;
+        block.before = block.before.with_customs(&block.customs);
+        self.settings = self.settings.with_customs(&block.customs);
         self.names
             .portals
             .retain(|_, portal| portal.survives_its_transaction());
@@ -435,15 +456,15 @@ impl Session {
     async fn savepoint(&mut self, name: String, own: &str) -> Result<(), SessionError> {
         self.in_block("SAVEPOINT")?;
         self.on_participants(own).await?;
-        let settings = Arc::clone(&self.settings);
         let block = self.block.as_mut().expect("checked above");
-        let log_len = block.log.len();
-        let effective = Arc::clone(&block.effective);
         block.savepoints.push(Savepoint {
             name,
-            settings,
-            effective,
-            log_len,
+            settings: Arc::clone(&self.settings),
+            effective: Arc::clone(&block.effective),
+            log_len: block.log.len(),
+            modes: block.modes,
+            hint: self.hint.clone(),
+            local_hint: block.local_hint.clone(),
         });
         self.log(own)?;
         self.complete("SAVEPOINT");
@@ -474,12 +495,25 @@ impl Session {
         let savepoint = block.savepoints[index].clone();
         block.failed = false;
         self.on_participants(own).await?;
-        self.settings = savepoint.settings;
         let block = self.block.as_mut().expect("checked above");
-        block.effective = savepoint.effective;
+        self.settings = savepoint.settings.with_customs(&block.customs);
+        self.hint = savepoint.hint;
+        block.local_hint = savepoint.local_hint;
+        block.modes = savepoint.modes;
         block.savepoints.truncate(index + 1);
-        // The SAVEPOINT itself stays for those who join later.
+        // The SAVEPOINT itself stays for those who join later, and so does the trace of a custom setting.
         block.log.truncate(savepoint.log_len + 1);
+        let effective = savepoint.effective.with_customs(&block.customs);
+        for name in effective.custom_names() {
+            if savepoint.effective.get(&name).is_none() {
+                let empty = SettingValue::Text(String::new());
+                block
+                    .log
+                    .push(set_text(Scope::Session, &name, Some(&empty)));
+            }
+        }
+        block.effective = effective;
+        block.one_snapshot = block.reads_one_snapshot();
         self.complete("ROLLBACK");
         Ok(())
     }
@@ -583,26 +617,59 @@ impl Session {
         Ok(())
     }
 
-    async fn set_transaction(
-        &mut self,
-        modes: TransactionModes,
-        own: &str,
-    ) -> Result<(), SessionError> {
-        if self.scene_lasts("SET TRANSACTION")
-            && let one_snapshot = self.one_snapshot(modes.isolation)
-            && let Some(block) = &mut self.block
-        {
-            if modes.isolation.is_some() {
-                if one_snapshot && block.participants.len() > 1 {
-                    return Err(several_snapshots());
-                }
-                block.one_snapshot = one_snapshot;
-            }
-            self.on_participants(own).await?;
-            self.log(own)?;
+    async fn set_transaction(&mut self, modes: TransactionModes) -> Result<(), SessionError> {
+        if self.scene_lasts("SET TRANSACTION") {
+            self.modify_transaction(modes).await?;
         }
         self.complete("SET");
         Ok(())
+    }
+
+    /// Gives the transaction at hand these modes, on every participant and on those who join later.
+    async fn modify_transaction(&mut self, modes: TransactionModes) -> Result<(), SessionError> {
+        let Some(block) = &mut self.block else {
+            return Ok(());
+        };
+        if modes == TransactionModes::default() {
+            return Ok(());
+        }
+        let next = TransactionModes {
+            isolation: modes.isolation.or(block.modes.isolation),
+            read_only: modes.read_only.or(block.modes.read_only),
+            deferrable: modes.deferrable.or(block.modes.deferrable),
+        };
+        if block.participants.is_empty() && block.log.is_empty() {
+            // Whoever joins begins with them.
+            block.begin = begin_text(next);
+            block.modes = next;
+            block.one_snapshot = block.reads_one_snapshot();
+            return Ok(());
+        }
+        if next.isolation != block.modes.isolation && !block.savepoints.is_empty() {
+            return Err(SessionError::refuse(
+                SqlState::ACTIVE_SQL_TRANSACTION,
+                "SET TRANSACTION ISOLATION LEVEL must not be called in a subtransaction",
+            ));
+        }
+        let before = std::mem::replace(&mut block.modes, next);
+        let several = block.participants.len() > 1;
+        let one_snapshot = block.reads_one_snapshot();
+        let result = if several && one_snapshot {
+            Err(several_snapshots())
+        } else {
+            let own = modes_text("SET TRANSACTION", modes);
+            match self.on_participants(&own).await {
+                Ok(()) => self.log(&own),
+                failed => failed,
+            }
+        };
+        if let Some(block) = &mut self.block {
+            match &result {
+                Ok(()) => block.one_snapshot = one_snapshot,
+                Err(_) => block.modes = before,
+            }
+        }
+        result
     }
 
     async fn set_characteristics(
@@ -662,7 +729,12 @@ impl Session {
             };
             if name.starts_with(OF_TRANSACTION) {
                 self.set_of_transaction(scope, name, value).await?;
-            } else if scope == Scope::Session || self.scene_lasts("SET LOCAL") {
+            } else if scope == Scope::Local && self.block.is_none() {
+                self.try_setting(scope, name, value.as_ref()).await?;
+            } else {
+                if scope == Scope::Local {
+                    self.scene_lasts("SET LOCAL");
+                }
                 self.apply(scope, name, value).await?;
             }
         }
@@ -682,22 +754,39 @@ impl Session {
         }
         let one_snapshot = name == "transaction_isolation" && is_one_snapshot(value.as_ref());
         let Some(block) = &self.block else {
-            // A server says whether the value is one.
-            let sql = set_text(scope, name, value.as_ref());
-            let shard = self.home()?;
-            let mut lease = self.take(shard, Access::Read).await?.lease;
-            let result = self.run_setting(shard, &mut lease, &sql, name).await;
-            self.give_back(shard, lease);
-            return result;
+            return self.try_setting(scope, name, value.as_ref()).await;
         };
         if one_snapshot && block.participants.len() > 1 {
             return Err(several_snapshots());
         }
-        self.apply(Scope::Local, name, value).await?;
-        if let (Some(block), "transaction_isolation") = (&mut self.block, name) {
-            block.one_snapshot = one_snapshot;
+        self.apply(Scope::Local, name, value.clone()).await?;
+        if let (Some(block), Some(SettingValue::Raw(text) | SettingValue::Text(text))) =
+            (&mut self.block, &value)
+        {
+            block.set_mode(name, text);
         }
         Ok(())
+    }
+
+    /// A SET that is over with its statement: a server says whether it may be.
+    async fn try_setting(
+        &mut self,
+        scope: Scope,
+        name: &str,
+        value: Option<&SettingValue>,
+    ) -> Result<(), SessionError> {
+        check_setting(name, value)?;
+        let sql = set_text(scope, name, value);
+        let shard = self.home()?;
+        let mut lease = self.take(shard, Access::Read).await?.lease;
+        let result = self.run_setting(shard, &mut lease, &sql, name).await;
+        if result.is_ok() && name.contains('.') {
+            let customs = [name.to_owned()].into_iter().collect();
+            self.settings = self.settings.with_customs(&customs);
+            lease.set_settings(&self.settings);
+        }
+        self.give_back(shard, lease);
+        result
     }
 
     /// Sets `name` on a server, which checks the value, and remembers it. Inside a transaction on every participant
@@ -706,7 +795,7 @@ impl Session {
         &mut self,
         scope: Scope,
         name: &str,
-        value: Option<SettingValue>,
+        mut value: Option<SettingValue>,
     ) -> Result<(), SessionError> {
         check_setting(name, value.as_ref())?;
         let sql = set_text(scope, name, value.as_ref());
@@ -719,8 +808,13 @@ impl Session {
             let taken = self.take(shard, Access::Read).await?;
             let mut lease = taken.lease;
             let result = self.run_setting(shard, &mut lease, &sql, name).await;
+            if result.is_ok() {
+                value = as_it_became(&lease, name, value);
+            }
             if self.block.is_none() && result.is_ok() {
+                let customs = name.contains('.').then(|| name.to_owned());
                 let settings = Arc::new(self.settings.with(name, value));
+                let settings = settings.with_customs(&customs.into_iter().collect());
                 lease.set_settings(&settings);
                 self.settings = settings;
                 self.give_back(shard, lease);
@@ -747,16 +841,19 @@ impl Session {
                 let result = self.run_setting(shard, &mut lease, &sql, name).await;
                 if index > 0 {
                     self.client.outbox.truncate(known);
+                } else if result.is_ok() {
+                    value = as_it_became(&lease, name, value);
                 }
                 self.give_back(shard, lease);
                 result?;
             }
         }
-        self.log(&sql)?;
+        self.log(&set_text(scope, name, value.as_ref()))?;
         let block = self
             .block
             .as_mut()
             .expect("outside a block it has returned");
+        block.touched(name);
         block.effective = Arc::new(block.effective.with(name, value.clone()));
         if scope == Scope::Session {
             self.settings = Arc::new(self.settings.with(name, value));
@@ -777,9 +874,9 @@ impl Session {
         lease.expect_syncs(1);
         lease.take_aside();
         let shard = self.shard_name(shard).to_owned();
-        self.settle(lease, &shard).await?;
+        let result = self.settle(lease, &shard).await;
         self.tell_changes(lease);
-        Ok(())
+        result
     }
 
     /// Tells the client what a server said beside its reply: notices, notifications, parameters that changed.
@@ -855,11 +952,12 @@ impl Session {
             None => {
                 self.hint = super::SessionHint::default();
                 let changed: Vec<String> = self
-                    .settings
+                    .effective()
                     .iter()
                     .filter(|(name, value)| self.startup.get(name) != Some(value))
                     // RESET ALL leaves the role alone (manual, RESET).
                     .filter(|(name, _)| !matches!(name.as_str(), "role" | "session_authorization"))
+                    .filter(|(name, _)| !name.starts_with(OF_TRANSACTION))
                     .map(|(name, _)| name.clone())
                     .collect();
                 for name in changed {
@@ -969,7 +1067,11 @@ fn begin_text(modes: TransactionModes) -> Cow<'static, str> {
     if modes == TransactionModes::default() {
         return "BEGIN".into();
     }
-    let mut text = "BEGIN".to_owned();
+    modes_text("BEGIN", modes).into()
+}
+
+fn modes_text(verb: &str, modes: TransactionModes) -> String {
+    let mut text = verb.to_owned();
     if let Some(level) = modes.isolation {
         text.push_str(" ISOLATION LEVEL ");
         text.push_str(isolation_text(level));
@@ -984,11 +1086,25 @@ fn begin_text(modes: TransactionModes) -> Cow<'static, str> {
         Some(false) => text.push_str(" NOT DEFERRABLE"),
         None => {}
     }
-    text.into()
+    text
+}
+
+/// An isolation level by the name a setting gives it.
+pub(super) fn isolation_of(text: &str) -> Option<Isolation> {
+    let levels = [
+        Isolation::ReadUncommitted,
+        Isolation::ReadCommitted,
+        Isolation::RepeatableRead,
+        Isolation::Serializable,
+    ];
+    let text = text.trim_matches('\'');
+    levels
+        .into_iter()
+        .find(|level| isolation_text(*level).eq_ignore_ascii_case(text))
 }
 
 /// Does a transaction of this level read from one snapshot?
-fn is_one_snapshot(level: Option<&SettingValue>) -> bool {
+pub(super) fn is_one_snapshot(level: Option<&SettingValue>) -> bool {
     level.is_some_and(|value| match value {
         SettingValue::Raw(text) | SettingValue::Text(text) => {
             let text = text.to_ascii_lowercase();
@@ -1003,6 +1119,26 @@ fn several_snapshots() -> SessionError {
         "Each shard has its own snapshot.",
         "Begin it with that level, and keep it on one shard.",
     )
+}
+
+/// A list of identifiers that means the same in SET as it does as a value: plain lower-case words, or quoted names.
+fn is_identifier_list(text: &str) -> bool {
+    text.split(',').map(str::trim).all(|word| {
+        let quoted = word
+            .strip_prefix('"')
+            .and_then(|rest| rest.strip_suffix('"'));
+        let mut bytes = word.bytes();
+        match quoted {
+            Some(name) => !name.is_empty() && !name.contains(['"', '\\']),
+            None => {
+                bytes
+                    .next()
+                    .is_some_and(|b| b == b'_' || b.is_ascii_lowercase())
+                    && bytes.all(|b| b == b'_' || b.is_ascii_lowercase() || b.is_ascii_digit())
+                    && !matches!(word, "default" | "true" | "on" | "false")
+            }
+        }
+    })
 }
 
 /// What PostgreSQL makes of a SET's list (flatten_set_variable_args): identifiers of a quoted list are quoted.
@@ -1024,6 +1160,19 @@ fn joined(name: &str, words: &[SetWord]) -> String {
     words.iter().map(one).collect::<Vec<_>>().join(", ")
 }
 
+/// What a server made of a setting's new value: of a part of DateStyle the whole.
+pub(super) fn as_it_became(
+    lease: &Lease,
+    name: &str,
+    value: Option<SettingValue>,
+) -> Option<SettingValue> {
+    let said = (name == DATESTYLE).then(|| lease.parameters.get("DateStyle"));
+    match said.flatten() {
+        Some(whole) if value.is_some() => Some(SettingValue::Text(whole.clone())),
+        _ => value,
+    }
+}
+
 /// The SET, or RESET, that gives a server this value.
 pub(super) fn set_text(scope: Scope, name: &str, value: Option<&SettingValue>) -> String {
     use crate::backend::settings::{quote_literal, quote_setting};
@@ -1032,9 +1181,16 @@ pub(super) fn set_text(scope: Scope, name: &str, value: Option<&SettingValue>) -
         // Only SET TIME ZONE takes an INTERVAL, and only in this spelling.
         Some(SettingValue::Raw(raw)) if name == "timezone" => format!("SET {local}TIME ZONE {raw}"),
         Some(SettingValue::Raw(raw)) => format!("SET {local}{} TO {raw}", quote_setting(name)),
-        // A SELECT would take the snapshot that this must come before.
-        Some(SettingValue::Text(text)) if name.starts_with(OF_TRANSACTION) => {
-            format!("SET {local}{name} TO {}", quote_literal(text))
+        // Not by set_config(): a SELECT takes a snapshot, and SET TRANSACTION must come before that.
+        Some(SettingValue::Text(text)) if !QUOTED_LISTS.contains(&name) => {
+            format!(
+                "SET {local}{} TO {}",
+                quote_setting(name),
+                quote_literal(text)
+            )
+        }
+        Some(SettingValue::Text(text)) if is_identifier_list(text) => {
+            format!("SET {local}{name} TO {text}")
         }
         Some(SettingValue::Text(text)) => format!(
             "SELECT pg_catalog.set_config({},{},{})",

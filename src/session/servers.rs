@@ -2,7 +2,7 @@
 
 use crate::backend::pool::{Lease, Pool};
 use crate::backend::server::{Doubt, ServerState};
-use crate::backend::settings::{SettingValue, Settings};
+use crate::backend::settings::{DATESTYLE, SettingValue, Settings};
 use crate::execute::relay::{RelayError, Reply, Script, To, drain, drain_rows};
 use crate::route::plan::{Access, Pin, Plan, PlanKind};
 use crate::session::Session;
@@ -210,8 +210,12 @@ impl Session {
             block.begin.clone(),
             block.log.clone(),
         );
+        let customs = block.customs.clone();
         let mut taken = Taken::new(self.check_out(shard, &before).await?);
         let lease = &mut taken.lease;
+        for name in &customs {
+            lease.touched_custom(name);
+        }
         if joining == Joining::Together && log.is_empty() {
             append_begin(lease, &begin);
             taken.script.expect(Reply::Begin, To::Nobody);
@@ -286,35 +290,56 @@ impl Session {
         shard: ShardId,
         settings: &Arc<Settings>,
     ) -> Result<Lease, SessionError> {
+        let mut tries = 0;
+        loop {
+            let mut lease = self.server_at_hand(shard, settings).await?;
+            if Arc::ptr_eq(lease.settings(), settings) {
+                return Ok(lease);
+            }
+            tries += 1;
+            match Box::pin(self.apply_settings(shard, &mut lease, settings)).await {
+                Ok(()) => return Ok(lease),
+                // Its last session's statement_timeout has ended what would have reset it.
+                Err(SessionError::Statement(Some(fields)))
+                    if tries < APPLY_TRIES
+                        && fields.is(SqlState::QUERY_CANCELED)
+                        && !self.cancel.was_sent() =>
+                {
+                    self.cancel.remove(lease.cancel_key.pid);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// A server on `shard`, kept from before or from the pool, with the settings of whoever had it last.
+    async fn server_at_hand(
+        &mut self,
+        shard: ShardId,
+        settings: &Arc<Settings>,
+    ) -> Result<Lease, SessionError> {
         let at_hand = |servers: &mut Vec<(ShardId, Lease)>| {
             let index = servers.iter().position(|(held, _)| *held == shard)?;
             Some(servers.swap_remove(index).1)
         };
-        let mut lease = match at_hand(&mut self.kept).or_else(|| at_hand(&mut self.ahead)) {
-            Some(lease) => lease,
-            None => {
-                let Some((pool, address)) = self.worker.pool(&self.topology, &self.pools, shard)
-                else {
-                    return Err(SessionError::refuse(
-                        SqlState::INTERNAL_ERROR,
-                        "the plan names a shard that the topology does not have",
-                    ));
-                };
-                let mut lease = if self.is_out_of_order(shard) {
-                    let waits = pool.check_out_of_order(settings, &mut self.reserve);
-                    Box::pin(waits).await?
-                } else {
-                    pool.check_out(settings).await?
-                };
-                self.cancel.add_server(address, &lease);
-                // What its last session had is nothing to this one.
-                lease.take_aside();
-                lease
-            }
-        };
-        if !Arc::ptr_eq(lease.settings(), settings) {
-            Box::pin(self.apply_settings(shard, &mut lease, settings)).await?;
+        if let Some(lease) = at_hand(&mut self.kept).or_else(|| at_hand(&mut self.ahead)) {
+            return Ok(lease);
         }
+        let Some((pool, address)) = self.worker.pool(&self.topology, &self.pools, shard) else {
+            return Err(SessionError::refuse(
+                SqlState::INTERNAL_ERROR,
+                "the plan names a shard that the topology does not have",
+            ));
+        };
+        let mut lease = if self.is_out_of_order(shard) {
+            let waits = pool.check_out_of_order(settings, &mut self.reserve);
+            Box::pin(waits).await?
+        } else {
+            pool.check_out(settings).await?
+        };
+        self.cancel.add_server(address, &lease);
+        // What its last session had is nothing to this one.
+        lease.take_aside();
         Ok(lease)
     }
 
@@ -449,6 +474,9 @@ impl Session {
     }
 }
 
+/// Servers that may fail to take a session's settings for a reason of their own before the session hears of it.
+const APPLY_TRIES: usize = 3;
+
 /// Appends a BEGIN by the extended protocol, without a Sync. Should it fail, a canceled one say, the server skips what
 /// was sent with it up to the next Sync (manual §55.2.3), so that no statement runs outside its transaction.
 pub(super) fn append_begin(lease: &mut Lease, begin: &str) {
@@ -524,7 +552,8 @@ pub(super) async fn greet(
         .unwrap_or(0);
     let mut startup = Settings::clone(settings);
     for (name, value) in DECISIVE.iter().zip(columns) {
-        if startup.get(name).is_none() {
+        // A client may have given one part of DateStyle.
+        if startup.get(name).is_none() || *name == DATESTYLE {
             startup = startup.with(name, Some(SettingValue::Text(value)));
         }
     }

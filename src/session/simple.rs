@@ -1,5 +1,6 @@
 //! The simple protocol: a message of statements, answered one after the other, ended by one ReadyForQuery.
 
+use crate::backend::pool::Lease;
 use crate::backend::settings::SettingValue;
 use crate::execute::relay::{RelayError, Relayed, Reply, To, relay};
 use crate::execute::scatter::Describe;
@@ -7,7 +8,7 @@ use crate::metrics::Outcome;
 use crate::route::key::NoParams;
 use crate::route::plan::{Access, Plan, PlanKind};
 use crate::session::Session;
-use crate::session::commands::set_text;
+use crate::session::commands::{as_it_became, set_text};
 use crate::session::cursors::CursorStatement;
 use crate::session::error::SessionError;
 use crate::session::planner::PendingSet;
@@ -428,31 +429,35 @@ impl Session {
             // The server has what it has by a query's doing: it is not for another session.
             taken.lease.retire();
             if matches!(&result, Ok(relayed) if relayed.error.is_none()) {
-                self.note_sets(sets);
+                self.note_sets(&taken.lease, sets);
             }
         }
         result
     }
 
     /// Remembers what a query's set_config() has set, for the servers that the session uses next.
-    fn note_sets(&mut self, sets: Vec<PendingSet>) {
+    fn note_sets(&mut self, lease: &Lease, sets: Vec<PendingSet>) {
         for set in sets {
-            let value = Some(SettingValue::Text(set.value));
+            let PendingSet { name, value, local } = set;
+            let mode = value.clone();
+            let value = as_it_became(lease, &name, Some(SettingValue::Text(value)));
             match &mut self.block {
                 Some(block) => {
-                    let scope = if set.local {
-                        Scope::Local
-                    } else {
-                        Scope::Session
-                    };
-                    block.log.push(set_text(scope, &set.name, value.as_ref()));
-                    block.effective = Arc::new(block.effective.with(&set.name, value.clone()));
+                    let scope = if local { Scope::Local } else { Scope::Session };
+                    block.log.push(set_text(scope, &name, value.as_ref()));
+                    block.effective = Arc::new(block.effective.with(&name, value.clone()));
+                    block.touched(&name);
+                    block.set_mode(&name, &mode);
                 }
-                None if set.local => continue,
+                None if local => {
+                    let customs = name.contains('.').then_some(name);
+                    self.settings = self.settings.with_customs(&customs.into_iter().collect());
+                    continue;
+                }
                 None => {}
             }
-            if !set.local {
-                self.settings = Arc::new(self.settings.with(&set.name, value));
+            if !local {
+                self.settings = Arc::new(self.settings.with(&name, value));
             }
         }
     }

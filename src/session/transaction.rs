@@ -2,9 +2,12 @@
 
 use crate::backend::pool::Lease;
 use crate::backend::settings::Settings;
-use crate::session::SessionHint;
+use crate::session::commands::{is_one_snapshot, isolation_of};
+use crate::session::{SessionHint, is_off};
+use crate::statement::command::{Isolation, TransactionModes};
 use crate::topology::{ShardId, TableName};
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Savepoints and settings a transaction may collect for those who join later.
@@ -43,6 +46,12 @@ pub struct Savepoint {
     pub effective: Arc<Settings>,
     /// Entries of the log before it.
     pub log_len: usize,
+    /// The transaction's modes.
+    pub modes: TransactionModes,
+    /// The session's hints.
+    pub hint: SessionHint,
+    /// `SET LOCAL keyway.…`.
+    pub local_hint: Option<SessionHint>,
 }
 
 /// Who began a transaction block, which says when it ends.
@@ -65,12 +74,16 @@ pub struct Block {
     pub failed: bool,
     /// The text that begins it on a shard.
     pub begin: Cow<'static, str>,
+    /// Its modes, as far as they were said: with BEGIN, or since.
+    pub modes: TransactionModes,
     /// REPEATABLE READ or SERIALIZABLE: one snapshot, which several shards do not share.
     pub one_snapshot: bool,
     /// Who takes part, in order of joining.
     pub participants: Vec<Participant>,
     /// Statements that set the scene (SET LOCAL, SAVEPOINT …), replayed on each who joins.
     pub log: Vec<String>,
+    /// Custom settings that were set in it: where it took place they exist from then on, whatever becomes of it.
+    pub customs: BTreeSet<String>,
     /// The session's settings when it began.
     pub before: Arc<Settings>,
     /// The settings in force: the session's, with SET LOCAL.
@@ -107,9 +120,11 @@ impl Block {
             kind,
             failed: false,
             begin,
+            modes: TransactionModes::default(),
             one_snapshot,
             participants: Vec::new(),
             log: Vec::new(),
+            customs: BTreeSet::new(),
             before: Arc::clone(settings),
             effective: Arc::clone(settings),
             savepoints: Vec::new(),
@@ -123,6 +138,35 @@ impl Block {
     #[must_use]
     pub fn is_implicit(&self) -> bool {
         self.kind != BlockKind::Client
+    }
+
+    /// Does it read from one snapshot, by the modes it has?
+    #[must_use]
+    pub fn reads_one_snapshot(&self) -> bool {
+        match self.modes.isolation {
+            Some(level) => matches!(level, Isolation::RepeatableRead | Isolation::Serializable),
+            None => is_one_snapshot(self.before.get("default_transaction_isolation")),
+        }
+    }
+
+    /// Remembers a mode that was given by the name of its setting.
+    pub fn set_mode(&mut self, name: &str, value: &str) {
+        match name {
+            "transaction_isolation" => {
+                self.modes.isolation = isolation_of(value);
+                self.one_snapshot = self.reads_one_snapshot();
+            }
+            "transaction_read_only" => self.modes.read_only = Some(!is_off(value)),
+            "transaction_deferrable" => self.modes.deferrable = Some(!is_off(value)),
+            _ => {}
+        }
+    }
+
+    /// A setting was set in it.
+    pub fn touched(&mut self, name: &str) {
+        if name.contains('.') {
+            self.customs.insert(name.to_owned());
+        }
     }
 
     /// This shard's part.

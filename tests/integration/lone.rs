@@ -12,7 +12,7 @@ use crate::raw::{
 const SCHEMA: &str = "create table v (id int primary key, name text); insert into v values (1, 'one'), (2, 'two'); create role lone_bob;";
 
 /// The router, and the same database on a plain PostgreSQL.
-fn env() -> &'static (Router, Target, Target) {
+pub(crate) fn env() -> &'static (Router, Target, Target) {
     static ENV: OnceLock<(Router, Target, Target)> = OnceLock::new();
     ENV.get_or_init(|| {
         for database in ["lone", "lone_plain"] {
@@ -39,7 +39,7 @@ fn env() -> &'static (Router, Target, Target) {
     })
 }
 
-fn turn() -> std::sync::MutexGuard<'static, ()> {
+pub(crate) fn turn() -> std::sync::MutexGuard<'static, ()> {
     static TURN: std::sync::Mutex<()> = std::sync::Mutex::new(());
     TURN.lock()
         .unwrap_or_else(std::sync::PoisonError::into_inner)
@@ -73,7 +73,7 @@ fn same(requests: &[Vec<u8>]) {
     );
 }
 
-fn shown(message: &Message) -> String {
+pub(crate) fn shown(message: &Message) -> String {
     match message.tag {
         b'E' | b'N' => format!("{} {}", char::from(message.tag), message.sqlstate()),
         // Tables have other OIDs on another server.

@@ -20,4 +20,5 @@ mod oracle;
 mod protocol;
 mod raw;
 mod sessions;
+mod settings;
 mod tls;

@@ -542,6 +542,70 @@ fn savepoints_reach_shards_that_join_later() {
 }
 
 #[test]
+fn a_custom_setting_stays_away_from_others_on_shards_that_join_later() {
+    let (env, _turn) = one_connection();
+    let reads = |client: &mut Client, sql: &str| -> Vec<String> {
+        (1..12)
+            .map(|id| client.one(&sql.replace('$', &id.to_string())))
+            .collect()
+    };
+    for end in ["commit", "rollback"] {
+        let (mut a, mut b) = pair(env);
+        a.run("begin");
+        a.run("set local my.tenant = '7'");
+        let seen = reads(
+            &mut a,
+            "select current_setting('my.tenant') from people where id = $",
+        );
+        assert!(seen.iter().all(|value| value == "7"), "{seen:?}");
+        a.run(end);
+        let missing = "select current_setting('my.tenant', true) is null from people where id = $";
+        let seen = reads(&mut b, missing);
+        assert!(seen.iter().all(|value| value == "t"), "{seen:?}");
+        let empty = "select current_setting('my.tenant') = '' from people where id = $";
+        let seen = reads(&mut a, empty);
+        assert!(seen.iter().all(|value| value == "t"), "{seen:?}");
+        a.bye();
+        b.bye();
+    }
+    // What a savepoint takes back leaves the same trace, on servers that were there and on those that join.
+    let (mut a, mut b) = pair(env);
+    a.run("begin");
+    a.one("select name from people where id = 1");
+    a.run("savepoint s");
+    a.run("set local my.tenant = '7'");
+    a.run("rollback to s");
+    let empty = "select current_setting('my.tenant') = '' from people where id = $";
+    let seen = reads(&mut a, empty);
+    assert!(seen.iter().all(|value| value == "t"), "{seen:?}");
+    a.run("commit");
+    let missing = "select current_setting('my.tenant', true) is null from people where id = $";
+    let seen = reads(&mut b, missing);
+    assert!(seen.iter().all(|value| value == "t"), "{seen:?}");
+    a.bye();
+    b.bye();
+}
+
+#[test]
+fn a_savepoint_takes_hints_back() {
+    let (env, _turn) = one_connection();
+    let mut a = env.client();
+    let count = "select count(*) from people where id < 20";
+    let all = a.one(count);
+    for set in ["set keyway.shard = 's1'", "set local keyway.shard = 's1'"] {
+        a.run("begin");
+        a.run("savepoint s");
+        a.run(set);
+        assert_ne!(a.one(count), all, "{set}");
+        a.run("rollback to s");
+        assert_eq!(a.one(count), all, "{set}");
+        a.run("commit");
+        assert_eq!(a.one(count), all, "{set}");
+    }
+    a.bye();
+}
+
+#[test]
 fn begin_alone_takes_no_server() {
     let (env, _turn) = one_connection();
     let (mut a, mut b) = pair(env);
