@@ -292,8 +292,13 @@ impl Session {
                 batch.executes += 1;
                 let need = self.portal_need(execute.portal)?;
                 let rows_max = execute.max_rows;
+                // Only the first Execute of a portal calls set_config().
                 let (access, copies, sets) = match self.names.portal(execute.portal) {
-                    Some(portal) => (portal.access, portal.prepared.copies(), portal.sets.clone()),
+                    Some(portal) => (
+                        portal.access,
+                        portal.prepared.copies(),
+                        std::mem::take(&mut portal.sets),
+                    ),
                     None => (Access::Read, false, Vec::new()),
                 };
                 Ok((

@@ -17,7 +17,7 @@ use crate::session::prepared::{MadeRecipe, Prepared};
 use crate::statement::command::{Command, command};
 use crate::statement::parse::parse;
 use crate::statement::scan::{Scanned, Verb, literal_text, shape};
-use crate::statement::tree::{Body, Expr, Item, Statement};
+use crate::statement::tree::{Body, Distinct, Expr, Item, Statement};
 use crate::topology::ShardId;
 use crate::wire::error::{ClientError, ErrorFields, SqlState};
 use crate::wire::frontend::{Bind, Format};
@@ -141,7 +141,7 @@ impl Session {
                 SessionError::unsupported(
                     "set_config() is supported with constants and parameters only",
                     "Keyway must know the setting, to apply it on the servers that the session uses next.",
-                    "Call it alone in the select list with plain values, or use SET.",
+                    "Call it alone in the select list with plain values and no LIMIT, or use SET.",
                 )
             })?;
             for set in &settings {
@@ -486,6 +486,17 @@ fn set_configs(text: &str, scanned: &Scanned, params: &dyn Params) -> Option<Vec
             _ => None,
         }
     };
+    let plain = select.distinct == Distinct::No
+        && select.group_by.is_empty()
+        && !select.grouping_sets
+        && select.having.is_none()
+        && select.windows.is_empty()
+        && select.into.is_none()
+        && query.limit.is_none()
+        && query.offset.is_none();
+    if !plain || !select.items.iter().all(is_one_value) {
+        return None;
+    }
     let mut sets = Vec::new();
     for item in &select.items {
         let Item::Expr {
@@ -520,6 +531,39 @@ fn set_configs(text: &str, scanned: &Scanned, params: &dyn Params) -> Option<Vec
             .count()
             == sets.len())
     .then_some(sets)
+}
+
+/// Functions that may stand beside set_config() in a select list: each has one value, so that the row is made.
+const BESIDE_SET_CONFIG: [&str; 8] = [
+    "set_config",
+    "current_setting",
+    "now",
+    "current_user",
+    "session_user",
+    "current_schema",
+    "pg_backend_pid",
+    "version",
+];
+
+/// Does this entry of a select list never prevent the row? A function that returns no rows would.
+fn is_one_value(item: &Item) -> bool {
+    fn is_plain(expr: &Expr) -> bool {
+        match expr {
+            Expr::Literal(_)
+            | Expr::Param(_)
+            | Expr::Null
+            | Expr::Bool(_)
+            | Expr::Number(_)
+            | Expr::String(_) => true,
+            Expr::Cast { expr, .. } => is_plain(expr),
+            Expr::Function(call) => {
+                BESIDE_SET_CONFIG.contains(&call.name.name.as_str())
+                    && call.args.iter().all(is_plain)
+            }
+            _ => false,
+        }
+    }
+    matches!(item, Item::Expr { expr, .. } if is_plain(expr))
 }
 
 /// A comma separated list of identifiers, as search_path is written.

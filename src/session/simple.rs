@@ -426,19 +426,23 @@ impl Session {
         self.note_failure(&result);
         let sets = std::mem::take(&mut taken.sets);
         if !sets.is_empty() {
-            // The server has what it has by a query's doing: it is not for another session.
-            taken.lease.retire();
-            if matches!(&result, Ok(relayed) if relayed.error.is_none()) {
-                self.note_sets(&taken.lease, sets);
+            let done = matches!(&result, Ok(relayed) if relayed.error.is_none());
+            if !done {
+                // Nobody knows what the server has: it is not for another session.
+                taken.lease.retire();
+            }
+            if done {
+                self.note_sets(&mut taken.lease, sets);
             }
         }
         result
     }
 
     /// Remembers what a query's set_config() has set, for the servers that the session uses next.
-    fn note_sets(&mut self, lease: &Lease, sets: Vec<PendingSet>) {
+    fn note_sets(&mut self, lease: &mut Lease, sets: Vec<PendingSet>) {
         for set in sets {
             let PendingSet { name, value, local } = set;
+            lease.touched_custom(&name);
             let mode = value.clone();
             let value = as_it_became(lease, &name, Some(SettingValue::Text(value)));
             match &mut self.block {
@@ -459,6 +463,9 @@ impl Session {
             if !local {
                 self.settings = Arc::new(self.settings.with(&name, value));
             }
+        }
+        if self.block.is_none() {
+            lease.set_settings(&self.settings);
         }
     }
 

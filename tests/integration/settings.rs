@@ -430,3 +430,46 @@ fn reset_all_reaches_local_settings() {
         (0, "show work_mem"),
     ]);
 }
+
+#[test]
+fn set_config_keeps_the_server_when_it_is_certain() {
+    let turn = self::turn();
+    let (_, target, _) = env();
+    let mut client = Client::connect(target);
+    let server = |client: &mut Client| client.one("select pg_backend_pid()");
+    let first = server(&mut client);
+    for _ in 0..3 {
+        client.run("begin");
+        client.run("select set_config('lone.me', '7', true), set_config('work_mem', '1MB', true)");
+        assert_eq!(client.one("select current_setting('lone.me')"), "7");
+        client.run("commit");
+        client.run("set lone.me = ''");
+        let messages = client.extended("select set_config($1, $2, false)", &["lone.me", "8"]);
+        assert!(messages.iter().all(|m| m.tag != b'E'), "{messages:?}");
+        assert_eq!(client.one("select current_setting('lone.me')"), "8");
+        assert_eq!(server(&mut client), first);
+    }
+    client.bye();
+    // What may not happen is not believed.
+    let mut client = Client::connect(target);
+    for sql in [
+        "select set_config('work_mem', '1MB', false) limit 0",
+        "select set_config('work_mem', '1MB', false), generate_series(1, 0)",
+        "select set_config('work_mem', '1MB', false) group by 1 having false",
+    ] {
+        assert_eq!(client.error(sql), "0A000", "{sql}");
+    }
+    client.bye();
+    drop(turn);
+    same(&[
+        (0, "begin"),
+        (
+            0,
+            "select set_config('work_mem', '3MB', false), 1, 'a'::text",
+        ),
+        (0, "select set_config('work_mem', 'nonsense', false)"),
+        (0, "rollback"),
+        (1, "show work_mem"),
+        (0, "show work_mem"),
+    ]);
+}
