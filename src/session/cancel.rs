@@ -1,11 +1,14 @@
-//! Cancel requests: from the client's key to the servers that work for it right now.
+//! Cancel requests: from the client's key to the servers that work for it right now, or to its wait for one.
 
 use crate::backend::connect::{self, ServerAddress};
 use crate::backend::server::{CancelKey, Server};
 use crate::session::worker::Worker;
 use smallvec::SmallVec;
 use std::cell::{Cell, RefCell};
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::rc::Rc;
+use std::task::{Poll, Waker};
 use std::time::Duration;
 
 /// When a server whose client is gone is asked to stop, each time after the one before.
@@ -20,6 +23,17 @@ pub struct CancelTarget {
     pub key: CancelKey,
 }
 
+/// Does a session wait for a server?
+#[derive(Default)]
+enum Wait {
+    #[default]
+    No,
+    /// It does: who is to be woken.
+    Yes(Waker),
+    /// It did, until a cancel request came.
+    Canceled,
+}
+
 /// What a session shows to cancel requests.
 #[derive(Default)]
 pub struct CancelSlot {
@@ -29,6 +43,7 @@ pub struct CancelSlot {
     pub secret_len: usize,
     targets: RefCell<SmallVec<[CancelTarget; 1]>>,
     sent: Cell<bool>,
+    wait: RefCell<Wait>,
 }
 
 /// The secret is the client's alone.
@@ -37,6 +52,15 @@ impl std::fmt::Debug for CancelSlot {
         f.debug_struct("CancelSlot")
             .field("targets", &self.targets.borrow().len())
             .finish_non_exhaustive()
+    }
+}
+
+/// Whatever comes of a wait, afterwards there is none.
+struct Over<'a>(&'a RefCell<Wait>);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.replace(Wait::No);
     }
 }
 
@@ -92,9 +116,47 @@ impl CancelSlot {
         self.sent.get()
     }
 
-    /// Asks every server that works for the session now to stop.
+    /// Asks every server that works for the session now to stop. While it waits for one none does, and the wait ends.
     pub fn cancel(&self, worker: &Rc<Worker>) {
-        self.ask_to_stop(worker, &ABANDONED[..1]);
+        if !self.end_wait() {
+            self.ask_to_stop(worker, &ABANDONED[..1]);
+        }
+    }
+
+    /// What `wait` for a server brings, or `None` when a cancel request comes first. One that came before concerns none
+    /// of the statements behind it.
+    ///
+    /// Cancel safe, if `wait` is.
+    pub async fn unless_canceled<T>(&self, wait: impl Future<Output = T>) -> Option<T> {
+        let mut wait = pin!(wait);
+        let _over = Over(&self.wait);
+        poll_fn(|context| {
+            // Looked at first: a server that was given to the session meanwhile is passed on when the wait is dropped.
+            if matches!(*self.wait.borrow(), Wait::Canceled) {
+                return Poll::Ready(None);
+            }
+            let polled = wait.as_mut().poll(context);
+            if polled.is_pending() {
+                self.wait.replace(Wait::Yes(context.waker().clone()));
+            }
+            polled.map(Some)
+        })
+        .await
+    }
+
+    /// Ends the session's wait for a server; false when it does not wait.
+    fn end_wait(&self) -> bool {
+        match self.wait.replace(Wait::Canceled) {
+            Wait::No => {
+                self.wait.replace(Wait::No);
+                false
+            }
+            Wait::Yes(waker) => {
+                waker.wake();
+                true
+            }
+            Wait::Canceled => true,
+        }
     }
 
     /// The client is gone and so are its connections to servers, but a server notices that only when it writes. A

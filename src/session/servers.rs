@@ -107,7 +107,9 @@ impl Session {
                     self.ahead.push((shard, lease));
                     return Ok(shard);
                 }
-                Err(error @ SessionError::Statement(_)) => failed = failed.or(Some(error)),
+                Err(error @ SessionError::Statement(_)) if !error.is_canceled() => {
+                    failed = failed.or(Some(error));
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -300,12 +302,13 @@ impl Session {
                         "the plan names a shard that the topology does not have",
                     ));
                 };
-                let mut lease = if self.is_out_of_order(shard) {
+                let waited = if self.is_out_of_order(shard) {
                     let waits = pool.check_out_of_order(settings, &mut self.reserve);
-                    Box::pin(waits).await?
+                    self.cancel.unless_canceled(Box::pin(waits)).await
                 } else {
-                    pool.check_out(settings).await?
+                    self.cancel.unless_canceled(pool.check_out(settings)).await
                 };
+                let mut lease = waited.ok_or_else(SessionError::canceled)??;
                 self.cancel.add_server(address, &lease);
                 // What its last session had is nothing to this one.
                 lease.take_aside();
