@@ -5,11 +5,17 @@ use crate::backend::server::{CancelKey, Server};
 use crate::session::worker::Worker;
 use smallvec::SmallVec;
 use std::cell::{Cell, RefCell};
+use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 use std::time::Duration;
+use tokio::sync::oneshot;
+
+/// Held until a cancel request has come to all it concerns; nothing is sent by it, its end is the word. The client's
+/// connection is closed then (manual §55.2.8), and what the client sends from there on is not hit any more.
+pub type Delivery = oneshot::Sender<Infallible>;
 
 /// When a server whose client is gone is asked to stop, each time after the one before.
 const ABANDONED: [Duration; 2] = [Duration::ZERO, Duration::from_millis(500)];
@@ -117,9 +123,9 @@ impl CancelSlot {
     }
 
     /// Asks every server that works for the session now to stop. While it waits for one none does, and the wait ends.
-    pub fn cancel(&self, worker: &Rc<Worker>) {
+    pub fn cancel(&self, worker: &Rc<Worker>, delivery: Delivery) {
         if !self.end_wait() {
-            self.ask_to_stop(worker, &ABANDONED[..1]);
+            self.ask_to_stop(worker, &ABANDONED[..1], Some(delivery));
         }
     }
 
@@ -163,14 +169,21 @@ impl CancelSlot {
     /// cancel that arrives before the server has read its query is void, so it is asked again. Nobody else is hit: the
     /// key is of that connection alone.
     pub fn abandon(&self, worker: &Rc<Worker>) {
-        self.ask_to_stop(worker, &ABANDONED);
+        self.ask_to_stop(worker, &ABANDONED, None);
     }
 
-    fn ask_to_stop(&self, worker: &Rc<Worker>, waits: &'static [Duration]) {
+    fn ask_to_stop(
+        &self,
+        worker: &Rc<Worker>,
+        waits: &'static [Duration],
+        delivery: Option<Delivery>,
+    ) {
+        let delivery = Rc::new(delivery);
         for target in self.targets.borrow().iter().cloned() {
             self.sent.set(true);
-            let worker = Rc::clone(worker);
+            let (worker, delivery) = (Rc::clone(worker), Rc::clone(&delivery));
             tokio::task::spawn_local(async move {
+                let _delivery = delivery;
                 for wait in waits {
                     tokio::time::sleep(*wait).await;
                     let options = worker.pools.connect_options();

@@ -4,6 +4,7 @@ use crate::backend::budget::Ask;
 use crate::backend::pool::Pools;
 use crate::backend::stream::Stream;
 use crate::metrics::WorkerMetrics;
+use crate::session::cancel::Delivery;
 use crate::session::login;
 use crate::session::worker::{Shared, Worker};
 use bytes::Bytes;
@@ -28,6 +29,8 @@ pub enum Mail {
         pid: u32,
         /// The secret.
         key: Bytes,
+        /// Who asked waits for its end.
+        delivery: Delivery,
     },
     /// Sessions leave when they are idle.
     Drain,
@@ -113,10 +116,10 @@ fn read(worker: &Rc<Worker>, letter: Mail) {
                 }
             });
         }
-        Mail::Cancel { pid, key } => {
+        Mail::Cancel { pid, key, delivery } => {
             let slot = worker.cancels.borrow().get(&pid).cloned();
             if let Some(slot) = slot.filter(|slot| slot.matches(&key)) {
-                slot.cancel(worker);
+                slot.cancel(worker, delivery);
             }
         }
         Mail::Drain => {

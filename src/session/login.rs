@@ -32,6 +32,7 @@ use bytes::BytesMut;
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 use std::sync::Arc;
+use tokio::sync::oneshot;
 use tokio_rustls::TlsAcceptor;
 
 /// A password message longer than this is refused before it is read whole.
@@ -355,7 +356,11 @@ async fn hello(
             Startup::Gss => decline(client).await?,
             Startup::Cancel { pid, key } => {
                 worker.metrics.cancels.raise();
-                worker.shared.post(pid, Mail::Cancel { pid, key });
+                let (delivery, delivered) = oneshot::channel();
+                worker.shared.post(pid, Mail::Cancel { pid, key, delivery });
+                // An error is all that it says. Each server is waited for as long as a connection to it may take, and
+                // this client no longer than any that logs in.
+                let _ = delivered.await;
                 return Err(NoSession::Silent);
             }
             Startup::Start { minor, parameters } => {

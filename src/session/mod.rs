@@ -125,9 +125,10 @@ fn is_off(text: &str) -> bool {
     )
 }
 
-/// What its servers hold of the session must not reach another.
+/// What its servers hold of the session must not reach another, nor a cancel request that is on its way to them.
 impl Drop for Session {
     fn drop(&mut self) {
+        self.give_back_ahead();
         for (_, lease) in &mut self.kept {
             lease.retire();
         }

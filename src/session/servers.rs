@@ -213,19 +213,16 @@ impl Session {
             block.log.clone(),
         );
         let mut taken = Taken::new(self.check_out(shard, &before).await?);
-        let lease = &mut taken.lease;
         if joining == Joining::Together && log.is_empty() {
-            append_begin(lease, &begin);
+            append_begin(&mut taken.lease, &begin);
             taken.script.expect(Reply::Begin, To::Nobody);
-        } else {
-            append_query(lease, &begin)?;
-            lease.expect_syncs(1);
-            for statement in &log {
-                append_query(lease, statement)?;
-                lease.expect_syncs(1);
-            }
-            let name = self.shard_name(shard).to_owned();
-            self.settle(lease, &name).await?;
+        } else if let Err(error) = self
+            .begin_first(shard, &mut taken.lease, &begin, &log)
+            .await
+        {
+            // One that did not begin is idle: let go, not just dropped, as a cancel request may be on its way to it.
+            self.let_go(shard, taken.lease);
+            return Err(error);
         }
         let block = self.block.as_mut().expect("still in the transaction");
         block.participants.push(Participant {
@@ -234,6 +231,22 @@ impl Session {
             wrote: wrote(access),
         });
         Ok(taken)
+    }
+
+    /// Begins a transaction on a server, and sets its scene there.
+    async fn begin_first(
+        &mut self,
+        shard: ShardId,
+        lease: &mut Lease,
+        begin: &str,
+        log: &[String],
+    ) -> Result<(), SessionError> {
+        for statement in std::iter::once(begin).chain(log.iter().map(String::as_str)) {
+            append_query(lease, statement)?;
+            lease.expect_syncs(1);
+        }
+        let name = self.shard_name(shard).to_owned();
+        self.settle(lease, &name).await
     }
 
     /// Sends what waits and reads what is owed; an error of the server is the statement's.

@@ -1,10 +1,15 @@
 //! Cancel requests: they end what the session does when they arrive, be it a statement or the wait for a server, and
 //! nothing of anybody else's.
 
+use std::io;
 use std::thread;
+use std::time::Duration;
 
-use crate::harness::{Env, POLL, Setup};
-use crate::raw::{Client, Message, Value, bind, execute, parse, query, sync};
+use crate::gate::Gate;
+use crate::harness::{Env, POLL, Setup, create_database, direct_target, eventually};
+use crate::raw::{
+    Client, Message, PATIENCE, Value, bind, cancel_request, execute, parse, query, sync,
+};
 
 const SCHEMA: &str =
     "create table items (k int primary key, v text);\ncreate table names (n text primary key);\n";
@@ -12,11 +17,28 @@ const ROWS: i32 = 30;
 
 /// A router with one connection to each shard, and a key of each shard.
 fn start(name: &str) -> (Env, [i32; 3]) {
+    start_with(name, &[])
+}
+
+/// The same, with a gate in front of the sharded keyspace's servers.
+fn gated(name: &str) -> (Gate, Env, [i32; 3]) {
+    let gate = Gate::open();
+    let shards = ["s0", "s1", "s2"].map(|shard| {
+        let database = format!("{name}_{shard}");
+        create_database(&database);
+        (shard, gate.dsn(&database))
+    });
+    let (env, keys) = start_with(name, &shards);
+    (gate, env, keys)
+}
+
+fn start_with(name: &str, elsewhere: &[(&str, String)]) -> (Env, [i32; 3]) {
     let env = Setup {
         name,
         pool_size: 1,
         tables: "items = { key = \"k\" }\nnames = { reference = true }",
         schema: SCHEMA,
+        elsewhere,
         top: "workers = 1",
         pool: "checkout_timeout = \"4s\"",
         ..Setup::default()
@@ -258,5 +280,128 @@ fn a_cancel_request_to_an_idle_session_is_void() {
     holder.run("commit");
     let messages = client.until_ready().expect("an answer");
     assert!(messages.iter().all(|m| m.tag != b'E'), "{messages:?}");
+    env.wait_idle();
+}
+
+/// Waits until a client's query runs on a shard.
+fn wait_running(env: &Env, shard: &str, text: &str) {
+    eventually("the query runs", || {
+        let running = |row: &Vec<String>| row[0] == "active" && row[1].contains(text);
+        env.servers(shard).iter().any(running).then_some(())
+    });
+}
+
+/// Sends a CancelRequest, and leaves its connection open.
+fn ask_for_the_end(client: &Client, env: &Env) -> Client {
+    let mut asking = Client::open(env.router.port).expect("a connection");
+    asking
+        .send(&cancel_request(client.pid, &client.key))
+        .expect("send");
+    asking
+}
+
+/// As PostgreSQL does: who has seen its CancelRequest's connection closed may send the next statement.
+#[test]
+fn a_cancel_request_is_answered_when_it_has_been_delivered() {
+    let (gate, env, [a, b, c]) = gated("cancel_answer");
+    let mut client = env.client();
+    for (what, sql) in [
+        ("one shard", get(c)),
+        ("all shards", "select v from items order by k".to_owned()),
+    ] {
+        let mut owner = env.direct("s2");
+        owner.run("begin; lock table items");
+        client.send(&query(&sql)).expect("send");
+        wait_running(&env, "s2", "from items");
+        gate.shut();
+        let mut asking = ask_for_the_end(&client, &env);
+        gate.wait_newcomers(1);
+        asking.patience(Duration::from_millis(300));
+        let early = asking.read_byte().expect_err("nothing is said");
+        assert_ne!(
+            early.kind(),
+            io::ErrorKind::UnexpectedEof,
+            "{what}: the connection is closed before the server has heard of it"
+        );
+        gate.let_in();
+        asking.patience(PATIENCE);
+        assert!(asking.until_closed().is_empty(), "{what}");
+        let messages = client.until_ready().expect("an answer");
+        let error = messages.iter().find(|m| m.tag == b'E').expect("an error");
+        assert_eq!(error.sqlstate(), "57014", "{what}");
+        owner.run("rollback");
+        for k in [a, b, c] {
+            assert_eq!(client.one(&get(k)), format!("v{k}"), "{what}");
+        }
+    }
+    env.wait_idle();
+}
+
+/// Cancel requests are at the gate and their session has no use for the server any more: whoever comes next runs a
+/// statement there, before they are let in.
+fn next_is_spared(gate: &Gate, env: &Env, name: &str, shard: &str, k: i32) {
+    let mut next = env.client();
+    let sleeps = format!("select pg_sleep(0.3), v from items where k = {k}");
+    next.send(&query(&sleeps)).expect("send");
+    // It runs, or waits for a connection in place of the one that may be hit.
+    let connections = format!(
+        "select coalesce(bool_and(state = 'active'), true) from pg_stat_activity \
+         where datname = '{name}_{shard}' and backend_type = 'client backend' and application_name not like 'keyway%'"
+    );
+    let mut watcher = Client::connect(&direct_target("postgres"));
+    eventually("the next client's statement is on its way", || {
+        (watcher.one(&connections) == "t").then_some(())
+    });
+    gate.let_in();
+    let messages = next.until_ready().expect("an answer");
+    let error = messages.iter().find(|m| m.tag == b'E');
+    assert!(error.is_none(), "another client's statement: {error:?}");
+    assert_eq!(next.one(&get(k)), format!("v{k}"));
+    env.wait_idle();
+}
+
+#[test]
+fn a_server_that_was_taken_ahead_is_not_given_on_with_a_cancel_behind_it() {
+    let name = "cancel_ahead";
+    let (gate, env, [a, b, _]) = gated(name);
+    let mut client = env.client();
+    let bytes = [
+        batch("select pg_sleep(60) from items where k = $1", a),
+        batch("select v from items where k = $1", b),
+        sync(),
+    ]
+    .concat();
+    client.send(&bytes).expect("send");
+    wait_running(&env, "s0", "pg_sleep(");
+    gate.shut();
+    client.bye();
+    gate.wait_newcomers(2);
+    next_is_spared(&gate, &env, name, "s1", b);
+}
+
+#[test]
+fn a_server_that_could_not_begin_is_not_given_on_with_a_cancel_behind_it() {
+    let name = "cancel_begin";
+    let (gate, env, [a, ..]) = gated(name);
+    let mut client = env.client();
+    client.run("begin");
+    gate.replace(b"BEGIN\0", b"BEGAN\0");
+    gate.stop_after(0);
+    client
+        .send(&query("select v from items order by k"))
+        .expect("send");
+    assert!(gate.wait_held(), "the server has answered");
+    gate.shut();
+    let mut asking = ask_for_the_end(&client, &env);
+    gate.wait_newcomers(1);
+    gate.release();
+    let messages = client.until_ready().expect("an answer");
+    assert_eq!(gate.replace_nothing(), 1, "the first server's BEGIN");
+    let error = messages.iter().find(|m| m.tag == b'E').expect("an error");
+    assert_eq!(error.sqlstate(), "42601", "{error:?}");
+    next_is_spared(&gate, &env, name, "s0", a);
+    assert!(asking.until_closed().is_empty());
+    client.run("rollback");
+    assert_eq!(client.one(&get(a)), format!("v{a}"));
     env.wait_idle();
 }
