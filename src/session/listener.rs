@@ -103,11 +103,13 @@ fn read(worker: &Rc<Worker>, letter: Mail) {
             let worker = Rc::clone(worker);
             tokio::task::spawn_local(async move {
                 let _count = count;
+                // None when it is gone already.
+                let from = stream.peer_addr().ok();
                 match TcpStream::from_std(stream) {
                     Ok(stream) => {
                         worker.metrics.clients.up();
                         worker.metrics.clients_accepted.raise();
-                        login::serve(Stream::Tcp(stream), Rc::clone(&worker)).await;
+                        login::serve(Stream::Tcp(stream), from, Rc::clone(&worker)).await;
                         worker.metrics.clients.down();
                     }
                     Err(error) => {

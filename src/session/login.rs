@@ -10,6 +10,7 @@ use crate::route::plan::ShardSet;
 use crate::session::cancel::CancelSlot;
 use crate::session::commands::check_setting;
 use crate::session::error::SessionError;
+use crate::session::failures::Attempt;
 use crate::session::listener::Mail;
 use crate::session::prepared::Names;
 use crate::session::worker::{GREETINGS_MAX, Greeting, Worker};
@@ -30,6 +31,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::BytesMut;
 use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use tokio::sync::oneshot;
@@ -148,8 +150,9 @@ fn random(bytes: &mut [u8]) -> std::io::Result<()> {
 
 /// Why there is no session.
 enum NoSession {
-    /// Told and hung up on.
-    Refused(Box<ErrorFields>),
+    /// Told and hung up on. The log has a reason of its own where the client is told less, or a server spoke, whose words
+    /// may repeat a value.
+    Refused(Box<ErrorFields>, Option<&'static str>),
     /// Nothing to say: a cancel request, a client that left, something that does not speak the protocol.
     Silent,
 }
@@ -161,15 +164,29 @@ impl From<SessionError> for NoSession {
             | SessionError::Unparsed(mut fields, _)
             | SessionError::Fatal(mut fields) => {
                 fields.severity = "FATAL".into();
-                Self::Refused(fields)
+                Self::Refused(fields, None)
             }
             SessionError::Statement(None) | SessionError::ClientGone => Self::Silent,
         }
     }
 }
 
+impl NoSession {
+    /// With a reason for the log.
+    fn because(self, reason: &'static str) -> Self {
+        match self {
+            Self::Refused(fields, _) => Self::Refused(fields, Some(reason)),
+            Self::Silent => Self::Silent,
+        }
+    }
+}
+
 fn refused(state: SqlState, message: impl Into<String>) -> NoSession {
-    NoSession::Refused(Box::new(ErrorFields::fatal(state, message)))
+    NoSession::Refused(Box::new(ErrorFields::fatal(state, message)), None)
+}
+
+fn broken(error: &dyn ClientError) -> NoSession {
+    NoSession::Refused(Box::new(error.fatal_fields()), None)
 }
 
 /// What the startup packet said.
@@ -180,24 +197,34 @@ struct Hello {
 }
 
 /// Serves one connection from its first byte to its last.
-pub async fn serve(stream: Stream, worker: Rc<Worker>) {
+pub async fn serve(stream: Stream, from: Option<SocketAddr>, worker: Rc<Worker>) {
     let limits = worker.shared.config.load().limits.clone();
     let timeout = limits.client_login_timeout;
     let mut client = Client::new(stream, limits.message_max);
-    let login = tokio::time::timeout(timeout, Box::pin(login(&mut client, &worker))).await;
-    let refusal = match login {
+    let mut attempt = Attempt::default();
+    let login = Box::pin(login(&mut client, &worker, &mut attempt));
+    let (refusal, reason) = match tokio::time::timeout(timeout, login).await {
         Ok(Ok((session, pid))) => {
             let mut session = session.around(client);
             session.run().await;
             worker.cancels.borrow_mut().remove(&pid);
             return;
         }
-        Ok(Err(NoSession::Refused(fields))) => fields,
+        Ok(Err(NoSession::Refused(fields, reason))) => (fields, reason),
         Ok(Err(NoSession::Silent)) => return,
         // Too slow: closed without a word, as PostgreSQL does after authentication_timeout.
-        Err(_) => return,
+        Err(_) => {
+            if attempt.user.is_some() {
+                worker.metrics.logins_failed.raise();
+                let reason = "not done within limits.client_login_timeout";
+                worker.login_failures.tell(&attempt, from, None, reason);
+            }
+            return;
+        }
     };
     worker.metrics.logins_failed.raise();
+    let (sqlstate, reason) = (Some(&*refusal.code), reason.unwrap_or(&refusal.message));
+    worker.login_failures.tell(&attempt, from, sqlstate, reason);
     reply::error_response(&mut client.outbox, &refusal);
     // Whoever does not read its refusal is not waited for.
     let _ = tokio::time::timeout(timeout, client.flush()).await;
@@ -254,7 +281,11 @@ impl Ready {
     }
 }
 
-async fn login(client: &mut Client, worker: &Rc<Worker>) -> Result<(Ready, u32), NoSession> {
+async fn login(
+    client: &mut Client,
+    worker: &Rc<Worker>,
+    attempt: &mut Attempt,
+) -> Result<(Ready, u32), NoSession> {
     let directory = worker.shared.directory.load_full();
     let hello = hello(client, worker, &directory).await?;
     let user = parameter(&hello.parameters, "user")
@@ -263,6 +294,13 @@ async fn login(client: &mut Client, worker: &Rc<Worker>) -> Result<(Ready, u32),
     let wanted = parameter(&hello.parameters, "database")
         .filter(|name| !name.is_empty())
         .unwrap_or(&user);
+    *attempt = Attempt::new(&user, wanted);
+    if directory.tls_required && !hello.encrypted {
+        return Err(refused(
+            SqlState::INVALID_AUTHORIZATION_SPECIFICATION,
+            "connections without TLS are not accepted",
+        ));
+    }
     let negotiated = negotiate(hello.minor, &hello.parameters);
     if negotiated.told {
         negotiate_protocol_version(&mut client.outbox, &negotiated);
@@ -276,11 +314,16 @@ async fn login(client: &mut Client, worker: &Rc<Worker>) -> Result<(Ready, u32),
             .as_ref()
             .is_none_or(|all| all.iter().any(|d| d == wanted))
     });
-    let Some(database) = topology.databases.get(wanted).filter(|_| allowed) else {
-        return Err(refused(
-            SqlState::INVALID_CATALOG_NAME,
-            format!("database \"{wanted}\" does not exist"),
-        ));
+    let known = topology.databases.get(wanted);
+    let Some(database) = known.filter(|_| allowed) else {
+        let message = format!("database \"{wanted}\" does not exist");
+        return Err(
+            refused(SqlState::INVALID_CATALOG_NAME, message).because(if known.is_some() {
+                "the database is not among the user's"
+            } else {
+                "there is no such database"
+            }),
+        );
     };
     let startup = Arc::new(startup_settings(&hello.parameters)?);
     let role = entry.and_then(|e| e.role.clone());
@@ -321,9 +364,7 @@ async fn hello(
     loop {
         let parsed = match Startup::parse(&client.inbox) {
             Ok(parsed) => parsed,
-            Err(error) if error.is_told() => {
-                return Err(NoSession::Refused(Box::new(error.fatal_fields())));
-            }
+            Err(error) if error.is_told() => return Err(broken(&error)),
             Err(_) => return Err(NoSession::Silent),
         };
         let Some((startup, length)) = parsed else {
@@ -364,12 +405,6 @@ async fn hello(
                 return Err(NoSession::Silent);
             }
             Startup::Start { minor, parameters } => {
-                if directory.tls_required && !encrypted {
-                    return Err(refused(
-                        SqlState::INVALID_AUTHORIZATION_SPECIFICATION,
-                        "connections without TLS are not accepted",
-                    ));
-                }
                 return Ok(Hello {
                     minor,
                     parameters,
@@ -409,11 +444,19 @@ async fn authenticate(
     }
 }
 
-fn wrong_password(user: &str) -> NoSession {
-    refused(
-        SqlState::INVALID_PASSWORD,
-        format!("password authentication failed for user \"{user}\""),
-    )
+/// The client is told the same whatever is wrong.
+fn wrong_password(user: &str, reason: &'static str) -> NoSession {
+    let message = format!("password authentication failed for user \"{user}\"");
+    refused(SqlState::INVALID_PASSWORD, message).because(reason)
+}
+
+/// Why a password is not accepted from somebody who is known, or not.
+fn why_not(is_known: bool) -> &'static str {
+    if is_known {
+        "the password is wrong"
+    } else {
+        "there is no such user, or no password that can be checked"
+    }
 }
 
 async fn md5(client: &mut Client, stored: Option<&str>, user: &str) -> Result<(), NoSession> {
@@ -427,7 +470,7 @@ async fn md5(client: &mut Client, stored: Option<&str>, user: &str) -> Result<()
     if md5_matches(&against, salt, response) && stored.is_some() {
         Ok(())
     } else {
-        Err(wrong_password(user))
+        Err(wrong_password(user, why_not(stored.is_some())))
     }
 }
 
@@ -449,13 +492,12 @@ async fn scram(
     let mut nonce = [0; NONCE_LEN];
     random(&mut nonce).map_err(|_| NoSession::Silent)?;
     let failed = |error: ScramError| match error {
-        ScramError::WrongPassword => wrong_password(user),
-        other => NoSession::Refused(Box::new(other.fatal_fields())),
+        ScramError::WrongPassword => wrong_password(user, why_not(real)),
+        other => broken(&other),
     };
     reply::authentication_sasl(&mut client.outbox, mechanisms(end_point.as_deref()));
     let message = password_message(client).await?;
-    let initial = SaslInitialResponse::decode(&message)
-        .map_err(|error| NoSession::Refused(Box::new(error.fatal_fields())))?;
+    let initial = SaslInitialResponse::decode(&message).map_err(|error| broken(&error))?;
     let mechanism = initial.mechanism.to_owned();
     let first = match initial.response {
         Some(response) => response.to_vec(),
@@ -471,7 +513,7 @@ async fn scram(
     let message = password_message(client).await?;
     let outcome = challenge.finish(&message).map_err(failed)?;
     if !real {
-        return Err(wrong_password(user));
+        return Err(wrong_password(user, why_not(real)));
     }
     reply::authentication_sasl_final(&mut client.outbox, &outcome);
     Ok(())
@@ -481,8 +523,7 @@ async fn scram(
 async fn password_message(client: &mut Client) -> Result<BytesMut, NoSession> {
     client.flush().await.map_err(|_| NoSession::Silent)?;
     loop {
-        let frame = next_frame(&client.inbox, PASSWORD_MAX)
-            .map_err(|error| NoSession::Refused(Box::new(error.fatal_fields())))?;
+        let frame = next_frame(&client.inbox, PASSWORD_MAX).map_err(|error| broken(&error))?;
         if let Some(frame) = frame {
             if frame.tag != tag::PASSWORD {
                 return Err(refused(
@@ -517,7 +558,7 @@ fn startup_settings(parameters: &[(String, String)]) -> Result<Settings, NoSessi
             }
             "options" => {
                 let options = parse_options(value)
-                    .map_err(|error| NoSession::Refused(Box::new(error.fatal_fields())))?;
+                    .map_err(|error| broken(&error).because("options that cannot be read"))?;
                 for (name, value) in options {
                     entries.insert(name.to_lowercase(), SettingValue::Text(value));
                 }
@@ -579,13 +620,14 @@ async fn greeting(ready: &mut Ready) -> Result<Rc<Greeting>, NoSession> {
             }
             // The settings are wrong on every shard alike.
             Err(error @ SessionError::Statement(Some(_))) if last.is_some() => {
-                return Err(error.into());
+                last = Some(error);
+                break;
             }
             Err(error) => last = Some(error),
         }
     }
     Err(last.map_or_else(
         || refused(SqlState::INTERNAL_ERROR, "the database has no shard"),
-        NoSession::from,
+        |error| NoSession::from(error).because("no server accepts the session"),
     ))
 }

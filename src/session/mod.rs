@@ -4,7 +4,7 @@
 //! it goes, takes servers from `backend` and lets `execute` move the bytes. Only here an ErrorResponse is written.
 //!
 //! Reading order: `answer` (the loop), `quick` (the fast path), `simple` and `extended` (the two protocols), `planner`, `servers`,
-//! `transaction`, `commands` (statements about the session itself), `login`, `listener`, `worker`.
+//! `transaction`, `commands` (statements about the session itself), `login`, `failures`, `listener`, `worker`.
 
 pub mod answer;
 pub mod cancel;
@@ -13,6 +13,7 @@ pub mod control;
 pub mod cursors;
 pub mod error;
 pub mod extended;
+pub mod failures;
 pub mod listener;
 pub mod login;
 pub mod own;

@@ -10,6 +10,7 @@ use crate::metrics::{Metrics, WorkerMetrics};
 use crate::route::recipe::Recipe;
 use crate::session::cancel::CancelSlot;
 use crate::session::control::Control;
+use crate::session::failures::LoginFailures;
 use crate::session::listener::Mail;
 use crate::session::login::Directory;
 use crate::session::prepared::{Known, StatementTable};
@@ -83,6 +84,8 @@ pub struct Worker {
     pub cancels: RefCell<HashMap<u32, Rc<CancelSlot>>>,
     /// What a server says at login, by database, role and settings: the client's ParameterStatus messages.
     pub greetings: RefCell<HashMap<GreetingKey, Rc<Greeting>>>,
+    /// Logins that failed.
+    pub login_failures: LoginFailures,
     role_pools: RefCell<HashMap<Option<Role>, Rc<RolePools>>>,
     turn: Cell<usize>,
     /// Set when sessions should leave as soon as they are idle.
@@ -144,6 +147,7 @@ impl Worker {
             statements: StatementTable::default(),
             cancels: RefCell::default(),
             greetings: RefCell::default(),
+            login_failures: LoginFailures::default(),
             role_pools: RefCell::default(),
             turn: Cell::new(0),
             draining: Cell::new(false),

@@ -15,6 +15,7 @@ mod fuzz;
 mod gate;
 mod harness;
 mod house;
+mod logins;
 mod lone;
 mod moments;
 mod oracle;
