@@ -17,8 +17,8 @@ use crate::session::worker::{GREETINGS_MAX, Greeting, Worker};
 use crate::session::{Session, SessionHint};
 use crate::topology::{Database, ShardId, Topology};
 use crate::wire::auth::{
-    ITERATIONS, NONCE_LEN, SALT_LEN, ScramError, ScramServer, Verifier, md5_matches, md5_stored,
-    mechanisms,
+    ITERATIONS, Looks, NONCE_LEN, SALT_LEN, ScramError, ScramServer, Verifier, md5_matches,
+    md5_stored, mechanisms, salt_of,
 };
 use crate::wire::backend::{self as reply, TransactionStatus};
 use crate::wire::error::{ClientError, ErrorFields, SqlState};
@@ -44,7 +44,10 @@ const PASSWORD_MAX: usize = 16 * 1024;
 pub struct Directory {
     users: HashMap<String, Entry>,
     method: AuthMethod,
-    mock_secret: [u8; 32],
+    /// The process's: salts come from it, those of nobody too.
+    secret: [u8; 32],
+    /// What the users' verifiers look like.
+    looks: Vec<Looks>,
     /// TLS towards clients.
     pub tls: Option<TlsAcceptorEntry>,
     /// A client without TLS is refused.
@@ -65,7 +68,7 @@ impl std::fmt::Debug for TlsAcceptorEntry {
     }
 }
 
-/// Verifiers and the secret of mock logins are nobody's to print.
+/// Verifiers and the secret of salts are nobody's to print.
 impl std::fmt::Debug for Directory {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Directory")
@@ -83,7 +86,7 @@ struct Entry {
 }
 
 impl Directory {
-    /// Makes ready what logins need.
+    /// Makes ready what logins need. Salts stay what they were `before`: who sees them change learns whose did.
     ///
     /// # Errors
     /// The system gives no random bytes.
@@ -91,20 +94,22 @@ impl Directory {
         config: &Config,
         tls: Option<TlsAcceptorEntry>,
         tls_required: bool,
+        before: Option<&Self>,
     ) -> std::io::Result<Self> {
-        let mut users = HashMap::new();
+        let mut secret = [0; 32];
+        match before {
+            Some(before) => secret = before.secret,
+            None => random(&mut secret)?,
+        }
+        let (mut users, mut looks) = (HashMap::new(), Vec::new());
         for (name, user) in &config.users {
             let (verifier, md5) = match &user.password {
                 Password::None => (None, None),
-                Password::Plain(secret) => {
-                    let mut salt = [0; SALT_LEN];
-                    random(&mut salt)?;
-                    let verifier =
-                        Verifier::from_password(secret.reveal().as_bytes(), &salt, ITERATIONS);
-                    (
-                        Some(verifier),
-                        Some(md5_stored(name, secret.reveal().as_bytes())),
-                    )
+                Password::Plain(password) => {
+                    let password = password.reveal().as_bytes();
+                    let salt = salt_of(&secret, name, SALT_LEN);
+                    let verifier = Verifier::from_password(password, &salt, ITERATIONS);
+                    (Some(verifier), Some(md5_stored(name, password)))
                 }
                 Password::Scram(scram) => {
                     let text = format!(
@@ -116,8 +121,9 @@ impl Directory {
                     );
                     (Verifier::parse(&text).ok(), None)
                 }
-                Password::Md5(secret) => (None, Some(secret.reveal().to_owned())),
+                Password::Md5(stored) => (None, Some(stored.reveal().to_owned())),
             };
+            looks.extend(verifier.as_ref().map(Verifier::looks));
             let role = user.server_user.as_ref().map(|server_user| Role {
                 user: server_user.clone(),
                 password: user.server_password.clone(),
@@ -132,12 +138,11 @@ impl Directory {
                 },
             );
         }
-        let mut mock_secret = [0; 32];
-        random(&mut mock_secret)?;
         Ok(Self {
             users,
             method: config.auth,
-            mock_secret,
+            secret,
+            looks,
             tls,
             tls_required,
         })
@@ -483,7 +488,7 @@ async fn scram(
     let known = directory.users.get(user).and_then(|e| e.verifier.clone());
     let real = known.is_some();
     let verifier =
-        known.unwrap_or_else(|| Verifier::mock(&directory.mock_secret, user, ITERATIONS));
+        known.unwrap_or_else(|| Verifier::mock(&directory.secret, user, &directory.looks));
     let end_point = directory
         .tls
         .as_ref()

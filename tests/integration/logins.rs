@@ -1,7 +1,7 @@
 //! Logins that fail: what the log says of them, and what nobody learns from them.
 
 use crate::harness::{Env, PASSWORD, Setup, eventually, http_get};
-use crate::raw::{Client, PROTOCOL_3_0, scram_verifier, startup};
+use crate::raw::{Client, PROTOCOL_3_0, message, scram_verifier, startup};
 
 /// What must never be seen.
 const WRONG: &str = "a wrong secret";
@@ -155,4 +155,71 @@ fn a_flood_of_failed_logins_does_not_fill_the_log() {
         page.contains(&format!("keyway_logins_failed_total {TIMES}")),
         "all are counted: {page}"
     );
+}
+
+/// What anybody who gives this name is shown: the salt and the rounds of hashing.
+fn challenge(env: &Env, user: &str) -> (String, String) {
+    const FIRST: &[u8] = b"n,,n=,r=nonce";
+    let mut client = Client::open(env.router.port).expect("a connection");
+    let hello = startup(PROTOCOL_3_0, &[("user", user), ("database", "app")]);
+    client.send(&hello).expect("send");
+    client.read().expect("a choice of mechanisms");
+    let mut body = b"SCRAM-SHA-256\0".to_vec();
+    body.extend((FIRST.len() as u32).to_be_bytes());
+    body.extend(FIRST);
+    client.send(&message(b'p', &body)).expect("send");
+    let said = client.read().expect("a challenge");
+    let text = String::from_utf8_lossy(&said.body[4..]).into_owned();
+    let part = |name: &str| {
+        let found = text.split(',').find_map(|field| field.strip_prefix(name));
+        found
+            .unwrap_or_else(|| panic!("{name} in {text}"))
+            .to_owned()
+    };
+    (part("s="), part("i="))
+}
+
+#[test]
+fn who_exists_cannot_be_told_from_a_challenge() {
+    let env = start(
+        "logins_mock",
+        &format!("[users.guest]\npassword = \"{}\"", scram_verifier(PASSWORD)),
+    );
+    let strangers: Vec<String> = (0..40).map(|n| format!("stranger{n}")).collect();
+    let names: Vec<&str> = ["app", "guest"]
+        .into_iter()
+        .chain(strangers.iter().map(String::as_str))
+        .collect();
+    let all =
+        || -> Vec<(String, String)> { names.iter().map(|name| challenge(&env, name)).collect() };
+    let first = all();
+    // Strangers look like either of the users, and no two have one salt.
+    let looks = |(salt, rounds): &(String, String)| (salt.len(), rounds.clone());
+    let (app, guest) = (looks(&first[0]), looks(&first[1]));
+    assert_ne!(app, guest);
+    for (name, shown) in names.iter().zip(&first) {
+        assert!([&app, &guest].contains(&&looks(shown)), "{name}: {shown:?}");
+    }
+    for one in [&app, &guest] {
+        let alike = first.iter().filter(|shown| looks(shown) == *one);
+        assert!(alike.count() > 5, "{one:?}");
+    }
+    let salts: std::collections::BTreeSet<&String> = first.iter().map(|(salt, _)| salt).collect();
+    assert_eq!(salts.len(), names.len());
+    // Nobody's changes, not even when the configuration is read again.
+    assert_eq!(all(), first);
+    env.router.replace_config(env.config());
+    env.router.signal("HUP");
+    eventually("the configuration is read again", || {
+        let log = env.router.log();
+        log.contains("the new configuration is applied")
+            .then_some(())
+    });
+    assert_eq!(all(), first);
+    // And those who exist can log in.
+    for name in ["app", "guest"] {
+        let mut target = env.target.clone();
+        target.user = name.to_owned();
+        Client::connect(&target).bye();
+    }
 }
