@@ -59,7 +59,7 @@ impl Router {
     /// # Errors
     /// What stands in the way, before any client was accepted.
     pub async fn start(config: Config) -> Result<Self, Failure> {
-        let directory = directory(&config)?;
+        let directory = directory(&config, None)?;
         let roots = server_roots(&config)?;
         let tls = ServerConnectors::new(roots)
             .map_err(|error| Failure::Other(format!("TLS: {error}")))?;
@@ -149,7 +149,8 @@ impl Router {
     /// # Errors
     /// When it contradicts the catalog or cannot work; nothing has changed then.
     pub async fn reload(&self, config: Config) -> Result<Vec<String>, Failure> {
-        let directory = directory(&config)?;
+        let before = self.shared.directory.load_full();
+        let directory = directory(&config, Some(&before))?;
         let current = self.shared.topology.load_full();
         let old = self.shared.config.load_full();
         let topology = self.catalog.reload(&config, &current).await?;
@@ -222,13 +223,13 @@ fn pool_options(config: &Config) -> PoolOptions {
     }
 }
 
-fn directory(config: &Config) -> Result<Directory, Failure> {
+fn directory(config: &Config, before: Option<&Directory>) -> Result<Directory, Failure> {
     let (tls, required) = match &config.tls {
         ClientTls::Off => (None, false),
         ClientTls::Allow(certificate) => (Some(acceptor(certificate)?), false),
         ClientTls::Require(certificate) => (Some(acceptor(certificate)?), true),
     };
-    Ok(Directory::new(config, tls, required)?)
+    Ok(Directory::new(config, tls, required, before)?)
 }
 
 fn acceptor(certificate: &Certificate) -> Result<TlsAcceptorEntry, Failure> {

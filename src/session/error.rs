@@ -34,6 +34,21 @@ impl SessionError {
         Self::Statement(Some(Box::new(fields)))
     }
 
+    /// The client asked for the statement's end.
+    #[must_use]
+    pub fn canceled() -> Self {
+        Self::refuse(
+            SqlState::QUERY_CANCELED,
+            "canceling statement due to user request",
+        )
+    }
+
+    /// Did the client ask for the statement's end?
+    #[must_use]
+    pub fn is_canceled(&self) -> bool {
+        matches!(self, Self::Statement(Some(fields)) if fields.is(SqlState::QUERY_CANCELED))
+    }
+
     /// From an error that knows what the client may know of it.
     #[must_use]
     pub fn from_client_error(error: &dyn ClientError) -> Self {

@@ -4,6 +4,7 @@ use crate::backend::budget::Ask;
 use crate::backend::pool::Pools;
 use crate::backend::stream::Stream;
 use crate::metrics::WorkerMetrics;
+use crate::session::cancel::Delivery;
 use crate::session::login;
 use crate::session::worker::{Shared, Worker};
 use bytes::Bytes;
@@ -28,6 +29,8 @@ pub enum Mail {
         pid: u32,
         /// The secret.
         key: Bytes,
+        /// Who asked waits for its end.
+        delivery: Delivery,
     },
     /// Sessions leave when they are idle.
     Drain,
@@ -100,11 +103,13 @@ fn read(worker: &Rc<Worker>, letter: Mail) {
             let worker = Rc::clone(worker);
             tokio::task::spawn_local(async move {
                 let _count = count;
+                // None when it is gone already.
+                let from = stream.peer_addr().ok();
                 match TcpStream::from_std(stream) {
                     Ok(stream) => {
                         worker.metrics.clients.up();
                         worker.metrics.clients_accepted.raise();
-                        login::serve(Stream::Tcp(stream), Rc::clone(&worker)).await;
+                        login::serve(Stream::Tcp(stream), from, Rc::clone(&worker)).await;
                         worker.metrics.clients.down();
                     }
                     Err(error) => {
@@ -113,10 +118,10 @@ fn read(worker: &Rc<Worker>, letter: Mail) {
                 }
             });
         }
-        Mail::Cancel { pid, key } => {
+        Mail::Cancel { pid, key, delivery } => {
             let slot = worker.cancel_slot(pid);
             if let Some(slot) = slot.filter(|slot| slot.matches(&key)) {
-                slot.cancel(worker);
+                slot.cancel(worker, delivery);
             }
         }
         Mail::Drain => worker.drain(),

@@ -10,14 +10,15 @@ use crate::route::plan::ShardSet;
 use crate::session::cancel::CancelSlot;
 use crate::session::commands::check_setting;
 use crate::session::error::SessionError;
+use crate::session::failures::Attempt;
 use crate::session::listener::Mail;
 use crate::session::prepared::Names;
 use crate::session::worker::{GREETINGS_MAX, Greeting, Worker};
 use crate::session::{Session, SessionHint};
 use crate::topology::{Database, ShardId, Topology};
 use crate::wire::auth::{
-    ITERATIONS, NONCE_LEN, SALT_LEN, ScramError, ScramServer, Verifier, md5_matches, md5_stored,
-    mechanisms,
+    ITERATIONS, Looks, NONCE_LEN, SALT_LEN, ScramError, ScramServer, Verifier, md5_matches,
+    md5_stored, mechanisms, salt_of,
 };
 use crate::wire::backend::{self as reply, TransactionStatus};
 use crate::wire::error::{ClientError, ErrorFields, SqlState};
@@ -30,8 +31,10 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::BytesMut;
 use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use tokio::sync::oneshot;
 use tokio_rustls::TlsAcceptor;
 
 /// A password message longer than this is refused before it is read whole.
@@ -41,7 +44,10 @@ const PASSWORD_MAX: usize = 16 * 1024;
 pub struct Directory {
     users: HashMap<String, Entry>,
     method: AuthMethod,
-    mock_secret: [u8; 32],
+    /// The process's: salts come from it, those of nobody too.
+    secret: [u8; 32],
+    /// What the users' verifiers look like.
+    looks: Vec<Looks>,
     /// TLS towards clients.
     pub tls: Option<TlsAcceptorEntry>,
     /// A client without TLS is refused.
@@ -62,7 +68,7 @@ impl std::fmt::Debug for TlsAcceptorEntry {
     }
 }
 
-/// Verifiers and the secret of mock logins are nobody's to print.
+/// Verifiers and the secret of salts are nobody's to print.
 impl std::fmt::Debug for Directory {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Directory")
@@ -80,7 +86,7 @@ struct Entry {
 }
 
 impl Directory {
-    /// Makes ready what logins need.
+    /// Makes ready what logins need. Salts stay what they were `before`: who sees them change learns whose did.
     ///
     /// # Errors
     /// The system gives no random bytes.
@@ -88,20 +94,22 @@ impl Directory {
         config: &Config,
         tls: Option<TlsAcceptorEntry>,
         tls_required: bool,
+        before: Option<&Self>,
     ) -> std::io::Result<Self> {
-        let mut users = HashMap::new();
+        let mut secret = [0; 32];
+        match before {
+            Some(before) => secret = before.secret,
+            None => random(&mut secret)?,
+        }
+        let (mut users, mut looks) = (HashMap::new(), Vec::new());
         for (name, user) in &config.users {
             let (verifier, md5) = match &user.password {
                 Password::None => (None, None),
-                Password::Plain(secret) => {
-                    let mut salt = [0; SALT_LEN];
-                    random(&mut salt)?;
-                    let verifier =
-                        Verifier::from_password(secret.reveal().as_bytes(), &salt, ITERATIONS);
-                    (
-                        Some(verifier),
-                        Some(md5_stored(name, secret.reveal().as_bytes())),
-                    )
+                Password::Plain(password) => {
+                    let password = password.reveal().as_bytes();
+                    let salt = salt_of(&secret, name, SALT_LEN);
+                    let verifier = Verifier::from_password(password, &salt, ITERATIONS);
+                    (Some(verifier), Some(md5_stored(name, password)))
                 }
                 Password::Scram(scram) => {
                     let text = format!(
@@ -113,8 +121,9 @@ impl Directory {
                     );
                     (Verifier::parse(&text).ok(), None)
                 }
-                Password::Md5(secret) => (None, Some(secret.reveal().to_owned())),
+                Password::Md5(stored) => (None, Some(stored.reveal().to_owned())),
             };
+            looks.extend(verifier.as_ref().map(Verifier::looks));
             let role = user.server_user.as_ref().map(|server_user| Role {
                 user: server_user.clone(),
                 password: user.server_password.clone(),
@@ -129,12 +138,11 @@ impl Directory {
                 },
             );
         }
-        let mut mock_secret = [0; 32];
-        random(&mut mock_secret)?;
         Ok(Self {
             users,
             method: config.auth,
-            mock_secret,
+            secret,
+            looks,
             tls,
             tls_required,
         })
@@ -147,8 +155,9 @@ fn random(bytes: &mut [u8]) -> std::io::Result<()> {
 
 /// Why there is no session.
 enum NoSession {
-    /// Told and hung up on.
-    Refused(Box<ErrorFields>),
+    /// Told and hung up on. The log has a reason of its own where the client is told less, or a server spoke, whose words
+    /// may repeat a value.
+    Refused(Box<ErrorFields>, Option<&'static str>),
     /// Nothing to say: a cancel request, a client that left, something that does not speak the protocol.
     Silent,
 }
@@ -160,15 +169,29 @@ impl From<SessionError> for NoSession {
             | SessionError::Unparsed(mut fields, _)
             | SessionError::Fatal(mut fields) => {
                 fields.severity = "FATAL".into();
-                Self::Refused(fields)
+                Self::Refused(fields, None)
             }
             SessionError::Statement(None) | SessionError::ClientGone => Self::Silent,
         }
     }
 }
 
+impl NoSession {
+    /// With a reason for the log.
+    fn because(self, reason: &'static str) -> Self {
+        match self {
+            Self::Refused(fields, _) => Self::Refused(fields, Some(reason)),
+            Self::Silent => Self::Silent,
+        }
+    }
+}
+
 fn refused(state: SqlState, message: impl Into<String>) -> NoSession {
-    NoSession::Refused(Box::new(ErrorFields::fatal(state, message)))
+    NoSession::Refused(Box::new(ErrorFields::fatal(state, message)), None)
+}
+
+fn broken(error: &dyn ClientError) -> NoSession {
+    NoSession::Refused(Box::new(error.fatal_fields()), None)
 }
 
 /// What the startup packet said.
@@ -179,26 +202,41 @@ struct Hello {
 }
 
 /// Serves one connection from its first byte to its last.
-pub async fn serve(stream: Stream, worker: Rc<Worker>) {
+pub async fn serve(stream: Stream, from: Option<SocketAddr>, worker: Rc<Worker>) {
     // What a login needs is gone when the session begins.
-    if let Some(mut session) = Box::pin(enter(stream, worker)).await {
+    if let Some(mut session) = Box::pin(enter(stream, from, worker)).await {
         session.run().await;
     }
 }
 
 /// Makes a session of a connection, or says why there is none.
-async fn enter(stream: Stream, worker: Rc<Worker>) -> Option<Box<Session>> {
+async fn enter(
+    stream: Stream,
+    from: Option<SocketAddr>,
+    worker: Rc<Worker>,
+) -> Option<Box<Session>> {
     let limits = worker.shared.config.load().limits.clone();
     let timeout = limits.client_login_timeout;
     let mut client = Client::new(stream, limits.message_max);
-    let refusal = match tokio::time::timeout(timeout, login(&mut client, &worker)).await {
+    let mut attempt = Attempt::default();
+    let login = login(&mut client, &worker, &mut attempt);
+    let (refusal, reason) = match tokio::time::timeout(timeout, login).await {
         Ok(Ok((ready, pid))) => return Some(Box::new(ready.around(pid, client))),
-        Ok(Err(NoSession::Refused(fields))) => fields,
+        Ok(Err(NoSession::Refused(fields, reason))) => (fields, reason),
         Ok(Err(NoSession::Silent)) => return None,
         // Too slow: closed without a word, as PostgreSQL does after authentication_timeout.
-        Err(_) => return None,
+        Err(_) => {
+            if attempt.user.is_some() {
+                worker.metrics.logins_failed.raise();
+                let reason = "not done within limits.client_login_timeout";
+                worker.login_failures.tell(&attempt, from, None, reason);
+            }
+            return None;
+        }
     };
     worker.metrics.logins_failed.raise();
+    let (sqlstate, reason) = (Some(&*refusal.code), reason.unwrap_or(&refusal.message));
+    worker.login_failures.tell(&attempt, from, sqlstate, reason);
     reply::error_response(&mut client.outbox, &refusal);
     // Whoever does not read its refusal is not waited for.
     let _ = tokio::time::timeout(timeout, client.flush()).await;
@@ -258,7 +296,11 @@ impl Ready {
     }
 }
 
-async fn login(client: &mut Client, worker: &Rc<Worker>) -> Result<(Ready, u32), NoSession> {
+async fn login(
+    client: &mut Client,
+    worker: &Rc<Worker>,
+    attempt: &mut Attempt,
+) -> Result<(Ready, u32), NoSession> {
     let directory = worker.shared.directory.load_full();
     let hello = hello(client, worker, &directory).await?;
     let user = parameter(&hello.parameters, "user")
@@ -267,6 +309,13 @@ async fn login(client: &mut Client, worker: &Rc<Worker>) -> Result<(Ready, u32),
     let wanted = parameter(&hello.parameters, "database")
         .filter(|name| !name.is_empty())
         .unwrap_or(&user);
+    *attempt = Attempt::new(&user, wanted);
+    if directory.tls_required && !hello.encrypted {
+        return Err(refused(
+            SqlState::INVALID_AUTHORIZATION_SPECIFICATION,
+            "connections without TLS are not accepted",
+        ));
+    }
     let negotiated = negotiate(hello.minor, &hello.parameters);
     if negotiated.told {
         negotiate_protocol_version(&mut client.outbox, &negotiated);
@@ -280,11 +329,16 @@ async fn login(client: &mut Client, worker: &Rc<Worker>) -> Result<(Ready, u32),
             .as_ref()
             .is_none_or(|all| all.iter().any(|d| d == wanted))
     });
-    let Some(database) = topology.databases.get(wanted).filter(|_| allowed) else {
-        return Err(refused(
-            SqlState::INVALID_CATALOG_NAME,
-            format!("database \"{wanted}\" does not exist"),
-        ));
+    let known = topology.databases.get(wanted);
+    let Some(database) = known.filter(|_| allowed) else {
+        let message = format!("database \"{wanted}\" does not exist");
+        return Err(
+            refused(SqlState::INVALID_CATALOG_NAME, message).because(if known.is_some() {
+                "the database is not among the user's"
+            } else {
+                "there is no such database"
+            }),
+        );
     };
     let startup = Arc::new(startup_settings(&hello.parameters)?);
     let role = entry.and_then(|e| e.role.clone());
@@ -325,9 +379,7 @@ async fn hello(
     loop {
         let parsed = match Startup::parse(&client.inbox) {
             Ok(parsed) => parsed,
-            Err(error) if error.is_told() => {
-                return Err(NoSession::Refused(Box::new(error.fatal_fields())));
-            }
+            Err(error) if error.is_told() => return Err(broken(&error)),
             Err(_) => return Err(NoSession::Silent),
         };
         let Some((startup, length)) = parsed else {
@@ -360,16 +412,14 @@ async fn hello(
             Startup::Gss => decline(client).await?,
             Startup::Cancel { pid, key } => {
                 worker.metrics.cancels.raise();
-                worker.shared.post(pid, Mail::Cancel { pid, key });
+                let (delivery, delivered) = oneshot::channel();
+                worker.shared.post(pid, Mail::Cancel { pid, key, delivery });
+                // An error is all that it says. Each server is waited for as long as a connection to it may take, and
+                // this client no longer than any that logs in.
+                let _ = delivered.await;
                 return Err(NoSession::Silent);
             }
             Startup::Start { minor, parameters } => {
-                if directory.tls_required && !encrypted {
-                    return Err(refused(
-                        SqlState::INVALID_AUTHORIZATION_SPECIFICATION,
-                        "connections without TLS are not accepted",
-                    ));
-                }
                 return Ok(Hello {
                     minor,
                     parameters,
@@ -409,11 +459,19 @@ async fn authenticate(
     }
 }
 
-fn wrong_password(user: &str) -> NoSession {
-    refused(
-        SqlState::INVALID_PASSWORD,
-        format!("password authentication failed for user \"{user}\""),
-    )
+/// The client is told the same whatever is wrong.
+fn wrong_password(user: &str, reason: &'static str) -> NoSession {
+    let message = format!("password authentication failed for user \"{user}\"");
+    refused(SqlState::INVALID_PASSWORD, message).because(reason)
+}
+
+/// Why a password is not accepted from somebody who is known, or not.
+fn why_not(is_known: bool) -> &'static str {
+    if is_known {
+        "the password is wrong"
+    } else {
+        "there is no such user, or no password that can be checked"
+    }
 }
 
 async fn md5(client: &mut Client, stored: Option<&str>, user: &str) -> Result<(), NoSession> {
@@ -427,7 +485,7 @@ async fn md5(client: &mut Client, stored: Option<&str>, user: &str) -> Result<()
     if md5_matches(&against, salt, response) && stored.is_some() {
         Ok(())
     } else {
-        Err(wrong_password(user))
+        Err(wrong_password(user, why_not(stored.is_some())))
     }
 }
 
@@ -440,7 +498,7 @@ async fn scram(
     let known = directory.users.get(user).and_then(|e| e.verifier.clone());
     let real = known.is_some();
     let verifier =
-        known.unwrap_or_else(|| Verifier::mock(&directory.mock_secret, user, ITERATIONS));
+        known.unwrap_or_else(|| Verifier::mock(&directory.secret, user, &directory.looks));
     let end_point = directory
         .tls
         .as_ref()
@@ -449,13 +507,12 @@ async fn scram(
     let mut nonce = [0; NONCE_LEN];
     random(&mut nonce).map_err(|_| NoSession::Silent)?;
     let failed = |error: ScramError| match error {
-        ScramError::WrongPassword => wrong_password(user),
-        other => NoSession::Refused(Box::new(other.fatal_fields())),
+        ScramError::WrongPassword => wrong_password(user, why_not(real)),
+        other => broken(&other),
     };
     reply::authentication_sasl(&mut client.outbox, mechanisms(end_point.as_deref()));
     let message = password_message(client).await?;
-    let initial = SaslInitialResponse::decode(&message)
-        .map_err(|error| NoSession::Refused(Box::new(error.fatal_fields())))?;
+    let initial = SaslInitialResponse::decode(&message).map_err(|error| broken(&error))?;
     let mechanism = initial.mechanism.to_owned();
     let first = match initial.response {
         Some(response) => response.to_vec(),
@@ -471,7 +528,7 @@ async fn scram(
     let message = password_message(client).await?;
     let outcome = challenge.finish(&message).map_err(failed)?;
     if !real {
-        return Err(wrong_password(user));
+        return Err(wrong_password(user, why_not(real)));
     }
     reply::authentication_sasl_final(&mut client.outbox, &outcome);
     Ok(())
@@ -481,8 +538,7 @@ async fn scram(
 async fn password_message(client: &mut Client) -> Result<BytesMut, NoSession> {
     client.flush().await.map_err(|_| NoSession::Silent)?;
     loop {
-        let frame = next_frame(&client.inbox, PASSWORD_MAX)
-            .map_err(|error| NoSession::Refused(Box::new(error.fatal_fields())))?;
+        let frame = next_frame(&client.inbox, PASSWORD_MAX).map_err(|error| broken(&error))?;
         if let Some(frame) = frame {
             if frame.tag != tag::PASSWORD {
                 return Err(refused(
@@ -517,7 +573,7 @@ fn startup_settings(parameters: &[(String, String)]) -> Result<Settings, NoSessi
             }
             "options" => {
                 let options = parse_options(value)
-                    .map_err(|error| NoSession::Refused(Box::new(error.fatal_fields())))?;
+                    .map_err(|error| broken(&error).because("options that cannot be read"))?;
                 for (name, value) in options {
                     entries.insert(name.to_lowercase(), SettingValue::Text(value));
                 }
@@ -579,13 +635,14 @@ async fn greeting(ready: &mut Ready) -> Result<Rc<Greeting>, NoSession> {
             }
             // The settings are wrong on every shard alike.
             Err(error @ SessionError::Statement(Some(_))) if last.is_some() => {
-                return Err(error.into());
+                last = Some(error);
+                break;
             }
             Err(error) => last = Some(error),
         }
     }
     Err(last.map_or_else(
         || refused(SqlState::INTERNAL_ERROR, "the database has no shard"),
-        NoSession::from,
+        |error| NoSession::from(error).because("no server accepts the session"),
     ))
 }

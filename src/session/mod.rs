@@ -4,7 +4,7 @@
 //! it goes, takes servers from `backend` and lets `execute` move the bytes. Only here an ErrorResponse is written.
 //!
 //! Reading order: `answer` (the loop), `quick` (the fast path), `simple` and `extended` (the two protocols), `planner`, `servers`,
-//! `transaction`, `commands` (statements about the session itself), `login`, `listener`, `worker`.
+//! `transaction`, `commands` (statements about the session itself), `login`, `failures`, `listener`, `worker`.
 
 pub mod answer;
 pub mod cancel;
@@ -13,6 +13,7 @@ pub mod control;
 pub mod cursors;
 pub mod error;
 pub mod extended;
+pub mod failures;
 pub mod listener;
 pub mod login;
 pub mod own;
@@ -129,10 +130,11 @@ fn is_off(text: &str) -> bool {
     )
 }
 
-/// What its servers hold of the session must not reach another.
+/// What its servers hold of the session must not reach another, nor a cancel request that is on its way to them.
 impl Drop for Session {
     fn drop(&mut self) {
         self.worker.leave(self.pid);
+        self.give_back_ahead();
         for (_, lease) in &mut self.kept {
             lease.retire();
         }

@@ -107,7 +107,9 @@ impl Session {
                     self.ahead.push((shard, lease));
                     return Ok(shard);
                 }
-                Err(error @ SessionError::Statement(_)) => failed = failed.or(Some(error)),
+                Err(error @ SessionError::Statement(_)) if !error.is_canceled() => {
+                    failed = failed.or(Some(error));
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -212,22 +214,19 @@ impl Session {
         );
         let customs = block.customs.clone();
         let mut taken = Taken::new(self.check_out(shard, &before).await?);
-        let lease = &mut taken.lease;
         for name in &customs {
-            lease.touched_custom(name);
+            taken.lease.touched_custom(name);
         }
         if joining == Joining::Together && log.is_empty() {
-            append_begin(lease, &begin);
+            append_begin(&mut taken.lease, &begin);
             taken.script.expect(Reply::Begin, To::Nobody);
-        } else {
-            append_query(lease, &begin)?;
-            lease.expect_syncs(1);
-            for statement in &log {
-                append_query(lease, statement)?;
-                lease.expect_syncs(1);
-            }
-            let name = self.shard_name(shard).to_owned();
-            self.settle(lease, &name).await?;
+        } else if let Err(error) = self
+            .begin_first(shard, &mut taken.lease, &begin, &log)
+            .await
+        {
+            // One that did not begin is idle: let go, not just dropped, as a cancel request may be on its way to it.
+            self.let_go(shard, taken.lease);
+            return Err(error);
         }
         let block = self.block.as_mut().expect("still in the transaction");
         block.participants.push(Participant {
@@ -236,6 +235,22 @@ impl Session {
             wrote: wrote(access),
         });
         Ok(taken)
+    }
+
+    /// Begins a transaction on a server, and sets its scene there.
+    async fn begin_first(
+        &mut self,
+        shard: ShardId,
+        lease: &mut Lease,
+        begin: &str,
+        log: &[String],
+    ) -> Result<(), SessionError> {
+        for statement in std::iter::once(begin).chain(log.iter().map(String::as_str)) {
+            append_query(lease, statement)?;
+            lease.expect_syncs(1);
+        }
+        let name = self.shard_name(shard).to_owned();
+        self.settle(lease, &name).await
     }
 
     /// Sends what waits and reads what is owed; an error of the server is the statement's.
@@ -331,12 +346,13 @@ impl Session {
                 "the plan names a shard that the topology does not have",
             ));
         };
-        let mut lease = if self.is_out_of_order(shard) {
+        let waited = if self.is_out_of_order(shard) {
             let waits = pool.check_out_of_order(settings, &mut self.reserve);
-            Box::pin(waits).await?
+            self.cancel.unless_canceled(Box::pin(waits)).await
         } else {
-            pool.check_out(settings).await?
+            self.cancel.unless_canceled(pool.check_out(settings)).await
         };
+        let mut lease = waited.ok_or_else(SessionError::canceled)??;
         self.cancel.add_server(address, &lease);
         // What its last session had is nothing to this one.
         lease.take_aside();

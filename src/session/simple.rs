@@ -508,6 +508,11 @@ impl Session {
         };
         let fields = match told {
             Ok(Some(fields)) if fields.is(SqlState::SYNTAX_ERROR) => *fields,
+            Ok(Some(fields)) | Err(SessionError::Statement(Some(fields)))
+                if fields.is(SqlState::QUERY_CANCELED) =>
+            {
+                *fields
+            }
             Err(SessionError::ClientGone) => return Err(SessionError::ClientGone),
             _ => refusal,
         };

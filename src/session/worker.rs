@@ -10,6 +10,7 @@ use crate::metrics::{Metrics, WorkerMetrics};
 use crate::route::recipe::Recipe;
 use crate::session::cancel::CancelSlot;
 use crate::session::control::Control;
+use crate::session::failures::LoginFailures;
 use crate::session::listener::Mail;
 use crate::session::login::Directory;
 use crate::session::prepared::{Known, StatementTable};
@@ -84,6 +85,8 @@ pub struct Worker {
     sessions: RefCell<HashMap<u32, Entered>>,
     /// What a server says at login, by database, role and settings: the client's ParameterStatus messages.
     pub greetings: RefCell<HashMap<GreetingKey, Rc<Greeting>>>,
+    /// Logins that failed.
+    pub login_failures: LoginFailures,
     role_pools: RefCell<HashMap<Option<Role>, Rc<RolePools>>>,
     turn: Cell<usize>,
     /// Set when sessions should leave as soon as they are idle.
@@ -151,6 +154,7 @@ impl Worker {
             statements: StatementTable::default(),
             sessions: RefCell::default(),
             greetings: RefCell::default(),
+            login_failures: LoginFailures::default(),
             role_pools: RefCell::default(),
             turn: Cell::new(0),
             draining: Cell::new(false),

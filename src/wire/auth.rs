@@ -91,17 +91,29 @@ impl Verifier {
     }
 
     /// The verifier of a user who does not exist. The same name always has the same salt, so that asking twice does
-    /// not tell. `secret` stays the same as long as real verifiers do; `iterations` are what real users have.
+    /// not tell, and looks like one of the real users', drawn by the name, so that asking about several does not. `secret`
+    /// stays the same as long as real verifiers do.
     #[must_use]
-    pub fn mock(secret: &[u8], user: &str, iterations: u32) -> Self {
+    pub fn mock(secret: &[u8], user: &str, real: &[Looks]) -> Self {
         let name = user.as_bytes();
-        let salt = hmac(secret, &[b"salt:", name]);
+        let drawn = hmac(secret, &[b"looks:", name]);
+        let drawn = usize::from(u16::from_be_bytes([drawn[0], drawn[1]])) % real.len().max(1);
+        let looks = real.get(drawn).copied().unwrap_or_default();
         Self {
-            iterations: iterations.max(1),
-            salt: salt[..SALT_LEN].to_vec(),
+            iterations: looks.iterations,
+            salt: salt_of(secret, user, looks.salt_len),
             stored_key: hmac(secret, &[b"stored:", name]),
             server_key: hmac(secret, &[b"server:", name]),
             mock: true,
+        }
+    }
+
+    /// What a conversation shows of it.
+    #[must_use]
+    pub fn looks(&self) -> Looks {
+        Looks {
+            iterations: self.iterations,
+            salt_len: self.salt.len(),
         }
     }
 
@@ -116,6 +128,31 @@ impl Verifier {
             STANDARD.encode(self.server_key)
         )
     }
+}
+
+/// What anybody who asks is shown of a verifier, but for the salt itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Looks {
+    iterations: u32,
+    salt_len: usize,
+}
+
+impl Default for Looks {
+    fn default() -> Self {
+        Self {
+            iterations: ITERATIONS,
+            salt_len: SALT_LEN,
+        }
+    }
+}
+
+/// A user's salt, the same as long as `secret` is, and none that can be foretold.
+#[must_use]
+pub fn salt_of(secret: &[u8], user: &str, length: usize) -> Vec<u8> {
+    (0u32..)
+        .flat_map(|block| hmac(secret, &[b"salt:", &block.to_be_bytes(), user.as_bytes()]))
+        .take(length)
+        .collect()
 }
 
 fn decode_key(text: &str) -> Option<Key> {

@@ -282,7 +282,12 @@ fn cancellation_at_any_moment_leaves_idle_servers_and_right_rows() {
         if client.status != b'I' {
             client.simple("rollback");
         }
-        // The late cancel of this turn may hit one more statement of this client, and never anybody else's.
+        // The cancel has been delivered: it hits nothing that comes now, of this client or another.
+        assert_eq!(
+            client.one("select v from items where k = 8"),
+            "v8",
+            "turn {turn}: a later query is cancelled"
+        );
         let mut other = env.client();
         assert_eq!(
             other.one("select v from items where k = 9"),

@@ -27,6 +27,8 @@ struct State {
     replaced: usize,
     /// Nothing is read from the router.
     deaf: bool,
+    /// New connections that wait to be let in; `None` lets them in at once.
+    newcomers: Option<usize>,
     /// A test's own event, see [`Gate::note_done`].
     done: bool,
 }
@@ -82,6 +84,19 @@ impl Shared {
         let state = self.lock();
         let hears = self.changed.wait_while(state, |state| state.deaf);
         drop(hears.unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Waits until a new connection's bytes may be read.
+    fn may_enter(&self) {
+        let mut state = self.lock();
+        if let Some(newcomers) = &mut state.newcomers {
+            *newcomers += 1;
+            self.changed.notify_all();
+        }
+        let opened = self
+            .changed
+            .wait_while(state, |state| state.newcomers.is_some());
+        drop(opened.unwrap_or_else(PoisonError::into_inner));
     }
 
     /// The client's bytes, with what is to be replaced.
@@ -150,6 +165,21 @@ impl Gate {
     /// From now on nothing more is read from the router.
     pub(crate) fn hold_requests(&self) {
         self.shared.change(|state| state.deaf = true);
+    }
+
+    /// From now on new connections wait at the gate; those that are there are not concerned.
+    pub(crate) fn shut(&self) {
+        self.shared.change(|state| state.newcomers = Some(0));
+    }
+
+    /// Waits until so many new connections wait at the gate.
+    pub(crate) fn wait_newcomers(&self, count: usize) {
+        self.wait(|state| state.newcomers >= Some(count));
+    }
+
+    /// Lets them in, and all that come.
+    pub(crate) fn let_in(&self) {
+        self.shared.change(|state| state.newcomers = None);
     }
 
     /// Cuts the connections whose server is held, then everything passes again.
@@ -223,6 +253,7 @@ fn relay(shared: &Arc<Shared>, client: &TcpStream, server: &TcpStream) {
     let (mut up, mut down) = (pair(), pair());
     let (gate, done) = (Arc::clone(shared), Arc::clone(&over));
     thread::spawn(move || {
+        gate.may_enter();
         let mut bytes = vec![0; 64 * 1024];
         while let Ok(length @ 1..) = up.0.read(&mut bytes) {
             gate.may_read();

@@ -7,6 +7,7 @@
     reason = "these are tests: what goes wrong must be loud"
 )]
 
+mod cancel;
 mod crowd;
 mod drivers;
 mod faults;
@@ -14,6 +15,7 @@ mod fuzz;
 mod gate;
 mod harness;
 mod house;
+mod logins;
 mod lone;
 mod moments;
 mod oracle;

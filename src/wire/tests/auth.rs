@@ -1,7 +1,7 @@
 //! Password exchanges, against the RFCs' examples and against clients that are not ours.
 
 use crate::wire::auth::{
-    ITERATIONS, SCRAM_SHA_256, SCRAM_SHA_256_PLUS, ScramChallenge, ScramError, ScramServer,
+    ITERATIONS, Looks, SCRAM_SHA_256, SCRAM_SHA_256_PLUS, ScramChallenge, ScramError, ScramServer,
     Verifier, is_md5_stored, md5_matches, md5_response, md5_stored, mechanisms,
     tls_server_end_point,
 };
@@ -135,7 +135,7 @@ fn nobody_is_led_through_the_same_conversation() {
         server.first(SCRAM_SHA_256, message).unwrap()
     };
     let asked = |user| {
-        first(Verifier::mock(b"our secret", user, ITERATIONS))
+        first(Verifier::mock(b"our secret", user, &[]))
             .message()
             .to_vec()
     };
@@ -144,9 +144,30 @@ fn nobody_is_led_through_the_same_conversation() {
     assert_ne!(asked("ann"), asked("bob"));
     assert_eq!(asked("ann").len(), first(verifier()).message().len());
     let client = ChannelBinding::unsupported();
-    let mock = Verifier::mock(b"our secret", "ann", ITERATIONS);
+    let mock = Verifier::mock(b"our secret", "ann", &[]);
     let outcome = log_in(mock, b"anything", SCRAM_SHA_256, client, None);
     assert_eq!(outcome, Err(ScramError::WrongPassword));
+}
+
+#[test]
+fn nobody_looks_like_one_of_the_users() {
+    let users = [
+        Verifier::from_password(b"secret", b"salt", 7),
+        Verifier::from_password(b"secret", &[1; 100], 2),
+        verifier(),
+    ];
+    let looks = users.each_ref().map(Verifier::looks);
+    let mock = |name: &str| Verifier::mock(b"our secret", name, &looks);
+    let names: Vec<String> = (0..300).map(|n| format!("user {n}")).collect();
+    for looks in looks {
+        let alike = names.iter().filter(|name| mock(name).looks() == looks);
+        assert!((60..140).contains(&alike.count()), "{looks:?}");
+    }
+    assert!(names.iter().all(|name| looks.contains(&mock(name).looks())));
+    for name in &names {
+        assert_eq!(mock(name).to_text(), mock(name).to_text());
+    }
+    assert_eq!(Verifier::mock(b"s", "ann", &[]).looks(), Looks::default());
 }
 
 #[test]

@@ -100,7 +100,7 @@ fn into_startup(packet: &[u8]) {
 }
 
 fn into_scram(message: &[u8]) {
-    let verifier = || Verifier::mock(b"secret", "ann", 1);
+    let verifier = || Verifier::mock(b"secret", "ann", &[]);
     for (mechanism, binding) in [
         (SCRAM_SHA_256, None),
         (SCRAM_SHA_256_PLUS, Some(&b"hash"[..])),
