@@ -169,7 +169,7 @@ impl Session {
         };
         let end = if block.failed { End::Rollback } else { end };
         let chained = if chain {
-            Some(self.chained_modes(block)?)
+            Some(self.chained_modes(block, end)?)
         } else {
             None
         };
@@ -191,7 +191,7 @@ impl Session {
 
     /// The modes that AND CHAIN gives to the next transaction: those the block has now
     /// (SaveTransactionCharacteristics in PostgreSQL's xact.c). One that failed has lost what was said of it.
-    fn chained_modes(&self, block: &Block) -> Result<TransactionModes, SessionError> {
+    fn chained_modes(&self, block: &Block, end: End) -> Result<TransactionModes, SessionError> {
         let mut modes = if block.failed {
             TransactionModes::default()
         } else {
@@ -207,8 +207,9 @@ impl Session {
         modes.read_only = modes.read_only.or(read_only);
         let deferrable = default("default_transaction_deferrable").map(|text| !super::is_off(text));
         modes.deferrable = modes.deferrable.or(deferrable);
-        // The server's own default is not known here; unless the session has changed it meanwhile, BEGIN takes it again.
-        let changed = |name| self.settings.get(name) != block.before.get(name);
+        // The server's own default is not known here; unless the session has changed it for good, BEGIN takes it again.
+        let changed =
+            |name| end == End::Commit && self.settings.get(name) != block.before.get(name);
         if (modes.read_only.is_none() && changed("default_transaction_read_only"))
             || (modes.deferrable.is_none() && changed("default_transaction_deferrable"))
         {

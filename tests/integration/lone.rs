@@ -9,7 +9,7 @@ use crate::raw::{
     terminate,
 };
 
-const SCHEMA: &str = "create table v (id int primary key, name text); insert into v values (1, 'one'), (2, 'two'); create role lone_bob;";
+const SCHEMA: &str = "create table talk (id int primary key, name text); grant all on talk to public; create table v (id int primary key, name text); insert into v values (1, 'one'), (2, 'two'); create role lone_bob;";
 
 /// The router, and the same database on a plain PostgreSQL.
 pub(crate) fn env() -> &'static (Router, Target, Target) {

@@ -8,6 +8,7 @@
 )]
 
 mod cancel;
+mod conversations;
 mod crowd;
 mod drivers;
 mod faults;
