@@ -2,6 +2,7 @@
 
 use crate::backend::pool::Lease;
 use crate::backend::settings::Settings;
+use crate::route::changed::Changed;
 use crate::session::SessionHint;
 use crate::topology::{ShardId, TableName};
 use std::borrow::Cow;
@@ -83,6 +84,8 @@ pub struct Block {
     pub local_hint: Option<SessionHint>,
     /// Tables whose schema it changed.
     pub tables: Vec<TableName>,
+    /// What it changed of the schema, as far as its later statements may depend on it.
+    pub(crate) changed: Vec<Changed>,
 }
 
 impl Participant {
@@ -116,6 +119,7 @@ impl Block {
             hint_before: SessionHint::default(),
             local_hint: None,
             tables: Vec::new(),
+            changed: Vec::new(),
         }
     }
 
