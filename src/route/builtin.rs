@@ -65,6 +65,12 @@ pub fn effect(name: &str) -> Option<Effect> {
     }
 }
 
+/// A function of [`Effect::Server`] that leaves nothing behind in its server's session.
+#[must_use]
+pub fn leaves_nothing(name: &str) -> bool {
+    LEAVES_NOTHING.binary_search(&name).is_ok() || name.starts_with("pg_stat_reset")
+}
+
 /// An aggregate?
 #[must_use]
 pub fn is_aggregate(name: &str) -> bool {
@@ -112,6 +118,26 @@ fn reads_catalog(name: &str) -> bool {
         )
         || name == "row_security_active"
 }
+
+/// See [`leaves_nothing`]. Large objects are rows; their descriptors end with the transaction.
+#[rustfmt::skip]
+const LEAVES_NOTHING: &[&str] = &[
+    "brin_desummarize_range", "brin_summarize_new_values", "brin_summarize_range", "current_query",
+    "gin_clean_pending_list", "lo_close", "lo_creat", "lo_create", "lo_export", "lo_from_bytea", "lo_get",
+    "lo_import", "lo_lseek", "lo_lseek64", "lo_open", "lo_put", "lo_tell", "lo_tell64", "lo_truncate",
+    "lo_truncate64", "lo_unlink", "loread", "lowrite", "pg_cancel_backend", "pg_collation_actual_version",
+    "pg_control_checkpoint", "pg_control_init", "pg_control_recovery", "pg_control_system", "pg_create_restore_point",
+    "pg_current_logfile", "pg_current_wal_flush_lsn", "pg_current_wal_insert_lsn", "pg_cursor",
+    "pg_database_collation_actual_version", "pg_database_size", "pg_filenode_relation",
+    "pg_get_backend_memory_contexts", "pg_get_shmem_allocations", "pg_hba_file_rules", "pg_ident_file_mappings",
+    "pg_indexes_size", "pg_last_committed_xact", "pg_last_wal_receive_lsn", "pg_last_wal_replay_lsn",
+    "pg_last_xact_replay_timestamp", "pg_log_backend_memory_contexts", "pg_logical_emit_message",
+    "pg_ls_archive_statusdir", "pg_ls_dir", "pg_ls_logdir", "pg_ls_tmpdir", "pg_ls_waldir", "pg_prepared_statement",
+    "pg_prepared_xact", "pg_read_binary_file", "pg_read_file", "pg_relation_filenode", "pg_relation_filepath",
+    "pg_relation_size", "pg_reload_conf", "pg_rotate_logfile", "pg_sequence_last_value", "pg_show_all_file_settings",
+    "pg_stat_clear_snapshot", "pg_stat_file", "pg_stat_force_next_flush", "pg_switch_wal", "pg_table_size",
+    "pg_tablespace_size", "pg_terminate_backend", "pg_total_relation_size",
+];
 
 /// Functions whose volatility does not tell what matters here.
 #[rustfmt::skip]

@@ -63,7 +63,7 @@ pub(crate) fn add_calls(binder: &mut Binder<'_>, context: &Context<'_>) {
 }
 
 /// The shape, and the definitions of all views whose names are in it: they run too.
-fn text_with_views(shape: &str, database: &Database) -> String {
+pub(super) fn text_with_views(shape: &str, database: &Database) -> String {
     let mut text = shape.to_lowercase();
     let mut views: Vec<&Table> = database
         .tables
@@ -96,7 +96,7 @@ fn is_named(text: &str, name: &str) -> bool {
         .any(|spelling| is_word(text, spelling))
 }
 
-fn is_word(text: &str, word: &str) -> bool {
+pub(super) fn is_word(text: &str, word: &str) -> bool {
     let is_part = |c: char| c.is_alphanumeric() || c == '_' || c == '$';
     text.match_indices(word).any(|(at, _)| {
         let before = text[..at].chars().next_back();

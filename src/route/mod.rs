@@ -7,10 +7,11 @@
 //! Reading order: `choose` (one function per kind of statement), `bind` (what names mean), `implied` (what
 //! runs without a name), `pins` (which keys rows can
 //! have), `recipe` (the cached result and the hot step), `key` (bytes and buckets), `schema` (DDL), `merge` (several
-//! shards' rows become one answer), `explain` (for people).
+//! shards' rows become one answer), `changed` (what a transaction has changed of the schema), `explain` (for people).
 
 mod bind;
 pub mod builtin;
+pub(crate) mod changed;
 pub mod choose;
 pub mod error;
 pub mod explain;

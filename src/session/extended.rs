@@ -233,6 +233,7 @@ impl Session {
     fn understand(&mut self, messages: &[(u8, Bytes)]) -> (Batch, usize) {
         let mut batch = Batch::default();
         self.said.clear();
+        self.pinned_by_batch.clear();
         self.items_done = 0;
         for (index, (kind, body)) in messages.iter().enumerate() {
             match self.item(*kind, body, &mut batch) {
@@ -272,7 +273,7 @@ impl Session {
                 let parse = frontend::Parse::decode(body).map_err(protocol)?;
                 self.parse_item(&parse, batch.items.len())
             }
-            tag::BIND => self.bind_item(body),
+            tag::BIND => self.bind_item(body, batch.items.len()),
             tag::DESCRIBE => {
                 let describe = frontend::Describe::decode(body).map_err(protocol)?;
                 match describe.kind {
@@ -427,7 +428,7 @@ impl Session {
         })
     }
 
-    fn bind_item(&mut self, body: &Bytes) -> Result<(Item, Need), SessionError> {
+    fn bind_item(&mut self, body: &Bytes, item: usize) -> Result<(Item, Need), SessionError> {
         let bind = frontend::Bind::decode(body)
             .map_err(|error| SessionError::from_client_error(&error))?;
         if !bind.portal.is_empty() && self.names.portals.contains_key(bind.portal) {
@@ -460,7 +461,7 @@ impl Session {
                     CursorStatement::Forward(plan, declare) => {
                         let shard = self.choose(&plan);
                         if let Some(pin) = plan.pin {
-                            self.pin(shard, pin);
+                            self.pin_by_item(item, shard, pin);
                         }
                         self.cursor_declared(shard, &declare);
                         *plan
@@ -482,7 +483,7 @@ impl Session {
                 if Self::is_for_one(&plan) && plan.access != Access::Schema && plan.text.is_none() {
                     let shard = self.choose(&plan);
                     if let Some(pin) = plan.pin {
-                        self.pin(shard, pin);
+                        self.pin_by_item(item, shard, pin);
                     }
                     Place::Server(shard)
                 } else if !prepared.routing_types().is_empty() && prepared.sql_types.is_some() {
@@ -1028,6 +1029,9 @@ impl Session {
     ) -> Result<Relayed, SessionError> {
         let result = self.relay_lease(shard, &mut taken).await;
         self.items_done += taken.script.passed();
+        if matches!(&result, Ok(relayed) if relayed.error.is_some()) {
+            self.unpin_unreached();
+        }
         let parsed = result.as_ref().map_or(0, |relayed| relayed.parsed);
         for id in sent.parsed.iter().skip(parsed) {
             taken.lease.forget_prepared(*id);

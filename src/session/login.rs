@@ -285,6 +285,7 @@ impl Ready {
             pending_sets: Vec::new(),
             bind_owed: None,
             said: Vec::new(),
+            pinned_by_batch: Vec::new(),
             items_done: 0,
             is_unseen: false,
             cancel: self.cancel,

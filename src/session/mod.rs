@@ -96,6 +96,8 @@ pub struct Session {
     bind_owed: Option<String>,
     /// Names given and taken away by the batch at hand.
     said: Vec<prepared::Said>,
+    /// Servers that it pins, and which message does.
+    pinned_by_batch: Vec<(usize, ShardId)>,
     /// How many messages of it have been answered.
     items_done: usize,
     /// The fast path did not know the statement at hand.

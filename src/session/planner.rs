@@ -2,6 +2,7 @@
 
 use crate::backend::settings::SettingValue;
 use crate::cache::plans::PlanKey;
+use crate::route::changed::Changed;
 use crate::route::choose::context::Context;
 use crate::route::choose::hint::{RouteHint, hinted};
 use crate::route::choose::{recipe, unparsed};
@@ -16,7 +17,7 @@ use crate::session::portal::{Place, Portal};
 use crate::session::prepared::{MadeRecipe, Prepared};
 use crate::statement::command::{Command, command};
 use crate::statement::parse::parse;
-use crate::statement::scan::{Scanned, Verb, literal_text, shape};
+use crate::statement::scan::{Scanned, Verb, literal_text, scan, shape};
 use crate::statement::tree::{Body, Distinct, Expr, Item, Statement};
 use crate::topology::ShardId;
 use crate::wire::error::{ClientError, ErrorFields, SqlState};
@@ -121,6 +122,7 @@ impl Session {
             }
             Err(error) => return Err(SessionError::from_client_error(&error)),
         };
+        self.refuse_behind_change(text, scanned, &plan)?;
         if plan.pin == Some(Pin::SessionFunction) && !self.worker_keeps {
             return Err(SessionError::unsupported(
                 "currval(), lastval() and setseed() are not supported with transaction pooling",
@@ -259,13 +261,7 @@ impl Session {
     ) -> Result<(Result<Recipe, RouteError>, bool), SessionError> {
         let shape = shape(text, scanned);
         let search_path = self.search_path();
-        let context = Context {
-            topology: &self.topology,
-            database: &self.database,
-            search_path: &search_path,
-            verb: scanned.verb,
-            shape: &shape,
-        };
+        let context = self.context(&search_path, &shape, scanned.verb);
         let tree = parse(&shape, scanned.verb);
         let made = match (self.hint_of(scanned)?, &tree) {
             (Some(hint), tree) => hinted(tree.as_ref().ok(), &context, hint),
@@ -273,6 +269,69 @@ impl Session {
             (None, Err(error)) => unparsed(&error.reason, &context),
         };
         Ok((made, tree.is_ok()))
+    }
+
+    fn context<'a>(&'a self, search_path: &'a [String], shape: &'a str, verb: Verb) -> Context<'a> {
+        Context {
+            topology: &self.topology,
+            database: &self.database,
+            search_path,
+            verb,
+            shape,
+        }
+    }
+
+    /// What a change of the schema is to the transaction's later statements.
+    pub(super) fn changed_by(&self, own: &str, plan: &Plan) -> Option<Changed> {
+        let scanned = scan(own, self.scan_settings())
+            .ok()
+            .and_then(|statements| statements.into_iter().find(|s| s.verb != Verb::Empty));
+        let (verb, shape) = match &scanned {
+            Some(scanned) => (scanned.verb, shape(own, scanned)),
+            None => (Verb::Ddl, own.into()),
+        };
+        let search_path = self.search_path();
+        let context = self.context(&search_path, &shape, verb);
+        // Where one shard has everything, plans do not depend on the schema.
+        if plan.access != Access::Schema || context.only_shard().is_some() {
+            return None;
+        }
+        let tree = parse(&shape, verb);
+        Changed::by(tree.as_ref().ok(), plan.shards.clone(), &context)
+    }
+
+    /// The schema that statements are planned by is read again when the transaction has ended. Whoever names the shard
+    /// does not ask for a plan, and another change is planned by what it says itself.
+    fn refuse_behind_change(
+        &self,
+        text: &str,
+        scanned: &Scanned,
+        plan: &Plan,
+    ) -> Result<(), SessionError> {
+        let Some(block) = self
+            .block
+            .as_ref()
+            .filter(|block| !block.changed.is_empty())
+        else {
+            return Ok(());
+        };
+        if plan.access == Access::Schema || self.hint_of(scanned)?.is_some() {
+            return Ok(());
+        }
+        let shape = shape(text, scanned);
+        let search_path = self.search_path();
+        let context = self.context(&search_path, &shape, scanned.verb);
+        match block.changed.iter().find(|c| c.concerns(plan, &context)) {
+            None => Ok(()),
+            Some(changed) => Err(SessionError::unsupported(
+                "a statement that a schema change of the same transaction may concern is not supported",
+                &format!(
+                    "The transaction has changed {}, and its statements are planned by the schema as it was before.",
+                    changed.shown()
+                ),
+                "COMMIT the change first; statements of one message or pipeline are one transaction.",
+            )),
+        }
     }
 
     fn hint_of<'a>(&'a self, scanned: &'a Scanned) -> Result<Option<RouteHint<'a>>, SessionError> {

@@ -4,7 +4,7 @@ use crate::backend::pool::{Lease, Pool};
 use crate::backend::server::{Doubt, ServerState};
 use crate::backend::settings::{DATESTYLE, SettingValue, Settings};
 use crate::execute::relay::{RelayError, Reply, Script, To, drain, drain_rows};
-use crate::route::plan::{Access, Pin, Plan, PlanKind};
+use crate::route::plan::{Access, Pin, Plan, PlanKind, ShardSet};
 use crate::session::Session;
 use crate::session::error::SessionError;
 use crate::session::planner::PendingSet;
@@ -473,6 +473,29 @@ impl Session {
                 "a session keeps its server"
             );
             self.pinned.insert(shard);
+        }
+    }
+
+    /// As [`Session::pin`], for a message of the batch at hand that has not been sent yet.
+    pub(super) fn pin_by_item(&mut self, item: usize, shard: ShardId, reason: Pin) {
+        if !self.pinned.contains(shard) {
+            self.pinned_by_batch.push((item, shard));
+        }
+        self.pin(shard, reason);
+    }
+
+    /// The batch at hand has failed: a message that was not reached has done nothing that would pin a server.
+    pub(super) fn unpin_unreached(&mut self) {
+        let done = self.items_done;
+        let unreached: ShardSet = self
+            .pinned_by_batch
+            .drain(..)
+            .filter(|(item, _)| *item > done)
+            .map(|(_, shard)| shard)
+            .collect();
+        if !unreached.is_empty() {
+            let rest = self.pinned.iter();
+            self.pinned = rest.filter(|shard| !unreached.contains(*shard)).collect();
         }
     }
 

@@ -328,6 +328,7 @@ impl Session {
                 "this statement cannot run inside a transaction block",
             ));
         }
+        self.must_parse_to_pin(own, message, &plan).await?;
         if !Self::is_for_one(&plan) {
             return match plan.kind {
                 PlanKind::Scatter => Box::pin(self.scatter_simple(own, plan)).await,
@@ -355,6 +356,29 @@ impl Session {
         self.relay_query(shard, plan.access, text, sets, ending)
             .await?;
         Ok(if said { Ready::Said } else { Ready::Due })
+    }
+
+    /// A statement that would pin a server is parsed by it before: an error in that has done nothing to the session, but
+    /// an error later may come from a function or block that took a lock first.
+    async fn must_parse_to_pin(
+        &mut self,
+        own: &str,
+        message: Option<&Bytes>,
+        plan: &Plan,
+    ) -> Result<(), SessionError> {
+        let Some(shard) = plan.shards.only().filter(|_| plan.pin.is_some()) else {
+            return Ok(());
+        };
+        if self.worker_keeps || self.pinned.contains(shard) {
+            return Ok(());
+        }
+        // The position of an error is one in the client's text.
+        let whole = message.and_then(|message| frontend::text(&message[5..]).ok());
+        let text = plan.text.as_deref().or(whole).unwrap_or(own);
+        match self.parse_error(shard, text).await? {
+            Some(fields) => Err(SessionError::Statement(Some(fields))),
+            None => Ok(()),
+        }
     }
 
     /// Sends a query to one shard and relays its reply.

@@ -480,8 +480,10 @@ impl Session {
             Ok(tag) => tag,
             Err(error) => return Err(error),
         };
+        let changed = self.changed_by(own, &plan);
         if let Some(block) = &mut self.block {
             block.tables.extend(plan.tables.iter().cloned());
+            block.changed.extend(changed);
         }
         if own_block {
             self.end_implicit_or_fail().await?;

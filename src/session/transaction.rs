@@ -2,6 +2,7 @@
 
 use crate::backend::pool::Lease;
 use crate::backend::settings::Settings;
+use crate::route::changed::Changed;
 use crate::session::commands::{is_one_snapshot, isolation_of};
 use crate::session::{SessionHint, is_off};
 use crate::statement::command::{Isolation, TransactionModes};
@@ -96,6 +97,8 @@ pub struct Block {
     pub local_hint: Option<SessionHint>,
     /// Tables whose schema it changed.
     pub tables: Vec<TableName>,
+    /// What it changed of the schema, as far as its later statements may depend on it.
+    pub(crate) changed: Vec<Changed>,
 }
 
 impl Participant {
@@ -131,6 +134,7 @@ impl Block {
             hint_before: SessionHint::default(),
             local_hint: None,
             tables: Vec::new(),
+            changed: Vec::new(),
         }
     }
 

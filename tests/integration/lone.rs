@@ -610,3 +610,103 @@ fn what_sql_prepared_stays_what_its_client_was_told() {
         query("drop table changing"),
     ]);
 }
+
+/// The pool has one connection: a client that keeps it keeps all others from the database.
+fn is_served(other: &mut Client, after: &str) {
+    let messages = other.simple("select name from v where id = 1");
+    assert!(
+        messages.iter().all(|m| m.tag != b'E'),
+        "after {after}: {messages:?}"
+    );
+}
+
+#[test]
+fn what_does_not_parse_keeps_no_server() {
+    let _turn = turn();
+    let (_, target, _) = env();
+    let mut stays = Client::connect(target);
+    let mut other = Client::connect(target);
+    let both = |sql: &str| [query(sql), [batch(sql), sync()].concat()];
+    for sql in [
+        "selec",
+        "select * frm v",
+        "select 1 from",
+        "call nosuch()",
+        "listen",
+        "select setval('nosuch', 1)",
+        "select pg_advisory_lock(nosuch)",
+        "create temp table broken (",
+    ] {
+        for request in both(sql) {
+            stays.send(&request).expect("send");
+            let messages = stays.until_ready().expect("an answer");
+            assert!(messages.iter().any(|m| m.tag == b'E'), "{sql}: no error");
+            is_served(&mut other, sql);
+        }
+    }
+    // In a transaction, and behind another failure.
+    stays.run("begin");
+    stays.send(&query("selec")).expect("send");
+    stays.until_ready().expect("an answer");
+    stays.run("rollback");
+    is_served(&mut other, "selec in a transaction");
+    let behind = [
+        batch("select 1 / 0"),
+        batch("select pg_advisory_lock(9)"),
+        sync(),
+    ];
+    stays.send(&behind.concat()).expect("send");
+    stays.until_ready().expect("an answer");
+    is_served(&mut other, "a lock that was not reached");
+    stays.bye();
+    other.bye();
+}
+
+/// An error may come after a function has taken a lock that no ROLLBACK gives back.
+#[test]
+fn what_fails_while_it_runs_keeps_its_server() {
+    let _turn = turn();
+    let (_, target, plain) = env();
+    let locks = "select count(*) from pg_locks where locktype = 'advisory' and objid = 4711";
+    for sql in [
+        "do $$ begin perform pg_advisory_lock(4711); execute 'selec'; end $$",
+        "select pg_advisory_lock(4711), 1 / (id - 1) from v order by id using <",
+    ] {
+        for request in [query(sql), [batch(sql), sync()].concat()] {
+            let mut holds = Client::connect(target);
+            holds.send(&request).expect("send");
+            let messages = holds.until_ready().expect("an answer");
+            assert!(messages.iter().any(|m| m.tag == b'E'), "{sql}: no error");
+            assert_eq!(holds.one(locks), "1", "{sql}");
+            holds.bye();
+            let mut watches = Client::connect(plain);
+            eventually("the lock to be gone", || {
+                (watches.one(locks) == "0").then_some(())
+            });
+            watches.bye();
+        }
+    }
+}
+
+#[test]
+fn functions_that_leave_nothing_keep_no_server() {
+    let _turn = turn();
+    let (_, target, _) = env();
+    let mut stays = Client::connect(target);
+    let mut other = Client::connect(target);
+    stays.run("create sequence lone_moved");
+    for sql in [
+        "select pg_table_size('v')",
+        "select pg_cancel_backend(0)",
+        "select pg_stat_reset()",
+        "select lo_unlink(lo_creat(-1))",
+        "select setval('lone_moved', 7)",
+        "checkpoint",
+    ] {
+        stays.run(sql);
+        is_served(&mut other, sql);
+    }
+    stays.run("/* keyway: shard=only */ drop sequence lone_moved");
+    stays.bye();
+    other.bye();
+}

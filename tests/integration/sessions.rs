@@ -1197,3 +1197,85 @@ fn an_error_over_shards_keeps_what_is_pinned() {
     a.bye();
     b.bye();
 }
+
+/// The schema that statements are planned by is the one from before the transaction.
+#[test]
+fn a_transaction_reads_nothing_by_a_schema_it_has_changed() {
+    let (env, _turn) = one_connection();
+    let mut client = env.client();
+    let refused = |client: &mut Client, sql: &str| {
+        let messages = client.simple(sql);
+        let error = messages.iter().find(|m| m.tag == b'E');
+        let state = error.map(Message::sqlstate);
+        assert_eq!(state.as_deref(), Some("0A000"), "{sql}: {messages:?}");
+    };
+    client.run("create view turned as select id, id * 2 as twice from people");
+    client.run("create view above as select twice as id, id as half from turned");
+    let turn = "create or replace view turned as select id * 2 as id, id as twice from people";
+    for read in [
+        "select count(*) from turned where id = 6",
+        "select count(*) from above where id = 6",
+        "select \"turned\".twice from turned order by 1",
+    ] {
+        client.run("begin");
+        client.run(turn);
+        refused(&mut client, read);
+        client.run("rollback");
+        refused(&mut client, &format!("{turn}; {read}"));
+        // Both protocols, and a statement that was planned before.
+        client.run("begin");
+        client.run(turn);
+        client
+            .send(
+                &[
+                    parse("", read, &[]),
+                    bind("", "", &[], 0),
+                    execute("", 0),
+                    sync(),
+                ]
+                .concat(),
+            )
+            .expect("send");
+        let messages = client.until_ready().expect("an answer");
+        let error = messages.iter().find(|m| m.tag == b'E').expect(read);
+        assert_eq!(error.sqlstate(), "0A000", "{read}");
+        client.run("rollback");
+    }
+    client.run("begin");
+    client.run("alter table people alter name type text collate \"C\"");
+    refused(&mut client, "select name from people order by name");
+    client.run("rollback");
+    client.run("begin");
+    client.run(
+        "create function how_many() returns bigint language sql as 'select count(*) from people'",
+    );
+    refused(&mut client, "select how_many()");
+    client.run("rollback");
+
+    // What the change cannot concern goes on.
+    client.run("begin");
+    client.run(turn);
+    client.run("create index on people (name)");
+    assert_eq!(client.one("select count(*) from people"), "20");
+    assert_eq!(client.one("select 1"), "1");
+    client.run("rollback");
+    // So does what is on one shard, with its new columns.
+    client.run("begin");
+    client.run("create table user_settings (id int primary key)");
+    client.run("alter table user_settings add theme text default 'dark'");
+    client.run("insert into user_settings values (1)");
+    assert_eq!(client.one("select theme from user_settings"), "dark");
+    client.run("create view themes as select theme as look from user_settings");
+    client.run("alter table user_settings rename theme to colour");
+    assert_eq!(
+        client.one("select colour from user_settings where id = 1"),
+        "dark"
+    );
+    client.run("rollback");
+    client.run("begin");
+    client.run(turn);
+    client.run("commit");
+    assert_eq!(client.one("select count(*) from turned where id = 6"), "1");
+    client.run("drop view above, turned");
+    client.bye();
+}

@@ -2,7 +2,7 @@
 
 use crate::route::bind::Binder;
 use crate::route::bind::calls::{Call, CallEffect};
-use crate::route::builtin::Effect;
+use crate::route::builtin::{self, Effect};
 use crate::route::choose::context::Context;
 use crate::route::error::RouteError;
 use crate::route::implied;
@@ -21,6 +21,8 @@ pub(super) struct CallTraits {
     pub(super) access: Access,
     /// A function that may touch anything, and why.
     pub(super) undeclared: Option<(String, &'static str)>,
+    /// Such a function may leave something behind in the server's session.
+    pub(super) leaves: bool,
     /// A name that nothing is known of.
     pub(super) unknown: bool,
     /// A function that works on one shard's rows.
@@ -48,6 +50,7 @@ impl CallTraits {
             set_config: false,
             access: Access::Read,
             undeclared: None,
+            leaves: false,
             unknown: false,
             per_shard: None,
             touches: Vec::new(),
@@ -73,6 +76,7 @@ impl CallTraits {
             CallEffect::Undeclared => {
                 let why = "it is not IMMUTABLE, so it may read or write other tables";
                 self.undeclared = Some((call.name.clone(), why));
+                self.leaves = true;
             }
             CallEffect::Declared(FunctionDeclaration::PerShard, volatile) => {
                 self.per_shard = Some(call.name.clone());
@@ -133,6 +137,7 @@ impl CallTraits {
             Effect::Server => {
                 let why = "it acts on one server, or reads what the router cannot see";
                 self.undeclared = Some((name.to_owned(), why));
+                self.leaves |= !builtin::leaves_nothing(name);
             }
         }
     }

@@ -46,7 +46,8 @@ pub(super) fn forced(
     };
     let Some(tree) = tree else {
         // Nothing is known of it, so it may do anything to the session.
-        recipe.pin = Some(Pin::Opaque);
+        recipe.pin =
+            (!context.shape.trim().eq_ignore_ascii_case("checkpoint")).then_some(Pin::Opaque);
         return recipe;
     };
     let mut binder = Binder::new(context);
@@ -125,7 +126,7 @@ pub(super) fn forced(
     {
         recipe.pin = Some(Pin::TemporaryTable);
     }
-    if traits.undeclared.is_some() || traits.unknown || writes_catalog(tree, context) {
+    if traits.leaves || traits.unknown || writes_catalog(tree, context) {
         recipe.pin = recipe.pin.or(Some(Pin::Opaque));
     }
     if let Ok(bound) = bound {

@@ -198,7 +198,12 @@ impl Session {
     pub(super) fn is_at_rest(&self) -> bool {
         let plain = match &self.block {
             None => true,
-            Some(block) => !block.is_implicit() && !block.failed && block.local_hint.is_none(),
+            Some(block) => {
+                !block.is_implicit()
+                    && !block.failed
+                    && block.local_hint.is_none()
+                    && block.changed.is_empty()
+            }
         };
         plain
             && self.client.inbox.is_empty()
