@@ -21,11 +21,14 @@ use crate::topology::{
     Topology,
 };
 use smallvec::SmallVec;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// Keys of a multi-column key that one plan multiplies out.
 const COMBINATIONS_MAX: usize = 4_096;
+
+/// Conditions on one key column that are all made use of; of more, the last ones.
+const SETS_MAX: usize = 64;
 
 /// Stands in a path for what belongs to no outermost block, and so to all of them: WITH entries placed on their own,
 /// LIMIT, data-modifying statements.
@@ -191,7 +194,8 @@ impl Placer<'_, '_> {
         for child in children {
             let mut inner = Vec::new();
             if child.sees_outer {
-                inner.extend(env.iter().filter(|cond| !child.proves.contains(cond)));
+                let proven: HashSet<&CondId> = child.proves.iter().collect();
+                inner.extend(env.iter().filter(|cond| !proven.contains(cond)));
                 let strict = self.binder.strict_refs(&self.binder.facts(&child.query));
                 self.binder
                     .holds(&self.binder.reduce(tree, &strict), &mut inner);
@@ -286,8 +290,9 @@ impl Classes {
         match cond {
             Cond::Same(a, b) => {
                 let (a, b) = (self.of(*a), self.of(*b));
+                // To the older one, which keeps the ways short.
                 if a != b {
-                    self.0.insert(a, b);
+                    self.0.insert(a.max(b), a.min(b));
                 }
             }
             Cond::And(parts) => parts.iter().for_each(|part| self.join(part)),
@@ -546,10 +551,11 @@ impl KeyShape<'_, '_> {
             .zip(&depths)
             .any(|(sets, depth)| sets.len() > *depth);
         if grown && atoms.iter().all(|sets| !sets.is_empty()) {
-            // A single column's sets are all used; of several columns the last of each, which is enough to be sound.
+            // A single column's sets are used, up to a bound; of several columns the last of each. Any are sound.
             if let [sets] = atoms.as_slice() {
-                for (index, set) in sets.iter().enumerate() {
-                    if !sets[..index].contains(set) {
+                let last = &sets[sets.len().saturating_sub(SETS_MAX)..];
+                for (index, set) in last.iter().enumerate() {
+                    if !last[..index].contains(set) {
                         all.push(self.key(std::iter::once(set)));
                     }
                 }

@@ -53,6 +53,19 @@ impl Binder<'_> {
         place: Place,
         bag: &mut Bag<'_>,
     ) -> Result<(), RouteError> {
+        self.deeper(1)?;
+        self.visit_parts(expr, here, place, bag)?;
+        self.depth -= 1;
+        Ok(())
+    }
+
+    fn visit_parts(
+        &mut self,
+        expr: &Expr,
+        here: &Scope<'_>,
+        place: Place,
+        bag: &mut Bag<'_>,
+    ) -> Result<(), RouteError> {
         match expr {
             Expr::Column { qualifier, name } => {
                 self.visit_column(qualifier, name, here, place);

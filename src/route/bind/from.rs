@@ -13,6 +13,7 @@ use crate::statement::parse::parse;
 use crate::statement::scan::Verb;
 use crate::statement::tree::{From, JoinKind, JoinOn, Name, Query, Statement};
 use crate::topology::Table;
+use std::collections::HashSet;
 use std::rc::Rc;
 
 /// A FROM or a part of it.
@@ -118,12 +119,14 @@ impl Binder<'_> {
                 kind,
                 on,
             } => {
+                self.deeper(1)?;
                 let a = self.bind_from(a, left, scope, children)?;
                 let mut seen = left.clone();
                 seen.leaves.extend(&a.level.leaves);
                 seen.merged.extend(a.level.merged.iter().cloned());
                 seen.opaque |= a.level.opaque;
                 let b = self.bind_from(b, &seen, scope, children)?;
+                self.depth -= 1;
                 self.bind_join(a, b, *kind, on, scope, children)
             }
         }
@@ -223,13 +226,10 @@ impl Binder<'_> {
             }
             (!level.opaque).then_some(names)
         };
-        let right = names(b)?;
-        let mut common: Vec<String> = names(a)?
-            .into_iter()
-            .filter(|name| right.contains(name))
-            .collect();
-        common.dedup();
-        Some(common)
+        // What an earlier join merged is there once more in each of its tables.
+        let mut right: HashSet<String> = names(b)?.into_iter().collect();
+        let left = names(a)?;
+        Some(left.into_iter().filter(|name| right.remove(name)).collect())
     }
 
     fn bind_table(

@@ -43,11 +43,11 @@ use std::collections::HashMap;
 const REFS_MAX: usize = 512;
 
 /// How deep a statement may nest, with views and WITH entries expanded: a query counts [`QUERY_DEPTH`], an arm of a set
-/// operation one. It bounds the stack.
+/// operation, a join and a level of an expression one. It bounds the stack.
 const DEPTH_MAX: usize = 384;
 
 /// What a nested query adds.
-const QUERY_DEPTH: usize = 4;
+const QUERY_DEPTH: usize = 6;
 
 /// The binder's state.
 pub(crate) struct Binder<'c> {
@@ -110,7 +110,8 @@ impl<'c> Binder<'c> {
         self.depth += by;
         if self.depth > DEPTH_MAX {
             return Err(RouteError::TooComplex {
-                reason: format!("more than {} queries are nested", DEPTH_MAX / QUERY_DEPTH),
+                reason: "it nests too deep, with what its views and WITH entries stand for"
+                    .to_owned(),
             });
         }
         Ok(())

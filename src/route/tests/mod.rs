@@ -8,6 +8,7 @@ mod oracle;
 mod rivals;
 mod schema;
 mod soundness;
+mod stress;
 
 use crate::route::choose::context::Context;
 use crate::route::choose::hint::{RouteHint, hinted};

@@ -19,6 +19,9 @@ use sqlparser::tokenizer::{Token, Word};
 /// How many operators one expression may hold between two ANDs, ORs or commas: they nest.
 const OPERATORS_MAX: usize = 256;
 
+/// How many words and prefix operators may be among them: unlike those between two operands, they are read by recursion.
+const WORDS_MAX: usize = 48;
+
 /// How deep sqlparser may recurse for one chain of operators.
 const RECURSION_MAX: usize = 300;
 
@@ -47,6 +50,8 @@ struct Chain {
     tokens: Vec<Token>,
     operands: Vec<Option<Expr>>,
     operators: usize,
+    /// Those among them that are words or stand before their operand.
+    words: usize,
     /// BETWEENs whose AND is still to come.
     betweens: usize,
     /// A BETWEEN SYMMETRIC is among them.
@@ -55,7 +60,7 @@ struct Chain {
 
 impl Chain {
     fn keyword(&mut self, keyword: Keyword, text: &str) -> Parse<()> {
-        self.count()?;
+        self.word()?;
         self.tokens.push(Token::Word(Word {
             value: text.to_owned(),
             quote_style: None,
@@ -64,10 +69,24 @@ impl Chain {
         Ok(())
     }
 
+    fn prefix(&mut self, token: Token) -> Parse<()> {
+        self.word()?;
+        self.tokens.push(token);
+        Ok(())
+    }
+
     fn operator(&mut self, token: Token) -> Parse<()> {
         self.count()?;
         self.tokens.push(token);
         Ok(())
+    }
+
+    fn word(&mut self) -> Parse<()> {
+        self.words += 1;
+        if self.words > WORDS_MAX {
+            return refuse("an expression with too many operators");
+        }
+        self.count()
     }
 
     fn count(&mut self) -> Parse<()> {
@@ -386,7 +405,7 @@ fn operator_token(text: &str) -> Token {
 impl Reader<'_> {
     /// An expression (gram.y's a_expr), to the first token that cannot belong to it.
     pub(super) fn expr(&mut self) -> Parse<Expr> {
-        self.enter()?;
+        let beside = self.enter()?;
         let mut any_of: Vec<Expr> = Vec::new();
         let mut all_of: Vec<Expr> = Vec::new();
         loop {
@@ -403,7 +422,7 @@ impl Reader<'_> {
                 part => any_of.push(part),
             }
             if next == After::End {
-                self.leave();
+                self.leave(beside)?;
                 return one_or(any_of, Expr::Or);
             }
         }
@@ -420,6 +439,7 @@ impl Reader<'_> {
     /// Operands and operators up to AND, OR or the expression's end.
     fn chain(&mut self) -> Parse<(Chain, After)> {
         let mut chain = Chain::default();
+        let beside = self.begin();
         loop {
             self.prefix_operators(&mut chain)?;
             let operand = self.operand()?;
@@ -428,7 +448,11 @@ impl Reader<'_> {
                 match self.after_operand(&mut chain)? {
                     After::Complete => {}
                     After::Operand => break,
-                    end @ (After::And | After::Or | After::End) => return Ok((chain, end)),
+                    end @ (After::And | After::Or | After::End) => {
+                        self.rise(chain.operators)?;
+                        self.end(beside);
+                        return Ok((chain, end));
+                    }
                 }
             }
         }
@@ -439,7 +463,7 @@ impl Reader<'_> {
             if self.word("not") {
                 chain.keyword(Keyword::NOT, "NOT")?;
             } else if let Some(operator) = self.operator() {
-                chain.operator(match operator {
+                chain.prefix(match operator {
                     "-" => Token::Minus,
                     "+" => Token::Plus,
                     "*" | "/" | "%" | "^" | "<" | ">" | "=" | "<=" | ">=" | "<>" | "!=" => {
@@ -701,22 +725,26 @@ impl Reader<'_> {
 
     /// One operand with its casts, subscripts and collation.
     pub(super) fn operand(&mut self) -> Parse<Expr> {
+        let beside = self.begin();
         let mut expr = self.primary()?;
         loop {
             if self.kind(self.at) == Some(TokenKind::Cast) {
                 self.skip();
+                self.rise(1)?;
                 let data_type = self.data_type()?;
                 expr = Expr::Cast {
                     expr: Box::new(expr),
                     data_type,
                 };
             } else if self.word("collate") {
+                self.rise(1)?;
                 let collation = self.name()?;
                 expr = Expr::Collate {
                     expr: Box::new(expr),
                     collation,
                 };
             } else {
+                self.end(beside);
                 return Ok(expr);
             }
         }
@@ -785,7 +813,6 @@ impl Reader<'_> {
     fn indirection(&mut self, expr: Expr) -> Parse<Expr> {
         let mut children = vec![expr];
         let mut subscripted = false;
-        let mut fields = 0;
         loop {
             if self.symbol(b'[') {
                 subscripted = true;
@@ -811,10 +838,7 @@ impl Reader<'_> {
                 let expr = Box::new(applied_to(children, subscripted)?);
                 let name = self.label()?;
                 // They nest, unlike subscripts.
-                fields += 1;
-                if fields > DEPTH_MAX {
-                    return refuse("the statement nests too deep");
-                }
+                self.rise(1)?;
                 children = vec![Expr::Field { expr, name }];
                 subscripted = false;
             } else {
@@ -909,7 +933,7 @@ impl Reader<'_> {
     /// A call's arguments and what may follow them. `plain` is a name that is neither quoted nor qualified, as
     /// the functions with grammar of their own are.
     pub(super) fn call(&mut self, name: Name, plain: bool) -> Parse<Expr> {
-        self.enter()?;
+        let beside = self.enter()?;
         let wordy = plain && WORDY_FUNCTIONS.contains(&name.name.as_str());
         self.open()?;
         let outer = std::mem::replace(&mut self.in_separates, wordy && name.name == "position");
@@ -939,7 +963,7 @@ impl Reader<'_> {
                 Vec::new()
             });
         }
-        self.leave();
+        self.leave(beside)?;
         Ok(Expr::Function(Box::new(call)))
     }
 
@@ -1102,7 +1126,7 @@ impl Reader<'_> {
     }
 
     fn case(&mut self) -> Parse<Expr> {
-        self.enter()?;
+        let beside = self.enter()?;
         let outer = std::mem::replace(&mut self.in_separates, false);
         self.skip();
         let mut children = Vec::new();
@@ -1119,7 +1143,7 @@ impl Reader<'_> {
         }
         self.expect("end")?;
         self.in_separates = outer;
-        self.leave();
+        self.leave(beside)?;
         Ok(Expr::Case(children))
     }
 
@@ -1146,7 +1170,7 @@ impl Reader<'_> {
 
     /// `[a, b]`, `[[a], [b]]`
     fn array_elements(&mut self) -> Parse<Expr> {
-        self.enter()?;
+        let beside = self.enter()?;
         if !self.symbol(b'[') {
             return refuse("an ARRAY is not understood");
         }
@@ -1161,7 +1185,7 @@ impl Reader<'_> {
                 self.expr()?
             });
         }
-        self.leave();
+        self.leave(beside)?;
         Ok(Expr::Array(elements))
     }
 

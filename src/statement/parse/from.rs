@@ -19,7 +19,7 @@ impl Reader<'_> {
 
     /// A table with the joins behind it.
     pub(super) fn table_reference(&mut self) -> Parse<From> {
-        self.enter()?;
+        let beside = self.enter()?;
         let mut left = self.table_primary()?;
         let mut count = 0;
         while let Some((kind, natural, cross)) = self.join_words()? {
@@ -40,6 +40,7 @@ impl Reader<'_> {
             } else {
                 self.join_condition()?
             };
+            self.rise(1)?;
             left = From::Join {
                 left: Box::new(left),
                 right: Box::new(right),
@@ -47,13 +48,13 @@ impl Reader<'_> {
                 on,
             };
         }
-        self.leave();
+        self.leave(beside)?;
         Ok(left)
     }
 
     /// The right side of a join whose condition comes behind it.
     fn join_operand(&mut self) -> Parse<From> {
-        self.enter()?;
+        let beside = self.enter()?;
         let mut left = self.table_primary()?;
         while !self.is_word("on") && !self.is_word("using") {
             let Some((kind, natural, cross)) = self.join_words()? else {
@@ -70,6 +71,7 @@ impl Reader<'_> {
                 let right = self.join_operand()?;
                 (right, self.join_condition()?)
             };
+            self.rise(1)?;
             left = From::Join {
                 left: Box::new(left),
                 right: Box::new(right),
@@ -77,7 +79,7 @@ impl Reader<'_> {
                 on,
             };
         }
-        self.leave();
+        self.leave(beside)?;
         Ok(left)
     }
 

@@ -25,6 +25,10 @@ use crate::statement::tree::{ParseError, Statement};
 /// How deep queries and expressions may nest.
 const DEPTH_MAX: usize = 100;
 
+/// How many levels the tree may have, each link of a chain (`a + b + c`, `a::int::text`, joins) being one: it is walked
+/// and dropped by recursion.
+const HEIGHT_MAX: usize = 384;
+
 /// How many joins or set operations may follow one another: they nest.
 const CHAIN_MAX: usize = 256;
 
@@ -102,7 +106,7 @@ impl Reader<'_> {
 
     /// SELECT, INSERT, UPDATE, DELETE or MERGE, with or without WITH.
     fn data_statement(&mut self) -> Parse<Statement> {
-        self.enter()?;
+        let beside = self.enter()?;
         let start = self.at;
         let (with, recursive) = self.with()?;
         let statement = if self.word("insert") {
@@ -119,7 +123,7 @@ impl Reader<'_> {
         } else {
             Statement::Query(self.query_behind_with(start, with, recursive)?)
         };
-        self.leave();
+        self.leave(beside)?;
         Ok(statement)
     }
 }

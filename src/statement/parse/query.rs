@@ -7,11 +7,11 @@ use crate::statement::tree::{Body, Cte, Distinct, Expr, From, Item, Query, Selec
 impl Reader<'_> {
     /// A query with its WITH.
     pub(super) fn query(&mut self) -> Parse<Query> {
-        self.enter()?;
+        let beside = self.enter()?;
         let start = self.at;
         let (with, recursive) = self.with()?;
         let query = self.query_behind_with(start, with, recursive)?;
-        self.leave();
+        self.leave(beside)?;
         Ok(query)
     }
 
@@ -175,6 +175,13 @@ impl Reader<'_> {
 
     /// Set operations, INTERSECT binding tighter than the others.
     fn set_expression(&mut self, precedence: usize) -> Parse<Body> {
+        let beside = self.begin();
+        let body = self.set_operations(precedence)?;
+        self.end(beside);
+        Ok(body)
+    }
+
+    fn set_operations(&mut self, precedence: usize) -> Parse<Body> {
         let mut left = self.query_primary()?;
         let mut count = 0;
         loop {
@@ -200,6 +207,7 @@ impl Reader<'_> {
                 self.word("distinct");
             }
             let right = self.set_expression(binds)?;
+            self.rise(1)?;
             left = Body::Set {
                 op,
                 all,

@@ -1,9 +1,13 @@
 //! A place in the tokens of a statement, and what may stand there: words, symbols, operators, names, strings.
 
 use crate::statement::lex::{Lexer, Token, TokenKind, identifier, is_reserved};
-use crate::statement::parse::{DEPTH_MAX, Parse, refuse};
+use crate::statement::parse::{DEPTH_MAX, HEIGHT_MAX, Parse, refuse};
 use crate::statement::scan::{ScanSettings, decode_string, dollar_body};
 use crate::statement::tree::{Name, ParseError, Span};
+
+/// How high the trees are that stand beside the one being read.
+#[derive(Clone, Copy)]
+pub(super) struct Beside(usize);
 
 /// A place in the tokens of a statement.
 pub(super) struct Reader<'a> {
@@ -14,6 +18,8 @@ pub(super) struct Reader<'a> {
     /// The next token.
     pub(super) at: usize,
     depth: usize,
+    /// How high the tree is of what was read here, since the innermost [`Self::begin`].
+    height: usize,
     /// IN separates arguments here, as in `position(a in b)`.
     pub(super) in_separates: bool,
 }
@@ -58,21 +64,44 @@ impl<'a> Reader<'a> {
             closers,
             at: 0,
             depth: 0,
+            height: 0,
             in_separates: false,
         })
     }
 
-    /// Goes one level deeper; everything that can nest does so.
-    pub(super) fn enter(&mut self) -> Parse<()> {
+    /// Goes one level deeper; everything that can nest does so. What it gives is for [`Self::leave`].
+    pub(super) fn enter(&mut self) -> Parse<Beside> {
         self.depth += 1;
         if self.depth > DEPTH_MAX {
             return refuse("the statement nests too deep");
         }
+        Ok(self.begin())
+    }
+
+    pub(super) fn leave(&mut self, beside: Beside) -> Parse<()> {
+        self.depth -= 1;
+        self.rise(1)?;
+        self.end(beside);
         Ok(())
     }
 
-    pub(super) fn leave(&mut self) {
-        self.depth -= 1;
+    /// Begins a tree of its own; what it gives is for [`Self::end`].
+    pub(super) fn begin(&mut self) -> Beside {
+        Beside(std::mem::take(&mut self.height))
+    }
+
+    /// A tree of its own is read.
+    pub(super) fn end(&mut self, beside: Beside) {
+        self.height = self.height.max(beside.0);
+    }
+
+    /// Puts levels on top of what was read here. A chain of links is read in a loop, but walked and dropped link by link.
+    pub(super) fn rise(&mut self, levels: usize) -> Parse<()> {
+        self.height += levels;
+        if self.height > HEIGHT_MAX {
+            return refuse("the statement nests too deep");
+        }
+        Ok(())
     }
 
     pub(super) fn token(&self) -> Option<Token> {

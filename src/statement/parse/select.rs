@@ -253,7 +253,7 @@ impl Reader<'_> {
             self.skip();
         }
         if nested || self.words(&["grouping", "sets"]) {
-            self.enter()?;
+            let beside = self.enter()?;
             self.open()?;
             loop {
                 self.grouping_element(keys)?;
@@ -262,7 +262,7 @@ impl Reader<'_> {
                 }
             }
             self.close()?;
-            self.leave();
+            self.leave(beside)?;
             return Ok(true);
         }
         if self.is_symbol(self.at, b'(') && self.is_symbol(self.at + 1, b')') {
