@@ -64,6 +64,8 @@ pub(super) struct Budget {
     /// One connection beyond the size (see [`Reserve`]).
     pub(super) reserve: Arc<Semaphore>,
     pub(super) size: u32,
+    /// Connections to be kept open that are left when each worker keeps as many as the others.
+    pub(super) left_to_keep: Arc<Semaphore>,
     pub(super) starving: AtomicUsize,
     pub(super) waiting: AtomicUsize,
 }
@@ -112,13 +114,19 @@ impl Budgets {
         })
     }
 
-    pub(super) fn budget(&self, key: &PoolKey, size: u32) -> Arc<Budget> {
+    /// How many workers there are.
+    pub(super) fn workers(&self) -> u32 {
+        u32::try_from(self.workers.len().max(1)).unwrap_or(1)
+    }
+
+    pub(super) fn budget(&self, key: &PoolKey, size: u32, minimum: u32) -> Arc<Budget> {
         let mut budgets = self.budgets.lock().unwrap_or_else(PoisonError::into_inner);
         let budget = budgets.entry(key.clone()).or_insert_with(|| {
             Arc::new(Budget {
                 permits: Arc::new(Semaphore::new(size as usize)),
                 reserve: Arc::new(Semaphore::new(1)),
                 size,
+                left_to_keep: Arc::new(Semaphore::new((minimum % self.workers()) as usize)),
                 starving: AtomicUsize::new(0),
                 waiting: AtomicUsize::new(0),
             })

@@ -30,7 +30,8 @@ pub struct Manager {
     pub(super) open: Arc<AtomicUsize>,
     /// Connections it may have whatever the others want.
     pub(super) share: usize,
-    pub(super) keeps_some: bool,
+    /// Connections it keeps open although nobody uses them.
+    pub(super) keeps: usize,
 }
 
 /// Counts up while it lives.
@@ -53,28 +54,28 @@ impl Manager {
     /// A permit to open one more connection; asks the other workers to close one when there is none.
     /// `None` when nobody of this worker waits for a connection any more: the permit is another's.
     async fn permit(&self) -> Option<Permit> {
+        let counted = |permit| Permit::counted(permit, &self.open);
+        if !self.is_needed() {
+            return None;
+        }
         let permits = Arc::clone(&self.budget.permits);
-        let needed = |permit| {
-            self.is_needed()
-                .then(|| Permit::counted(permit, &self.open))
-        };
         if let Ok(permit) = Arc::clone(&permits).try_acquire_owned() {
-            return needed(permit);
+            return Some(counted(permit));
         }
         let acquired = permits.acquire_owned();
         tokio::pin!(acquired);
-        loop {
+        // What is only to be kept is not asked of others, who would want it back.
+        while self.is_wanted() {
             let has_less = self.open.load(Ordering::Relaxed) < self.share;
             let _starving = has_less.then(|| Counted::new(&self.budget.starving));
             self.ask(has_less);
             // Another worker may open a connection that nobody of its own waits for any more: it is asked again.
             if let Ok(permit) = tokio::time::timeout(ASK_AGAIN, acquired.as_mut()).await {
-                return needed(permit.expect("budgets are never closed"));
-            }
-            if !self.is_needed() {
-                return None;
+                let permit = permit.expect("budgets are never closed");
+                return self.is_needed().then(|| counted(permit));
             }
         }
+        None
     }
 
     /// Opens a connection under `permit`.
@@ -102,9 +103,14 @@ impl Manager {
         }
     }
 
-    /// Does a session of this worker wait for a connection, or is one to be kept open anyway?
+    /// Does a session of this worker wait for a connection?
+    fn is_wanted(&self) -> bool {
+        self.wanted.load(Ordering::Relaxed) > 0
+    }
+
+    /// Does one wait, or is one to be kept open anyway?
     fn is_needed(&self) -> bool {
-        self.keeps_some || self.wanted.load(Ordering::Relaxed) > 0
+        self.is_wanted() || self.open.load(Ordering::Relaxed) < self.keeps
     }
 
     /// Asks the other workers to close a connection.

@@ -22,6 +22,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::Duration;
+use tokio::sync::OwnedSemaphorePermit;
 
 /// How long a session that waits out of shard order waits before it asks for the reserve: most waits are over by then.
 const RESERVE_AFTER: Duration = Duration::from_millis(50);
@@ -106,6 +107,7 @@ pub struct Pool {
     /// Whose connections these are.
     pub address: ServerAddress,
     workers: u32,
+    _keeps_one_more: Option<OwnedSemaphorePermit>,
     lifetime: Option<Duration>,
     checkout_timeout: Duration,
     metrics: Arc<ShardMetrics>,
@@ -115,8 +117,11 @@ pub struct Pool {
 impl Pool {
     fn new(pools: &Pools, key: &PoolKey) -> Rc<Self> {
         let options = &pools.options;
-        let budget = pools.budgets.budget(key, options.size);
-        let workers = u32::try_from(pools.budgets.workers.len().max(1)).unwrap_or(1);
+        let budget = pools.budgets.budget(key, options.size, options.minimum);
+        let workers = pools.budgets.workers();
+        // What cannot be shared evenly is kept by the workers that use the server first.
+        let keeps_one_more = Arc::clone(&budget.left_to_keep).try_acquire_owned().ok();
+        let keeps = options.minimum / workers + u32::from(keeps_one_more.is_some());
         let share = (options.size / workers).max(1);
         let failures = Failures::default();
         let wanted = Arc::new(AtomicUsize::new(0));
@@ -133,11 +138,11 @@ impl Pool {
             wanted: Arc::clone(&wanted),
             open: Arc::new(AtomicUsize::new(0)),
             share: share as usize,
-            keeps_some: options.minimum > 0,
+            keeps: keeps as usize,
         };
         let connections = bb8::Pool::builder()
             .max_size(options.size)
-            .min_idle(Some(options.minimum / workers))
+            .min_idle(Some(keeps))
             .max_lifetime(options.lifetime)
             .idle_timeout(options.idle_timeout)
             .connection_timeout(options.checkout_timeout)
@@ -155,6 +160,7 @@ impl Pool {
             asked_for: Cell::new(0),
             failures,
             workers,
+            _keeps_one_more: keeps_one_more,
             lifetime: options.lifetime,
             metrics,
             worker_metrics: Arc::clone(&pools.metrics),

@@ -43,6 +43,8 @@ const LEAVING: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub struct Router {
     shared: Arc<Shared>,
+    /// What it was started with, and has as far as a reload changes nothing.
+    started: Arc<Config>,
     catalog: Arc<Catalog>,
     admin: Arc<Admin>,
     clients: Arc<AtomicUsize>,
@@ -134,6 +136,7 @@ impl Router {
         ));
         admin.set(Readiness::Ready);
         Ok(Self {
+            started: shared.config.load_full(),
             shared,
             catalog,
             admin,
@@ -152,9 +155,9 @@ impl Router {
         let before = self.shared.directory.load_full();
         let directory = directory(&config, Some(&before))?;
         let current = self.shared.topology.load_full();
-        let old = self.shared.config.load_full();
         let topology = self.catalog.reload(&config, &current).await?;
-        let fixed = old
+        let fixed = self
+            .started
             .needs_restart(&config)
             .into_iter()
             .map(str::to_owned)

@@ -65,12 +65,17 @@ impl Config {
     /// Keys that differ between `self` and `new` but are read only at the start: a reload leaves them as they are.
     #[must_use]
     pub fn needs_restart(&self, new: &Self) -> Vec<&'static str> {
+        let pool = PoolConfig {
+            // A session asks for it when it begins.
+            mode: new.pool.mode,
+            ..self.pool.clone()
+        };
         let keys = [
             ("listen", self.listen != new.listen),
             ("http", self.http != new.http),
             ("workers", self.workers != new.workers),
             ("server_ca", self.server_ca != new.server_ca),
-            ("pool", self.pool != new.pool),
+            ("pool", pool != new.pool),
             (
                 "limits.plan_cache_max",
                 self.limits.plan_cache_max != new.limits.plan_cache_max,

@@ -517,6 +517,8 @@ fn what_a_reload_cannot_change_is_named() {
     );
     assert_eq!(config.needs_restart(&changed), ["listen", "pool", "log"]);
     assert!(config.needs_restart(&config).is_empty());
+    let by_session = good(GOOD, &[("KEYWAY__POOL__MODE", "session")]);
+    assert!(config.needs_restart(&by_session).is_empty());
 }
 
 #[test]

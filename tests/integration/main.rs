@@ -20,6 +20,7 @@ mod logins;
 mod lone;
 mod moments;
 mod oracle;
+mod pools;
 mod protocol;
 mod raw;
 mod sessions;
