@@ -86,6 +86,8 @@ pub struct Gathering {
     pub shards: Vec<ShardId>,
     /// The portal's name on the servers.
     pub portal: String,
+    /// Savepoints that were set when it was opened there.
+    pub level: usize,
     /// Which shards have no more rows.
     pub ended: Vec<bool>,
     /// The columns as the client is told of them.

@@ -253,18 +253,23 @@ impl Session {
 
     /// Commits or rolls back every participant and forgets the block, whatever comes of it.
     async fn finish_block(&mut self, end: End) -> Result<(), SessionError> {
+        let held = self.names.held_if_committed();
         let Some(mut block) = self.leave_block() else {
             return Ok(());
         };
         let participants = std::mem::take(&mut block.participants);
-        match end {
+        let result = match end {
             End::Commit => self.commit(&block, participants).await,
             End::Rollback => {
                 self.settings = Arc::clone(&block.before);
                 self.hint = block.hint_before.clone();
                 self.roll_back(participants, &block.before).await
             }
+        };
+        if end == End::Rollback || result.is_err() {
+            self.names.close_portals(&held);
         }
+        result
     }
 
     /// The transaction is over for the session, and with it its portals.
@@ -272,10 +277,7 @@ impl Session {
         let mut block = self.block.take()?;
         block.before = block.before.with_customs(&block.customs);
         self.settings = self.settings.with_customs(&block.customs);
-        self.names
-            .portals
-            .retain(|_, portal| portal.survives_its_transaction());
-        self.names.unnamed_portal = None;
+        self.names.transaction_ended();
         Some(block)
     }
 
@@ -285,6 +287,7 @@ impl Session {
         shard: ShardId,
         lease: Lease,
     ) -> Result<(), SessionError> {
+        let held = self.names.held_if_committed();
         let Some(block) = self.leave_block() else {
             return Ok(());
         };
@@ -298,6 +301,7 @@ impl Session {
         match ended {
             Ok(()) => self.complete("COMMIT"),
             Err(failure) => {
+                self.names.close_portals(&held);
                 self.settings = Arc::clone(&block.before);
                 self.hint = block.hint_before.clone();
                 return Err(failure);
@@ -478,6 +482,7 @@ impl Session {
         self.on_participants(own).await?;
         let block = self.block.as_mut().expect("checked above");
         block.savepoints.truncate(index);
+        self.names.released(index);
         self.log(own)?;
         self.complete("RELEASE");
         Ok(())
@@ -496,6 +501,7 @@ impl Session {
         let savepoint = block.savepoints[index].clone();
         block.failed = false;
         self.on_participants(own).await?;
+        self.names.rolled_back_to(index);
         let block = self.block.as_mut().expect("checked above");
         self.settings = savepoint.settings.with_customs(&block.customs);
         self.hint = savepoint.hint;

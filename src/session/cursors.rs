@@ -5,7 +5,7 @@ use crate::route::key::Params;
 use crate::route::plan::{Access, Pin, Plan, PlanKind};
 use crate::session::Session;
 use crate::session::error::SessionError;
-use crate::session::portal::{Place, Portal};
+use crate::session::portal::{Hold, Place, Portal};
 use crate::session::prepared::{Body, Prepared};
 use crate::statement::command::{Command, Declare, Direction, command};
 use crate::statement::scan::{Scanned, Verb, scan};
@@ -111,7 +111,12 @@ impl Session {
             prepared: nothing_prepared(),
             bind: Bytes::new(),
             place: Place::Server(shard),
-            hold: declare.hold,
+            hold: match (declare.hold, &self.block) {
+                (false, _) => Hold::No,
+                (true, None) => Hold::Kept,
+                (true, Some(_)) => Hold::Wanted,
+            },
+            level: self.savepoints_set(),
             access: Access::Lock,
             sets: Vec::new(),
         };
@@ -187,7 +192,8 @@ impl Session {
                 prepared: nothing_prepared(),
                 bind: Bytes::new(),
                 place: Place::Cursor(Box::new(gathering), description),
-                hold: false,
+                hold: Hold::No,
+                level: self.savepoints_set(),
                 access: Access::Lock,
                 sets: Vec::new(),
             },

@@ -12,7 +12,7 @@ use crate::session::Session;
 use crate::session::cursors::CursorStatement;
 use crate::session::error::SessionError;
 use crate::session::planner::{Bound, PendingSet};
-use crate::session::portal::{OwnCursor, Place, Portal};
+use crate::session::portal::{Hold, OwnCursor, Place, Portal};
 use crate::session::prepared::{Body, Canonical, Prepared, Said, Told};
 use crate::session::servers::Taken;
 use crate::session::simple::is_command;
@@ -177,10 +177,7 @@ impl Session {
             Box::pin(self.end_implicit()).await?;
         }
         if self.block.is_none() {
-            self.names
-                .portals
-                .retain(|_, portal| portal.survives_its_transaction());
-            self.names.unnamed_portal = None;
+            self.names.transaction_ended();
         }
         self.say_ready();
         Ok(())
@@ -508,7 +505,8 @@ impl Session {
                 prepared: Rc::clone(&prepared),
                 bind: body.clone(),
                 place,
-                hold: false,
+                hold: Hold::No,
+                level: self.savepoints_set(),
                 access,
                 sets: std::mem::take(&mut self.pending_sets),
             },
@@ -544,7 +542,8 @@ impl Session {
             prepared: Rc::clone(prepared),
             bind: body.clone(),
             place,
-            hold: false,
+            hold: Hold::No,
+            level: self.savepoints_set(),
             access: Access::Lock,
             sets: Vec::new(),
         };
@@ -729,10 +728,7 @@ impl Session {
             return Err(failure);
         }
         if whose == To::Client && self.block.is_none() {
-            self.names
-                .portals
-                .retain(|_, portal| portal.survives_its_transaction());
-            self.names.unnamed_portal = None;
+            self.names.transaction_ended();
         }
         Ok(whose == To::Client)
     }
@@ -1466,6 +1462,13 @@ impl Session {
                 "Use FETCH.",
             ));
         }
+        if matches!(portal.place, Place::Undone) {
+            return Err(SessionError::unsupported(
+                "a portal over several shards cannot go on behind ROLLBACK TO",
+                "Its shards were first asked behind the savepoint, and have rolled back what they had of it.",
+                "Bind it again, or execute it first in front of the savepoint.",
+            ));
+        }
         match std::mem::replace(&mut portal.place, Place::Done) {
             Place::Local => match &prepared.body {
                 Body::Empty => {
@@ -1497,7 +1500,7 @@ impl Session {
                 }
                 OwnCursor::Use(command) => self.use_own_cursor(command, Describe::No).await,
             },
-            Place::Server(_) | Place::Cursor(..) | Place::Done => {
+            Place::Server(_) | Place::Cursor(..) | Place::Undone | Place::Done => {
                 // A completed portal returns nothing more (manual §55.2.3).
                 reply::command_complete(&mut self.client.outbox, "SELECT 0");
                 Ok(())

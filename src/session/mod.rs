@@ -197,6 +197,11 @@ impl Session {
         self.block = Some(Box::new(block));
     }
 
+    /// How many savepoints are set.
+    fn savepoints_set(&self) -> usize {
+        self.block.as_ref().map_or(0, |b| b.savepoints.len())
+    }
+
     /// Is there a transaction that ends with its message or batch?
     fn in_implicit_block(&self) -> bool {
         self.block.as_ref().is_some_and(|b| b.is_implicit())

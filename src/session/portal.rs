@@ -19,11 +19,24 @@ pub struct Portal {
     /// Where it stands.
     pub place: Place,
     /// WITH HOLD.
-    pub hold: bool,
+    pub hold: Hold,
+    /// Savepoints that were set when it was made: ROLLBACK TO takes it back with those behind its savepoint.
+    pub level: usize,
     /// What executing it does.
     pub access: Access,
     /// What set_config() calls in it set.
     pub(super) sets: Vec<PendingSet>,
+}
+
+/// Does a cursor outlive its transaction?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hold {
+    /// No.
+    No,
+    /// WITH HOLD, should the transaction that declared it commit.
+    Wanted,
+    /// WITH HOLD, and it has.
+    Kept,
 }
 
 /// SQL about a cursor over several shards.
@@ -52,12 +65,6 @@ pub enum Place {
     Cursor(Box<Gathering>, Bytes),
     /// No rows any more.
     Done,
-}
-
-impl Portal {
-    /// Only cursors WITH HOLD, which stay with their server, outlive the transaction they were made in.
-    #[must_use]
-    pub fn survives_its_transaction(&self) -> bool {
-        self.hold
-    }
+    /// Its shards' portals were opened behind a savepoint, and went when that was rolled back to.
+    Undone,
 }

@@ -3,7 +3,7 @@
 use crate::execute::relay::Described;
 use crate::route::key::{ConstantType, type_named};
 use crate::route::recipe::Recipe;
-use crate::session::portal::Portal;
+use crate::session::portal::{Hold, Place, Portal};
 use crate::statement::command::Command;
 use crate::statement::scan::Scanned;
 use crate::topology::KeyFamily;
@@ -280,6 +280,54 @@ impl Names {
             self.unnamed_portal = Some(portal);
         } else {
             self.portals.insert(name.to_owned(), portal);
+        }
+    }
+
+    /// The transaction is over: only cursors WITH HOLD, which stay with their server, are left.
+    pub fn transaction_ended(&mut self) {
+        self.unnamed_portal = None;
+        self.portals.retain(|_, portal| {
+            if portal.hold == Hold::Wanted {
+                (portal.hold, portal.level) = (Hold::Kept, 0);
+            }
+            portal.hold == Hold::Kept
+        });
+    }
+
+    /// Cursors WITH HOLD that are lost should the transaction not commit.
+    #[must_use]
+    pub fn held_if_committed(&self) -> Vec<String> {
+        let wanted = |(name, portal): (&String, &Portal)| {
+            (portal.hold == Hold::Wanted).then(|| name.clone())
+        };
+        self.portals.iter().filter_map(wanted).collect()
+    }
+
+    /// Closes named portals, those of them that there are.
+    pub fn close_portals(&mut self, names: &[String]) {
+        for name in names {
+            self.portals.remove(name);
+        }
+    }
+
+    /// ROLLBACK TO a savepoint with `level` others in front of it: what was made behind it has never been.
+    pub fn rolled_back_to(&mut self, level: usize) {
+        self.portals.retain(|_, portal| portal.level <= level);
+        self.unnamed_portal = self.unnamed_portal.take().filter(|p| p.level <= level);
+        for portal in self.portals.values_mut().chain(&mut self.unnamed_portal) {
+            if matches!(&portal.place, Place::Merging(gathering) if gathering.level > level) {
+                portal.place = Place::Undone;
+            }
+        }
+    }
+
+    /// RELEASE of a savepoint with `level` others in front of it: what was made behind it belongs to what is around it.
+    pub fn released(&mut self, level: usize) {
+        for portal in self.portals.values_mut().chain(&mut self.unnamed_portal) {
+            portal.level = portal.level.min(level);
+            if let Place::Merging(gathering) = &mut portal.place {
+                gathering.level = gathering.level.min(level);
+            }
         }
     }
 

@@ -82,9 +82,7 @@ impl Session {
         // Only in a batch is there a Sync that COPY data makes void.
         self.sync_void = false;
         if self.block.is_none() {
-            self.names
-                .portals
-                .retain(|_, portal| portal.survives_its_transaction());
+            self.names.transaction_ended();
         }
         Ok(())
     }

@@ -295,6 +295,7 @@ impl Session {
             ended: vec![false; shards.len()],
             shards,
             portal,
+            level: self.savepoints_set(),
             fields: Vec::new(),
         };
         let mut opened = Ok(());

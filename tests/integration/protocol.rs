@@ -72,6 +72,47 @@ fn same(bytes: &[u8], syncs: usize) {
     );
 }
 
+/// What both say to the same requests, each answered before the next; errors with their texts.
+fn same_turns(requests: &[Vec<u8>]) {
+    let answer = |mut client: Client| -> Vec<String> {
+        let mut lines = Vec::new();
+        for request in requests {
+            client.send(request).expect("send");
+            let messages = client.until_ready().expect("ReadyForQuery");
+            lines.extend(messages.iter().map(|message| match message.tag {
+                b'E' => format!(
+                    "{}: {}",
+                    shown(message),
+                    message.field(b'M').unwrap_or_default()
+                ),
+                _ => shown(message),
+            }));
+            lines.push(format!("Z {}", char::from(client.status)));
+        }
+        client.bye();
+        lines
+    };
+    let asked: Vec<_> = requests
+        .iter()
+        .map(|r| String::from_utf8_lossy(r).into_owned())
+        .collect();
+    assert_eq!(
+        answer(env().client()),
+        answer(plain()),
+        "keyway (left) and PostgreSQL (right): {asked:?}"
+    );
+}
+
+/// A batch with its Sync.
+fn batch(parts: &[Vec<u8>]) -> Vec<u8> {
+    [parts.concat(), sync()].concat()
+}
+
+/// A statement prepared and bound to a portal.
+fn bound(portal: &str, sql: &str) -> Vec<u8> {
+    [parse("", sql, &[]), bind(portal, "", &[], 0)].concat()
+}
+
 fn shown(message: &Message) -> String {
     match message.tag {
         b'E' | b'N' => format!(
@@ -1219,4 +1260,114 @@ fn a_cursor_over_shards_survives_a_refused_execute() {
     assert_eq!(client.one("fetch 1 from c"), "1");
     client.run("commit");
     client.bye();
+}
+
+/// Over several shards, and on one each of two.
+const IN_ORDER: &str = "select k, v from items order by k";
+const ONE: &str = "select v from items where k = 3";
+const OTHER: &str = "select v from items where k = 9";
+
+#[test]
+fn rollback_to_takes_back_the_portals_behind_its_savepoint() {
+    for sql in [IN_ORDER, ONE] {
+        for name in ["", "p"] {
+            same_turns(&[
+                query("begin"),
+                query("savepoint s"),
+                query("update items set v = 'undone' where k = 3"),
+                batch(&[bound(name, sql), execute(name, 1)]),
+                query("rollback to s"),
+                batch(&[execute(name, 2)]),
+                query("rollback to s"),
+                batch(&[bound(name, sql), execute(name, 1)]),
+                query("rollback"),
+            ]);
+        }
+        let declare = format!("declare c cursor for {sql}");
+        for fetch in [vec![query("fetch 2 c")], vec![]] {
+            let turns = [
+                vec![query("begin"), query("savepoint s"), query(&declare)],
+                fetch,
+                vec![
+                    query("rollback to s"),
+                    query("fetch 2 c"),
+                    query("rollback to s"),
+                    query(&declare),
+                    query("fetch 2 c"),
+                    query("rollback"),
+                ],
+            ];
+            same_turns(&turns.concat());
+        }
+        // What was made in front of it stays, also by RELEASE.
+        same_turns(&[
+            query("begin"),
+            query("savepoint a"),
+            query(&declare),
+            batch(&[bound("p", sql), execute("p", 1)]),
+            query("savepoint b"),
+            query("savepoint c"),
+            batch(&[bound("q", sql), execute("q", 1)]),
+            query("release b"),
+            query("savepoint d"),
+            query("rollback to d"),
+            query("fetch 1 c"),
+            batch(&[execute("p", 1), execute("q", 1)]),
+            query("rollback to a"),
+            query("fetch 1 c"),
+            query("rollback to a"),
+            batch(&[execute("q", 1)]),
+            query("rollback"),
+        ]);
+    }
+    // The name is free for another shard.
+    same_turns(&[
+        query("begin"),
+        query("savepoint s"),
+        query(&format!("declare c cursor for {ONE}")),
+        query("rollback to s"),
+        query(&format!("declare c cursor for {OTHER}")),
+        query("fetch 1 c"),
+        query("rollback"),
+    ]);
+}
+
+#[test]
+fn a_portal_first_asked_behind_a_savepoint_is_not_read_from_its_start_again() {
+    let mut client = env().client();
+    client.run("begin");
+    client.exchange(&batch(&[bound("p", IN_ORDER)]));
+    client.run("savepoint s");
+    let messages = client.exchange(&batch(&[execute("p", 1)]));
+    assert_eq!(rows_of(&messages), [["1", "v1"]]);
+    client.run("rollback to s");
+    let messages = client.exchange(&batch(&[execute("p", 1)]));
+    assert_eq!(messages[0].sqlstate(), "0A000");
+    client.run("rollback");
+    client.bye();
+}
+
+#[test]
+fn a_held_cursor_is_there_if_its_transaction_commits() {
+    let declare = |k| {
+        query(&format!(
+            "declare c cursor with hold for select v from items where k = {k}"
+        ))
+    };
+    same_turns(&[
+        query("begin"),
+        declare(3),
+        query("rollback"),
+        query("fetch 1 c"),
+        declare(9),
+        query("begin"),
+        query("savepoint s"),
+        query("rollback to s"),
+        query("fetch 1 c"),
+        query("rollback"),
+        declare(9),
+        query("close c"),
+        declare(3),
+        query("close c"),
+    ]);
 }

@@ -21,7 +21,7 @@ use crate::session::Session;
 use crate::session::SessionHint;
 use crate::session::error::SessionError;
 use crate::session::planner::Bound;
-use crate::session::portal::{Place, Portal};
+use crate::session::portal::{Hold, Place, Portal};
 use crate::session::prepared::{Body, Canonical, Known, MadeRecipe, Prepared};
 use crate::session::quick::messages::{Batch, Request, Sent};
 use crate::session::quick::transaction::{BlockRequest, BlockWord};
@@ -181,12 +181,7 @@ impl Session {
     /// The request is through, but for what waits in the client's outbox.
     fn quickly_answered(&mut self, started: Instant) -> Quick {
         if self.block.is_none() {
-            self.names.unnamed_portal = None;
-            if !self.names.portals.is_empty() {
-                self.names
-                    .portals
-                    .retain(|_, portal| portal.survives_its_transaction());
-            }
+            self.names.transaction_ended();
         }
         match self.is_through(started) {
             Ok(()) => Quick::Answered,
@@ -405,13 +400,14 @@ impl Session {
                 } else if lease.unnamed != Some(id) {
                     return Err((shard, lease));
                 }
-                if self.block.is_some() {
+                if let Some(block) = &self.block {
                     // In a transaction it may be executed again.
                     self.names.unnamed_portal = Some(Portal {
                         prepared: bound.prepared,
                         bind: Bytes::new(),
                         place: Place::Server(shard),
-                        hold: false,
+                        hold: Hold::No,
+                        level: block.savepoints.len(),
                         access: planned.access,
                         sets: Vec::new(),
                     });
