@@ -1261,6 +1261,7 @@ fn a_transaction_reads_nothing_by_a_schema_it_has_changed() {
     client.run("rollback");
     // So does what is on one shard, with its new columns.
     client.run("begin");
+    client.run("drop table if exists user_settings");
     client.run("create table user_settings (id int primary key)");
     client.run("alter table user_settings add theme text default 'dark'");
     client.run("insert into user_settings values (1)");
