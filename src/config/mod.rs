@@ -15,6 +15,8 @@ mod tests;
 
 pub use section::Problem;
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use section::Notes;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -126,6 +128,25 @@ pub struct ScramVerifier {
     pub stored_key: [u8; 32],
     /// Server key.
     pub server_key: [u8; 32],
+}
+
+impl ScramVerifier {
+    /// Reads a verifier as PostgreSQL keeps it (`pg_authid.rolpassword`).
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let rest = text.strip_prefix("SCRAM-SHA-256$")?;
+        let (parameters, keys) = rest.split_once('$')?;
+        let (iterations, salt) = parameters.split_once(':')?;
+        let (stored_key, server_key) = keys.split_once(':')?;
+        let decode = |text: &str| BASE64_STANDARD.decode(text).ok();
+        let iterations = iterations.parse().ok();
+        let salt = decode(salt).filter(|salt| !salt.is_empty() && salt.len() <= 1024)?;
+        Some(Self {
+            iterations: iterations.filter(|n| (1..=10_000_000).contains(n))?,
+            salt,
+            stored_key: decode(stored_key)?.try_into().ok()?,
+            server_key: decode(server_key)?.try_into().ok()?,
+        })
+    }
 }
 
 impl fmt::Debug for ScramVerifier {

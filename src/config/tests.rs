@@ -356,12 +356,28 @@ fn passwords_come_from_many_places() {
         "users.app.password",
         "no variable NOT_THERE",
     );
-    check(
-        "\"secret\"",
-        "\"SCRAM-SHA-256$x\"",
-        "users.app.password",
-        "StoredKey",
-    );
+    let key = "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=";
+    for parts in [
+        "x".to_owned(),
+        format!("0:c2FsdA==${key}:{key}"),
+        format!("-1:c2FsdA==${key}:{key}"),
+        format!("many:c2FsdA==${key}:{key}"),
+        format!("4096:?${key}:{key}"),
+        format!("4096:${key}:{key}"),
+        format!("4096:c2FsdA==${key}"),
+        format!("4096:c2FsdA==${key}:c2FsdA=="),
+    ] {
+        let verifier = format!("\"SCRAM-SHA-256${parts}\"");
+        check("\"secret\"", &verifier, "users.app.password", "StoredKey");
+    }
+    // Passwords, however much they look like something else.
+    for password in [
+        "scram-sha-256$x",
+        "md5secret",
+        "md5900150983CD24FB0D6963F7D28E17F72",
+    ] {
+        assert_eq!(from(password, &[]), plain(password));
+    }
     check(
         "\"secret\"",
         "\"md5900150983cd24fb0d6963f7d28e17f72\"",

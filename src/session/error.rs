@@ -3,7 +3,7 @@
 use crate::backend::connect::ConnectError;
 use crate::backend::pool::CheckoutError;
 use crate::execute::relay::RelayError;
-use crate::wire::error::{ClientError, ErrorFields, SqlState};
+use crate::wire::error::{ClientError, EncodeError, ErrorFields, SqlState};
 
 /// What ends a step.
 #[derive(Debug)]
@@ -67,6 +67,12 @@ impl From<RelayError> for SessionError {
                 Self::from_client_error(&error)
             }
         }
+    }
+}
+
+impl From<EncodeError> for SessionError {
+    fn from(error: EncodeError) -> Self {
+        Self::from_client_error(&error)
     }
 }
 

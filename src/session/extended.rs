@@ -351,22 +351,7 @@ impl Session {
         item: usize,
     ) -> Result<(Item, Need), SessionError> {
         if !parse.name.is_empty() {
-            if self.names.statements.contains_key(parse.name) {
-                return Err(SessionError::refuse(
-                    SqlState::DUPLICATE_PSTATEMENT,
-                    format!("prepared statement \"{}\" already exists", parse.name),
-                ));
-            }
-            let max = self.worker.shared.config.load().limits.prepared_max;
-            if self.names.statements.len() >= max {
-                return Err(SessionError::Statement(Some(Box::new(
-                    ErrorFields::error(
-                        SqlState::CONFIGURATION_LIMIT_EXCEEDED,
-                        format!("this session has {max} prepared statements"),
-                    )
-                    .hint("Close some, or raise limits.prepared_max."),
-                ))));
-            }
+            self.one_more_statement(parse.name)?;
         }
         let prepared = Rc::new(self.read_statement(parse)?);
         if !self.ends_block(&prepared) {
@@ -389,6 +374,27 @@ impl Session {
             parses: true,
         });
         Ok((Item::Parse { prepared }, need))
+    }
+
+    /// May the session prepare a statement under this name?
+    pub(super) fn one_more_statement(&self, name: &str) -> Result<(), SessionError> {
+        if self.names.statements.contains_key(name) {
+            return Err(SessionError::refuse(
+                SqlState::DUPLICATE_PSTATEMENT,
+                format!("prepared statement \"{name}\" already exists"),
+            ));
+        }
+        let max = self.worker.shared.config.load().limits.prepared_max;
+        if self.names.statements.len() < max {
+            return Ok(());
+        }
+        Err(SessionError::Statement(Some(Box::new(
+            ErrorFields::error(
+                SqlState::CONFIGURATION_LIMIT_EXCEEDED,
+                format!("this session has {max} prepared statements"),
+            )
+            .hint("Close some, or raise limits.prepared_max."),
+        ))))
     }
 
     fn read_statement(&self, parse: &frontend::Parse<'_>) -> Result<Prepared, SessionError> {
@@ -946,9 +952,11 @@ impl Session {
             self.ensure(shard, prepared, lease, script, &mut parses)
         });
         let sent = sent.and_then(|name| {
-            frontend::describe(&mut lease.outbox, Target::Statement, &name).map_err(|_| {
-                SessionError::refuse(SqlState::PROGRAM_LIMIT_EXCEEDED, "the message is too long")
-            })
+            Ok(frontend::describe(
+                &mut lease.outbox,
+                Target::Statement,
+                &name,
+            )?)
         });
         if let Err(error) = sent {
             taken.lease.doubt(Doubt::SessionState);
@@ -1079,8 +1087,6 @@ impl Session {
         script: &mut Script,
         parses: &mut Parses,
     ) -> Result<(), SessionError> {
-        let too_long =
-            |_| SessionError::refuse(SqlState::PROGRAM_LIMIT_EXCEEDED, "the message is too long");
         match item {
             Item::Parse { prepared } => {
                 let key = self.reading();
@@ -1106,30 +1112,28 @@ impl Session {
                 let binary = formats.is_ok_and(|f| f.iter().any(|f| f == Format::Binary));
                 if binary && self.type_map(shard).is_some() {
                     // Do the columns' binary forms name types by this shard's numbers? The client may not ask.
-                    frontend::describe(&mut lease.outbox, Target::Portal, portal)
-                        .map_err(too_long)?;
+                    frontend::describe(&mut lease.outbox, Target::Portal, portal)?;
                     script.expect(Reply::DescribePortal, To::Nobody);
                 }
             }
             Item::DescribeStatement(prepared) => {
                 let name = self.ensure(shard, prepared, lease, script, parses)?;
-                frontend::describe(&mut lease.outbox, Target::Statement, &name)
-                    .map_err(too_long)?;
+                frontend::describe(&mut lease.outbox, Target::Statement, &name)?;
                 script.expect(Reply::DescribeStatement, To::Client);
             }
             Item::DescribePortal(portal) => {
-                frontend::describe(&mut lease.outbox, Target::Portal, portal).map_err(too_long)?;
+                frontend::describe(&mut lease.outbox, Target::Portal, portal)?;
                 script.expect(Reply::DescribePortal, To::Client);
             }
             Item::Execute {
                 portal, rows_max, ..
             } => {
-                frontend::execute(&mut lease.outbox, portal, *rows_max).map_err(too_long)?;
+                frontend::execute(&mut lease.outbox, portal, *rows_max)?;
                 script.expect(Reply::Execute, To::Client);
             }
             Item::CloseStatement => script.say(Bytes::from_static(b"3\0\0\0\x04")),
             Item::ClosePortal(portal, true) => {
-                frontend::close(&mut lease.outbox, Target::Portal, portal).map_err(too_long)?;
+                frontend::close(&mut lease.outbox, Target::Portal, portal)?;
                 script.expect(Reply::Close, To::Client);
             }
             Item::ClosePortal(_, false) => script.say(Bytes::from_static(b"3\0\0\0\x04")),
@@ -1174,19 +1178,12 @@ impl Session {
         script: &mut Script,
         to: To,
     ) -> Result<(), SessionError> {
-        let too_long = |_| {
-            SessionError::refuse(
-                SqlState::PROGRAM_LIMIT_EXCEEDED,
-                "the statement is too long",
-            )
-        };
         let types = self.server_types(shard, &prepared.types)?;
         if prepared.named {
             for evicted in lease.add_prepared(canonical.id) {
                 // In front of everything else of the batch, so that no error can skip it.
                 let mut close = BytesMut::new();
-                frontend::close(&mut close, Target::Statement, &format!("kw_{evicted}"))
-                    .map_err(too_long)?;
+                frontend::close(&mut close, Target::Statement, &format!("kw_{evicted}"))?;
                 close.extend_from_slice(&lease.outbox);
                 lease.outbox = close;
                 script.expect_first(Reply::Close, To::Nobody);
@@ -1194,8 +1191,7 @@ impl Session {
         } else {
             lease.unnamed = Some(canonical.id);
         }
-        frontend::parse(&mut lease.outbox, &canonical.name, &prepared.text, &types)
-            .map_err(too_long)?;
+        frontend::parse(&mut lease.outbox, &canonical.name, &prepared.text, &types)?;
         script.expect(Reply::Parse, to);
         Ok(())
     }
@@ -1425,12 +1421,10 @@ impl Session {
         let malformed = |_| SessionError::refuse(SqlState::PROTOCOL_VIOLATION, "malformed Bind");
         frontend::bind_renamed(&mut taken.lease.outbox, body, &name, portal).map_err(malformed)?;
         taken.script.expect(Reply::Bind, whose_bind);
-        let too_long =
-            |_| SessionError::refuse(SqlState::PROGRAM_LIMIT_EXCEEDED, "the message is too long");
-        frontend::describe(&mut taken.lease.outbox, Target::Portal, portal).map_err(too_long)?;
+        frontend::describe(&mut taken.lease.outbox, Target::Portal, portal)?;
         taken.script.expect(Reply::DescribePortal, whose);
         taken.script.keeps = Keeps::Clients;
-        frontend::close(&mut taken.lease.outbox, Target::Portal, portal).map_err(too_long)?;
+        frontend::close(&mut taken.lease.outbox, Target::Portal, portal)?;
         taken.script.expect(Reply::Close, To::Nobody);
         frontend::sync(&mut taken.lease.outbox);
         taken.lease.expect_syncs(1);

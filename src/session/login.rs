@@ -27,8 +27,6 @@ use crate::wire::frontend::{SaslInitialResponse, tag};
 use crate::wire::startup::{
     Startup, key_len, negotiate, negotiate_protocol_version, parameter, parse_options,
 };
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
 use bytes::BytesMut;
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
@@ -112,14 +110,10 @@ impl Directory {
                     (Some(verifier), Some(md5_stored(name, password)))
                 }
                 Password::Scram(scram) => {
-                    let text = format!(
-                        "SCRAM-SHA-256${}:{}${}:{}",
-                        scram.iterations,
-                        BASE64_STANDARD.encode(&scram.salt),
-                        BASE64_STANDARD.encode(scram.stored_key),
-                        BASE64_STANDARD.encode(scram.server_key)
-                    );
-                    (Verifier::parse(&text).ok(), None)
+                    let salt = scram.salt.clone();
+                    let (stored, server) = (scram.stored_key, scram.server_key);
+                    let verifier = Verifier::new(scram.iterations, salt, stored, server);
+                    (Some(verifier), None)
                 }
                 Password::Md5(stored) => (None, Some(stored.reveal().to_owned())),
             };

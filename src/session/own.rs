@@ -172,19 +172,7 @@ impl Session {
         types: &[String],
         body: &str,
     ) -> Result<(), SessionError> {
-        if self.names.statements.contains_key(&name) {
-            return Err(SessionError::refuse(
-                SqlState::DUPLICATE_PSTATEMENT,
-                format!("prepared statement \"{name}\" already exists"),
-            ));
-        }
-        let max = self.worker.shared.config.load().limits.prepared_max;
-        if self.names.statements.len() >= max {
-            return Err(SessionError::refuse(
-                SqlState::CONFIGURATION_LIMIT_EXCEEDED,
-                format!("this session has {max} prepared statements"),
-            ));
-        }
+        self.one_more_statement(&name)?;
         let scanned = scan(body, self.scan_settings())
             .ok()
             .and_then(|statements| statements.into_iter().find(|s| s.verb != Verb::Empty))
@@ -242,13 +230,7 @@ impl Session {
                 &canonical.name,
                 &prepared.text,
                 &types,
-            )
-            .map_err(|_| {
-                SessionError::refuse(
-                    SqlState::PROGRAM_LIMIT_EXCEEDED,
-                    "the statement is too long",
-                )
-            })?;
+            )?;
             frontend::sync(&mut taken.lease.outbox);
             taken.lease.expect_syncs(1);
             taken.script.expect(Reply::Parse, To::Nobody);

@@ -12,7 +12,7 @@ use crate::session::transaction::{Participant, Wrote};
 use crate::session::worker::{DECISIVE, Greeting};
 use crate::topology::ShardId;
 use crate::wire::backend as reply;
-use crate::wire::error::{ErrorFields, SqlState};
+use crate::wire::error::{EncodeError, ErrorFields, SqlState};
 use crate::wire::frontend;
 use bytes::Bytes;
 use std::rc::Rc;
@@ -532,26 +532,22 @@ pub(super) fn append_begin(lease: &mut Lease, begin: &str) {
 pub(super) fn append_query(lease: &mut Lease, sql: &str) -> Result<(), SessionError> {
     // A simple Query ends the unnamed statement (manual §55.2.3).
     lease.unnamed = None;
-    frontend::query(&mut lease.outbox, sql).map_err(|_| {
-        SessionError::refuse(
-            SqlState::PROGRAM_LIMIT_EXCEEDED,
-            "the statement is too long",
-        )
-    })
+    frontend::query(&mut lease.outbox, sql).map_err(|error| given_up(lease, error))
 }
 
 /// Appends a Parse of the unnamed statement, and a Sync.
 pub(super) fn append_parse(lease: &mut Lease, sql: &str) -> Result<(), SessionError> {
     lease.unnamed = None;
-    frontend::parse(&mut lease.outbox, "", sql, &[]).map_err(|_| {
-        SessionError::refuse(
-            SqlState::PROGRAM_LIMIT_EXCEEDED,
-            "the statement is too long",
-        )
-    })?;
+    frontend::parse(&mut lease.outbox, "", sql, &[]).map_err(|error| given_up(lease, error))?;
     frontend::sync(&mut lease.outbox);
     lease.expect_syncs(1);
     Ok(())
+}
+
+/// A server that is dropped because of a text that cannot be sent is not for another session: it may be canceled yet.
+fn given_up(lease: &mut Lease, error: EncodeError) -> SessionError {
+    lease.retire();
+    error.into()
 }
 
 /// Asks a server what a session with these settings is told at login.

@@ -244,17 +244,11 @@ impl Session {
         formats: &[Format],
         portal: &str,
     ) -> Result<(), SessionError> {
-        let too_long = |_| {
-            SessionError::refuse(
-                SqlState::PROGRAM_LIMIT_EXCEEDED,
-                "the statement is too long",
-            )
-        };
         let hidden = plan.finish.as_ref().map_or(0, |f| f.hidden);
         let out = &mut source.lease.outbox;
         let types = self.server_types(source.shard, &prepared.types)?;
         let text = plan.text.as_deref().unwrap_or(&prepared.text);
-        frontend::parse(out, "", text, &types).map_err(too_long)?;
+        frontend::parse(out, "", text, &types)?;
         let parameter_formats: Vec<Format> = bind.parameter_formats.iter().collect();
         let result_formats = server_formats(formats, hidden);
         frontend::bind(
@@ -268,11 +262,10 @@ impl Session {
                 .collect::<Vec<_>>()
                 .into_iter(),
             &result_formats,
-        )
-        .map_err(too_long)?;
-        frontend::describe(out, frontend::Target::Portal, portal).map_err(too_long)?;
+        )?;
+        frontend::describe(out, frontend::Target::Portal, portal)?;
         if portal.is_empty() {
-            frontend::execute(out, portal, 0).map_err(too_long)?;
+            frontend::execute(out, portal, 0)?;
         }
         frontend::sync(out);
         source.lease.unnamed = None;
@@ -319,12 +312,6 @@ impl Session {
         query: &str,
         formats: &[Format],
     ) -> Result<Gathering, SessionError> {
-        let too_long = |_| {
-            SessionError::refuse(
-                SqlState::PROGRAM_LIMIT_EXCEEDED,
-                "the statement is too long",
-            )
-        };
         let name = format!("keyway_{}", self.next_portal());
         let hidden = plan.finish.as_ref().map_or(0, |f| f.hidden);
         let mut sources = self.sources(plan).await?;
@@ -346,10 +333,10 @@ impl Session {
             frontend::sync(out);
             source.lease.unnamed = None;
             source.lease.expect_syncs(1);
-            if let Err(error) = sent.map_err(too_long) {
+            if let Err(error) = sent {
                 source.lease.outbox.clear();
                 self.release(sources);
-                return Err(error);
+                return Err(error.into());
             }
         }
         self.open_gathering(plan, formats, name, sources).await
@@ -420,9 +407,7 @@ impl Session {
             let result = self.settle(&mut source.lease, &name).await;
             self.give_back(shard, source.lease);
             result?;
-            closed.map_err(|_| {
-                SessionError::refuse(SqlState::PROGRAM_LIMIT_EXCEEDED, "the name is too long")
-            })?;
+            closed?;
         }
         Ok(())
     }

@@ -48,31 +48,17 @@ impl fmt::Debug for Verifier {
     }
 }
 
-/// A text that is not a SCRAM verifier. It is not shown, for it may be a password.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not of the form SCRAM-SHA-256$<iterations>:<salt>$<stored key>:<server key>")]
-pub struct VerifierError;
-
 impl Verifier {
-    /// Reads a verifier as PostgreSQL keeps it (`pg_authid.rolpassword`).
-    pub fn parse(text: &str) -> Result<Self, VerifierError> {
-        let fields = text.strip_prefix("SCRAM-SHA-256$").ok_or(VerifierError)?;
-        let (salted, keys) = fields.split_once('$').ok_or(VerifierError)?;
-        let (iterations, salt) = salted.split_once(':').ok_or(VerifierError)?;
-        let (stored_key, server_key) = keys.split_once(':').ok_or(VerifierError)?;
-        let iterations = match iterations.parse::<u32>() {
-            Ok(iterations) if iterations > 0 => iterations,
-            _ => return Err(VerifierError),
-        };
-        let salt = STANDARD.decode(salt).map_err(|_| VerifierError)?;
-        let (stored_key, server_key) = (decode_key(stored_key), decode_key(server_key));
-        Ok(Self {
+    /// Of the parts that PostgreSQL keeps (`pg_authid.rolpassword`).
+    #[must_use]
+    pub fn new(iterations: u32, salt: Vec<u8>, stored_key: [u8; 32], server_key: [u8; 32]) -> Self {
+        Self {
             iterations,
             salt,
-            stored_key: stored_key.ok_or(VerifierError)?,
-            server_key: server_key.ok_or(VerifierError)?,
+            stored_key,
+            server_key,
             mock: false,
-        })
+        }
     }
 
     /// Makes the verifier of a password. The password is normalised with SASLprep where it can be and taken as it is
@@ -115,18 +101,6 @@ impl Verifier {
             iterations: self.iterations,
             salt_len: self.salt.len(),
         }
-    }
-
-    /// The verifier as PostgreSQL keeps it. Whoever reads it can try passwords: treat it as a secret.
-    #[must_use]
-    pub fn to_text(&self) -> String {
-        format!(
-            "SCRAM-SHA-256${}:{}${}:{}",
-            self.iterations,
-            STANDARD.encode(&self.salt),
-            STANDARD.encode(self.stored_key),
-            STANDARD.encode(self.server_key)
-        )
     }
 }
 
@@ -555,17 +529,6 @@ pub fn md5_stored(user: &str, password: &[u8]) -> String {
     digest.update(password);
     digest.update(user.as_bytes());
     md5_text(digest)
-}
-
-/// Whether a text from the configuration is an md5 hash as PostgreSQL keeps it, rather than a password.
-#[must_use]
-pub fn is_md5_stored(text: &str) -> bool {
-    text.strip_prefix("md5").is_some_and(|hash| {
-        hash.len() == 32
-            && hash
-                .bytes()
-                .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
-    })
 }
 
 /// What a client answers to AuthenticationMD5Password with this salt, given what [`md5_stored`] made of its password.

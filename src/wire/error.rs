@@ -20,12 +20,6 @@ macro_rules! sqlstates {
                 pub const $name: Self = Self($code);
             )*
 
-            /// The condition with this code, if it is one that is named here.
-            #[must_use]
-            pub fn from_code(code: &str) -> Option<Self> {
-                match code { $($code => Some(Self::$name),)* _ => None }
-            }
-
             #[cfg(test)]
             pub(crate) const ALL: &[Self] = &[$(Self::$name),*];
         }
@@ -35,94 +29,36 @@ macro_rules! sqlstates {
 sqlstates! {
     SUCCESSFUL_COMPLETION = "00000",
     WARNING = "01000",
-    WARNING_DEPRECATED_FEATURE = "01P01",
-    CONNECTION_EXCEPTION = "08000",
-    SQLCLIENT_UNABLE_TO_ESTABLISH_SQLCONNECTION = "08001",
-    CONNECTION_DOES_NOT_EXIST = "08003",
-    SQLSERVER_REJECTED_ESTABLISHMENT_OF_SQLCONNECTION = "08004",
     CONNECTION_FAILURE = "08006",
     TRANSACTION_RESOLUTION_UNKNOWN = "08007",
     PROTOCOL_VIOLATION = "08P01",
     FEATURE_NOT_SUPPORTED = "0A000",
-    CARDINALITY_VIOLATION = "21000",
-    STRING_DATA_RIGHT_TRUNCATION = "22001",
     NUMERIC_VALUE_OUT_OF_RANGE = "22003",
-    INVALID_DATETIME_FORMAT = "22007",
-    DATETIME_FIELD_OVERFLOW = "22008",
     INVALID_ROW_COUNT_IN_LIMIT_CLAUSE = "2201W",
     INVALID_ROW_COUNT_IN_RESULT_OFFSET_CLAUSE = "2201X",
     CHARACTER_NOT_IN_REPERTOIRE = "22021",
     INVALID_PARAMETER_VALUE = "22023",
-    INVALID_TEXT_REPRESENTATION = "22P02",
-    INVALID_BINARY_REPRESENTATION = "22P03",
-    BAD_COPY_FILE_FORMAT = "22P04",
-    INTEGRITY_CONSTRAINT_VIOLATION = "23000",
-    NOT_NULL_VIOLATION = "23502",
-    FOREIGN_KEY_VIOLATION = "23503",
-    UNIQUE_VIOLATION = "23505",
-    CHECK_VIOLATION = "23514",
-    INVALID_CURSOR_STATE = "24000",
-    INVALID_TRANSACTION_STATE = "25000",
     ACTIVE_SQL_TRANSACTION = "25001",
-    READ_ONLY_SQL_TRANSACTION = "25006",
     NO_ACTIVE_SQL_TRANSACTION = "25P01",
     IN_FAILED_SQL_TRANSACTION = "25P02",
-    IDLE_IN_TRANSACTION_SESSION_TIMEOUT = "25P03",
     INVALID_SQL_STATEMENT_NAME = "26000",
     INVALID_AUTHORIZATION_SPECIFICATION = "28000",
     INVALID_PASSWORD = "28P01",
     INVALID_CURSOR_NAME = "34000",
-    SAVEPOINT_EXCEPTION = "3B000",
     INVALID_SAVEPOINT_SPECIFICATION = "3B001",
     INVALID_CATALOG_NAME = "3D000",
-    INVALID_SCHEMA_NAME = "3F000",
-    TRANSACTION_ROLLBACK = "40000",
-    SERIALIZATION_FAILURE = "40001",
-    STATEMENT_COMPLETION_UNKNOWN = "40003",
-    DEADLOCK_DETECTED = "40P01",
-    SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION = "42000",
-    INSUFFICIENT_PRIVILEGE = "42501",
     SYNTAX_ERROR = "42601",
-    INVALID_NAME = "42602",
-    DUPLICATE_COLUMN = "42701",
-    AMBIGUOUS_COLUMN = "42702",
-    UNDEFINED_COLUMN = "42703",
     UNDEFINED_OBJECT = "42704",
-    DUPLICATE_OBJECT = "42710",
-    GROUPING_ERROR = "42803",
-    DATATYPE_MISMATCH = "42804",
-    UNDEFINED_FUNCTION = "42883",
-    UNDEFINED_TABLE = "42P01",
-    UNDEFINED_PARAMETER = "42P02",
     DUPLICATE_CURSOR = "42P03",
-    DUPLICATE_DATABASE = "42P04",
     DUPLICATE_PSTATEMENT = "42P05",
-    DUPLICATE_SCHEMA = "42P06",
-    DUPLICATE_TABLE = "42P07",
-    INVALID_COLUMN_REFERENCE = "42P10",
-    INDETERMINATE_DATATYPE = "42P18",
-    INSUFFICIENT_RESOURCES = "53000",
-    OUT_OF_MEMORY = "53200",
     TOO_MANY_CONNECTIONS = "53300",
     CONFIGURATION_LIMIT_EXCEEDED = "53400",
     PROGRAM_LIMIT_EXCEEDED = "54000",
     STATEMENT_TOO_COMPLEX = "54001",
-    OBJECT_NOT_IN_PREREQUISITE_STATE = "55000",
-    OBJECT_IN_USE = "55006",
-    CANT_CHANGE_RUNTIME_PARAM = "55P02",
-    LOCK_NOT_AVAILABLE = "55P03",
     QUERY_CANCELED = "57014",
     ADMIN_SHUTDOWN = "57P01",
-    CRASH_SHUTDOWN = "57P02",
     CANNOT_CONNECT_NOW = "57P03",
-    DATABASE_DROPPED = "57P04",
-    IDLE_SESSION_TIMEOUT = "57P05",
-    SYSTEM_ERROR = "58000",
-    IO_ERROR = "58030",
-    CONFIG_FILE_ERROR = "F0000",
-    RAISE_EXCEPTION = "P0001",
     INTERNAL_ERROR = "XX000",
-    DATA_CORRUPTED = "XX001",
 }
 
 impl SqlState {
@@ -347,12 +283,7 @@ impl ErrorFields {
             match field {
                 b'S' if fields.severity.is_empty() => fields.severity = severity(text),
                 b'V' => fields.severity = severity(text),
-                b'C' => {
-                    fields.code = match SqlState::from_code(&text) {
-                        Some(state) => Cow::Borrowed(state.code()),
-                        None => Cow::Owned(text.into_owned()),
-                    }
-                }
+                b'C' => fields.code = Cow::Owned(text.into_owned()),
                 b'M' => fields.message = text.into_owned(),
                 b'D' => fields.detail = Some(text.into_owned()),
                 b'H' => fields.hint = Some(text.into_owned()),

@@ -283,14 +283,6 @@ fn a_cancel_request_to_an_idle_session_is_void() {
     env.wait_idle();
 }
 
-/// Waits until a client's query runs on a shard.
-fn wait_running(env: &Env, shard: &str, text: &str) {
-    eventually("the query runs", || {
-        let running = |row: &Vec<String>| row[0] == "active" && row[1].contains(text);
-        env.servers(shard).iter().any(running).then_some(())
-    });
-}
-
 /// Sends a CancelRequest, and leaves its connection open.
 fn ask_for_the_end(client: &Client, env: &Env) -> Client {
     let mut asking = Client::open(env.router.port).expect("a connection");
@@ -312,7 +304,7 @@ fn a_cancel_request_is_answered_when_it_has_been_delivered() {
         let mut owner = env.direct("s2");
         owner.run("begin; lock table items");
         client.send(&query(&sql)).expect("send");
-        wait_running(&env, "s2", "from items");
+        env.wait_running(&["s2"], "from items");
         gate.shut();
         let mut asking = ask_for_the_end(&client, &env);
         gate.wait_newcomers(1);
@@ -372,7 +364,7 @@ fn a_server_that_was_taken_ahead_is_not_given_on_with_a_cancel_behind_it() {
     ]
     .concat();
     client.send(&bytes).expect("send");
-    wait_running(&env, "s0", "pg_sleep(");
+    env.wait_running(&["s0"], "pg_sleep(");
     gate.shut();
     client.bye();
     gate.wait_newcomers(2);

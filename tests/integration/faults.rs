@@ -384,12 +384,7 @@ fn a_stop_lets_queries_finish_and_a_second_signal_does_not() {
     busy.send(&query("select pg_sleep(1), v from items where k = 3"))
         .expect("send");
     // The query has reached its server before the router is told to stop.
-    eventually("the query runs", || {
-        ["s0", "s1", "s2"]
-            .iter()
-            .any(|s| env.servers(s).iter().any(|row| row[0] == "active"))
-            .then_some(())
-    });
+    env.wait_running(&["s0", "s1", "s2"], "pg_sleep(");
     env.router.signal("TERM");
     let messages = busy.until_ready().expect("the query finishes");
     assert_eq!(rows_of(&messages)[0][1], "v3");
@@ -401,12 +396,7 @@ fn a_stop_lets_queries_finish_and_a_second_signal_does_not() {
     stuck
         .send(&query("select pg_sleep(300) from items where k = 3"))
         .expect("send");
-    eventually("the query runs", || {
-        ["s0", "s1", "s2"]
-            .iter()
-            .any(|s| env.servers(s).iter().any(|row| row[0] == "active"))
-            .then_some(())
-    });
+    env.wait_running(&["s0", "s1", "s2"], "pg_sleep(");
     env.router.signal("TERM");
     thread::sleep(Duration::from_millis(200));
     assert!(env.router.is_alive(), "it waits for the query");

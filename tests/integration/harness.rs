@@ -378,6 +378,17 @@ impl Env {
         ))
     }
 
+    /// Waits until a query with this in its text runs on one of these shards. What the control plane asks them is none.
+    pub(crate) fn wait_running(&self, shards: &[&str], text: &str) {
+        eventually("the query runs", || {
+            let running = |row: &Vec<String>| row[0] == "active" && row[1].contains(text);
+            let mut shards = shards.iter();
+            shards
+                .any(|shard| self.servers(shard).iter().any(running))
+                .then_some(())
+        });
+    }
+
     /// Waits until no server connection of the router is inside a query or a transaction.
     pub(crate) fn wait_idle(&self) {
         let mut watcher = Client::connect(&direct_target("postgres"));

@@ -1,9 +1,9 @@
 //! Password exchanges, against the RFCs' examples and against clients that are not ours.
 
+use crate::config::ScramVerifier;
 use crate::wire::auth::{
     ITERATIONS, Looks, SCRAM_SHA_256, SCRAM_SHA_256_PLUS, ScramChallenge, ScramError, ScramServer,
-    Verifier, is_md5_stored, md5_matches, md5_response, md5_stored, mechanisms,
-    tls_server_end_point,
+    Verifier, md5_matches, md5_response, md5_stored, mechanisms, tls_server_end_point,
 };
 use crate::wire::error::{ClientError, SqlState};
 use base64::Engine;
@@ -98,33 +98,16 @@ fn passwords_are_normalised_where_they_can_be() {
 }
 
 #[test]
-fn verifiers_are_read_and_written_as_postgres_keeps_them() {
+fn a_verifier_of_postgres_lets_in() {
     let text = postgres_protocol::password::scram_sha_256(b"secret");
-    let verifier = Verifier::parse(&text).unwrap();
-    assert_eq!(verifier.to_text(), text);
+    let read = ScramVerifier::parse(&text).unwrap();
+    let verifier = Verifier::new(read.iterations, read.salt, read.stored_key, read.server_key);
+    assert_eq!(format!("{verifier:?}"), "Verifier { iterations: 4096, .. }");
     let client = ChannelBinding::unsupported();
     assert_eq!(
-        log_in(verifier.clone(), b"secret", SCRAM_SHA_256, client, None),
+        log_in(verifier, b"secret", SCRAM_SHA_256, client, None),
         Ok(())
     );
-    assert_eq!(format!("{verifier:?}"), "Verifier { iterations: 4096, .. }");
-
-    let key = STANDARD.encode([7; 32]);
-    for bad in [
-        String::new(),
-        "secret".to_owned(),
-        "SCRAM-SHA-256$".to_owned(),
-        format!("SCRAM-SHA-256$0:c2FsdA==${key}:{key}"),
-        format!("SCRAM-SHA-256$-1:c2FsdA==${key}:{key}"),
-        format!("SCRAM-SHA-256$x:c2FsdA==${key}:{key}"),
-        format!("SCRAM-SHA-256$4096:?${key}:{key}"),
-        format!("SCRAM-SHA-256$4096:c2FsdA==${key}"),
-        format!("SCRAM-SHA-256$4096:c2FsdA==${key}:c2FsdA=="),
-        format!("scram-sha-256$4096:c2FsdA==${key}:{key}"),
-    ] {
-        let error = Verifier::parse(&bad).unwrap_err();
-        assert!(!error.to_string().contains("secret"), "{bad}");
-    }
 }
 
 #[test]
@@ -164,9 +147,6 @@ fn nobody_looks_like_one_of_the_users() {
         assert!((60..140).contains(&alike.count()), "{looks:?}");
     }
     assert!(names.iter().all(|name| looks.contains(&mock(name).looks())));
-    for name in &names {
-        assert_eq!(mock(name).to_text(), mock(name).to_text());
-    }
     assert_eq!(Verifier::mock(b"s", "ann", &[]).looks(), Looks::default());
 }
 
@@ -295,11 +275,6 @@ fn bad_last_messages_are_refused() {
 fn md5_answers_are_those_of_other_clients() {
     let stored = md5_stored("ann", b"secret");
     assert_eq!(stored, postgres_protocol::password::md5(b"secret", "ann"));
-    assert!(is_md5_stored(&stored));
-    assert!(
-        !is_md5_stored("secret") && !is_md5_stored("md5secret") && !is_md5_stored(&stored[..34])
-    );
-    assert!(!is_md5_stored(&stored.to_uppercase()));
     let answer = md5_hash(b"ann", b"secret", *b"salt");
     assert_eq!(md5_response(&stored, *b"salt"), answer);
     assert!(md5_matches(&stored, *b"salt", answer.as_bytes()));
