@@ -1445,3 +1445,33 @@ fn offline_the_key_columns_are_known_and_nothing_else() {
     assert!(words("DELETE FROM users WHERE id = '7'").starts_with("refuse 0A000"));
     assert!(words("SELECT * FROM users, posts WHERE id = 7").starts_with("refuse 0A000"));
 }
+
+/// A shard would decide by its own rows which ones are seen or may be written.
+#[test]
+fn tables_whose_policies_look_beyond_a_shard_are_refused() {
+    let no = "refuse 0A000: row-level security of table veiled cannot be applied on each shard alone (policy p reads posts)";
+    check_all(&[
+        ("SELECT * FROM veiled", no),
+        ("SELECT * FROM veiled WHERE user_id = 1", no),
+        (
+            "SELECT * FROM users WHERE id IN (SELECT user_id FROM veiled)",
+            no,
+        ),
+        ("INSERT INTO veiled VALUES (1, 'x')", no),
+        ("UPDATE veiled SET x = 'y' WHERE user_id = 1", no),
+        ("DELETE FROM veiled WHERE user_id = 1", no),
+        (
+            "INSERT INTO orders (id, user_id) SELECT 1, user_id FROM veiled",
+            no,
+        ),
+        (
+            "COPY (SELECT * FROM veiled WHERE user_id = 1) TO STDOUT",
+            no,
+        ),
+        ("DROP POLICY p ON veiled", "broadcast s0,s1,s2"),
+        (
+            "ALTER TABLE veiled DISABLE ROW LEVEL SECURITY",
+            "broadcast s0,s1,s2",
+        ),
+    ]);
+}
