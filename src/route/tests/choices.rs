@@ -1104,6 +1104,24 @@ fn other_statements() {
         ("ANALYZE user_activities", "single activity"),
         ("VACUUM", "broadcast s0,s1,s2,activity,settings"),
         ("CALL p(1)", one),
+        ("CALL country_name('de', 1 + 2)", "single s0"),
+        (
+            "CALL country_name(now(), current_setting('app.x'))",
+            "single s0",
+        ),
+        ("CALL public.country_name(upper('de'))", "single s0"),
+        (
+            "CALL country_name(poke())",
+            "refuse 0A000: function poke cannot be used here",
+        ),
+        ("CALL country_name(nosuch(1))", one),
+        ("CALL country_name(country_name('de'))", one),
+        (
+            "CALL country_name((SELECT name FROM users WHERE id = 1))",
+            one,
+        ),
+        ("CALL country_name(nextval('s'))", one),
+        ("CALL country_name(set_config('app.x', 'y', false))", one),
     ]);
     let case = Case::new();
     let plan = case
