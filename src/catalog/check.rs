@@ -526,6 +526,14 @@ impl KeyspaceView<'_> {
             };
             report.add_with_hint(Severity::Error, place.clone(), hazard.clone(), hint);
         }
+        for hazard in &table.policy_hazards {
+            report.add_with_hint(
+                Severity::Error,
+                place.clone(),
+                hazard.clone(),
+                "while this is so, statements that use the table are refused",
+            );
+        }
         if first.kind == 'v' {
             return;
         }
@@ -788,6 +796,9 @@ fn differences(first: &Relation, second: &Relation) -> Vec<String> {
     }
     if first.row_security != second.row_security {
         found.push("row-level security is on for one only".into());
+    }
+    if first.policies != second.policies {
+        found.push("policies of row-level security".into());
     }
     if first.parents != second.parents {
         found.push("what it is a partition of".into());

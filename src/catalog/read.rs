@@ -2,8 +2,8 @@
 //! connections have an empty search_path.
 
 use crate::topology::schema::{
-    ColumnFacts, Constraint, ConstraintKind, Relation, Routine, Schema, SequenceFacts, Trigger,
-    TypedCall,
+    ColumnFacts, Constraint, ConstraintKind, Policy, Relation, Routine, Schema, SequenceFacts,
+    Trigger, TypedCall,
 };
 use crate::topology::{ImpliedBy, TableName};
 use std::collections::HashMap;
@@ -123,6 +123,37 @@ FROM pg_catalog.pg_rewrite r
 JOIN pg_catalog.pg_class c ON c.oid = r.ev_class
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE r.rulename <> '_RETURN' AND r.ev_enabled <> 'D' AND ";
+
+/// A policy depends on its table whether or not a subquery reads that too; but only there is its name printed with the
+/// schema. What every PostgreSQL has is in no pg_depend, so it is found by the text.
+const POLICIES: &str = r"
+SELECT l.polrelid, l.polname::text,
+       pg_catalog.concat_ws(' ', CASE WHEN l.polpermissive THEN 'PERMISSIVE' ELSE 'RESTRICTIVE' END, l.polcmd,
+         (SELECT pg_catalog.string_agg(CASE WHEN r = 0 THEN 'PUBLIC' ELSE r::regrole::text END, ', ' ORDER BY r::regrole::text)
+          FROM unnest(l.polroles) r), 'USING', x.used, 'WITH CHECK', x.checked),
+       ARRAY(SELECT pg_catalog.row_to_json(ROW(n.nspname, c.relname))->>f
+             FROM (SELECT d.refobjid FROM pg_catalog.pg_depend d
+                   WHERE d.classid = 'pg_catalog.pg_policy'::regclass AND d.objid = l.oid
+                     AND d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid <> l.polrelid
+                   UNION SELECT l.polrelid
+                   WHERE pg_catalog.strpos(pg_catalog.concat_ws(' ', x.used, x.checked), l.polrelid::regclass::text) > 0) r(oid)
+             JOIN pg_catalog.pg_class c ON c.oid = r.oid
+             JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+             CROSS JOIN (VALUES ('f1'), ('f2')) parts(f)
+             ORDER BY n.nspname, c.relname, f),
+       ARRAY(SELECT pg_catalog.row_to_json(ROW(f.schema, f.name))->>p
+             FROM called k JOIN fickle f ON f.oid = k.function
+             CROSS JOIN (VALUES ('f1'), ('f2')) parts(p)
+             WHERE k.class = 'pg_catalog.pg_policy'::regclass AND k.object = l.oid
+             ORDER BY f.schema, f.name, f.oid, p),
+       coalesce(pg_catalog.concat_ws(' ', x.used, x.checked) ~* '\m(from|join)\s+\(*\s*(only\s+)?(pg_|information_schema\.)', false)
+         OR coalesce(pg_catalog.concat_ws(' ', x.used, x.checked) ~*
+           '\m(current_database|current_catalog|random|gen_random_uuid|clock_timestamp|timeofday|inet_server_addr|inet_server_port|pg_backend_pid|nextval|currval|lastval|txid_[a-z_]+|ctid|tableoid|xmin|xmax|cmin|cmax)\M', false)
+FROM pg_catalog.pg_policy l
+CROSS JOIN LATERAL (SELECT pg_catalog.pg_get_expr(l.polqual, l.polrelid), pg_catalog.pg_get_expr(l.polwithcheck, l.polrelid)) x(used, checked)
+JOIN pg_catalog.pg_class c ON c.oid = l.polrelid
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE ";
 
 /// Users' functions that are not IMMUTABLE. An extension's in C are left out: what runs by an operator or a default of an
 /// extension (a similarity, a uuid) looks at settings and clocks, not at tables.
@@ -254,6 +285,7 @@ WITH classes AS (
   UNION ALL SELECT 'x' || i.indexrelid, i.xmin FROM pg_catalog.pg_index i JOIN classes c ON c.oid = i.indrelid
   UNION ALL SELECT 't' || t.oid, t.xmin FROM pg_catalog.pg_trigger t JOIN classes c ON c.oid = t.tgrelid
   UNION ALL SELECT 'r' || r.oid, r.xmin FROM pg_catalog.pg_rewrite r JOIN classes c ON c.oid = r.ev_class
+  UNION ALL SELECT 'l' || l.oid, l.xmin FROM pg_catalog.pg_policy l JOIN classes c ON c.oid = l.polrelid
   UNION ALL SELECT 'i' || i.inhrelid || ' ' || i.inhparent, i.xmin FROM pg_catalog.pg_inherits i JOIN classes c ON c.oid = i.inhrelid
   UNION ALL SELECT 's' || s.seqrelid, s.xmin FROM pg_catalog.pg_sequence s
             JOIN pg_catalog.pg_class c ON c.oid = s.seqrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE USERS
@@ -315,6 +347,7 @@ pub(super) async fn schema(client: &mut tokio_postgres::Client) -> Result<Schema
             rules: Vec::new(),
             view,
             row_security: row.try_get(4)?,
+            policies: Vec::new(),
             parents: Vec::new(),
             calls: Vec::new(),
         });
@@ -427,6 +460,19 @@ pub(super) async fn schema(client: &mut tokio_postgres::Client) -> Result<Schema
             relation.calls.push(function);
         }
     }
+    let policies = format!("{called} {}", user(POLICIES, "1, 2"));
+    for row in reading.query(&policies, &[]).await? {
+        let policy = Policy {
+            name: row.try_get(1)?,
+            definition: row.try_get(2)?,
+            reads: paired(row.try_get(3)?),
+            calls: paired(row.try_get(4)?),
+            of_server: row.try_get(5)?,
+        };
+        if let Some(relation) = relation(&mut schema, &places, &row)? {
+            relation.policies.push(policy);
+        }
+    }
     for row in reading.query(&user(TYPES, "1"), &[]).await? {
         schema.types.push((row.try_get(0)?, row.try_get(1)?));
     }
@@ -463,6 +509,16 @@ fn named(row: &Row) -> Result<TableName, Error> {
         schema: row.try_get(1)?,
         name: row.try_get(2)?,
     })
+}
+
+/// Names given as schema, name, schema, name …
+fn paired(parts: Vec<String>) -> Vec<TableName> {
+    let mut parts = parts.into_iter();
+    let mut names = Vec::new();
+    while let (Some(schema), Some(name)) = (parts.next(), parts.next()) {
+        names.push(TableName { schema, name });
+    }
+    names
 }
 
 fn letter(row: &Row, index: usize) -> Result<Option<char>, Error> {

@@ -574,6 +574,104 @@ async fn what_runs_unnamed_is_known() {
 }
 
 #[tokio::test]
+async fn policies_that_look_beyond_their_shard_are_known() {
+    let shards = Shards::new("policies", 3);
+    for index in 0..2 {
+        shards.run(
+            index,
+            "CREATE TABLE users (id bigint, owner text, tenant text);
+             CREATE TABLE countries (code text);
+             CREATE FUNCTION me() RETURNS text LANGUAGE sql STABLE AS 'SELECT current_user::text';
+             ALTER TABLE users ENABLE ROW LEVEL SECURITY;
+             CREATE POLICY own ON users USING (owner = current_user);
+             CREATE POLICY tenant ON users USING (tenant = (SELECT current_setting('app.tenant', true)));
+             CREATE POLICY role ON users USING (pg_has_role(current_user, 'pg_monitor', 'member'));
+             CREATE POLICY known ON users USING (EXISTS (SELECT FROM countries WHERE code = tenant)
+                                                 AND id < 100 AND (users.*) IS NOT NULL)",
+        );
+    }
+    let (catalog, topology) = open(&shards.text()).await;
+    let hazards = |topology: &Topology, table: &str| {
+        let table = &topology.databases["app"].tables[&name(table)];
+        assert!(table.hazards.is_empty(), "{:?}", table.hazards);
+        table.policy_hazards.clone()
+    };
+    assert_eq!(hazards(&topology, "users"), Vec::<String>::new());
+    drop(catalog);
+    for (policy, hazard) in [
+        (
+            "id > (SELECT avg(u.id) FROM users u)",
+            "reads users, which is not a reference table",
+        ),
+        ("owner = me()", "runs function me, which is not IMMUTABLE"),
+        (
+            "EXISTS (SELECT FROM pg_class WHERE relname = owner)",
+            "asks for what each server knows by itself",
+        ),
+        (
+            "tenant = current_database()",
+            "asks for what each server knows by itself",
+        ),
+    ] {
+        for clause in ["USING", "WITH CHECK"] {
+            for index in 0..2 {
+                shards.run(
+                    index,
+                    &format!(
+                        "DROP POLICY own ON users; CREATE POLICY own ON users FOR UPDATE {clause} ({policy})"
+                    ),
+                );
+            }
+            let (_catalog, topology) = open(&shards.text()).await;
+            let found = hazards(&topology, "users");
+            assert!(
+                found.len() == 1 && found[0].contains(hazard),
+                "{policy}: {found:?}"
+            );
+        }
+    }
+    // What a reference table's own policies hide is not the same everywhere either.
+    for index in 0..2 {
+        shards.run(
+            index,
+            "DROP POLICY own ON users; ALTER TABLE countries ENABLE ROW LEVEL SECURITY;
+             CREATE POLICY few ON countries USING (EXISTS (SELECT FROM users))",
+        );
+    }
+    let (_catalog, topology) = open(&shards.text()).await;
+    assert!(hazards(&topology, "users")[0].contains("on countries reads users"));
+    // Nobody asks a policy of a table without row-level security.
+    for index in 0..2 {
+        shards.run(
+            index,
+            "ALTER TABLE users DISABLE ROW LEVEL SECURITY; ALTER TABLE countries DISABLE ROW LEVEL SECURITY",
+        );
+    }
+    let (_catalog, topology) = open(&shards.text()).await;
+    assert_eq!(hazards(&topology, "users"), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_changed_policy_shows_in_the_fingerprint() {
+    let shards = Shards::new("policies_change", 3);
+    for index in 0..2 {
+        shards.run(
+            index,
+            "CREATE TABLE users (id bigint); CREATE POLICY p ON users USING (id > 0)",
+        );
+    }
+    let (mut client, connection) = tokio_postgres::connect(&shards.dsn(0), tokio_postgres::NoTls)
+        .await
+        .unwrap();
+    tokio::spawn(connection);
+    let before = super::read::schema(&mut client).await.unwrap();
+    shards.run(0, "ALTER POLICY p ON users USING (id > 1)");
+    let after = super::read::schema(&mut client).await.unwrap();
+    assert_ne!(before.fingerprint, after.fingerprint);
+    assert_ne!(before.relations[0].policies, after.relations[0].policies);
+}
+
+#[tokio::test]
 async fn changes_are_heard_and_refusals_kept() {
     let shards = Shards::new("heard", 3);
     let text = shards.text();

@@ -88,6 +88,14 @@ pub enum RouteError {
         /// What is in the way.
         hazard: String,
     },
+    /// A table whose row-level security looks further than its own rows.
+    #[error("row-level security of table {table} cannot be applied on each shard alone")]
+    Policy {
+        /// The table.
+        table: String,
+        /// What is in the way.
+        hazard: String,
+    },
     /// A view that cannot be placed.
     #[error("view {view} cannot be placed")]
     View {
@@ -215,7 +223,7 @@ impl ClientError for RouteError {
                 "The default keyspace {keyspace} is sharded, so it must say how the table is placed"
             )),
             Self::RefusedTable { reason, .. } | Self::View { reason, .. } => Some(reason.clone()),
-            Self::Hazard { hazard, .. } => Some(hazard.clone()),
+            Self::Hazard { hazard, .. } | Self::Policy { hazard, .. } => Some(hazard.clone()),
             Self::Constraint { table, .. } => Some(format!(
                 "Rows of table {table} are spread over shards by the sharding key, and PostgreSQL checks one shard only"
             )),
@@ -261,6 +269,11 @@ impl ClientError for RouteError {
             )),
             Self::RefusedTable { .. } => Some("Run keyway check when the shards are equal again.".to_owned()),
             Self::Hazard { .. } => Some(format!("Change the table as keyway check says, or {shard}.")),
+            Self::Policy { .. } => Some(
+                "Let the policy compare the row's own columns with settings, roles or reference tables, and declare its \
+                 functions in [functions]."
+                    .to_owned(),
+            ),
             Self::View { .. } => Some(format!("Query the view's tables, or {shard}.")),
             Self::Constraint { hint, .. } | Self::Function { hint, .. } | Self::Schema { hint, .. } => {
                 Some(hint.clone())

@@ -926,17 +926,7 @@ fn other(
         };
         let shards = context.shards(keyspace);
         let mut recipe = everywhere(shards.clone(), Arc::from([]));
-        let fix = match what {
-            "CREATE SEQUENCE" => Some(Fix::Set),
-            "ALTER SEQUENCE" => Some(Fix::Check),
-            _ => None,
-        };
-        if let (Some(fix), Some(name), true) = (fix, name, context.is_spread(keyspace)) {
-            let after = ranges(context, &shards, &sequence_named(name), &fix);
-            if let Route::Fixed { after: slot, .. } = &mut recipe.route {
-                *slot = after;
-            }
-        }
+        fix_range(&mut recipe, what, name, keyspace, context);
         return Ok(recipe);
     }
     let mut keyspaces: Vec<KeyspaceId> = Vec::new();
@@ -949,7 +939,11 @@ fn other(
     keyspaces.sort_unstable();
     keyspaces.dedup();
     match keyspaces.as_slice() {
-        [keyspace] => Ok(everywhere(context.shards(*keyspace), names.into())),
+        [keyspace] => {
+            let mut recipe = everywhere(context.shards(*keyspace), names.into());
+            fix_range(&mut recipe, what, name, *keyspace, context);
+            Ok(recipe)
+        }
         _ => Err(RouteError::Apart {
             tables: names_of(&names),
             reason: "they are in different keyspaces".to_owned(),
@@ -958,6 +952,27 @@ fn other(
 }
 
 // ---- sequences ----
+
+/// A sequence that is made or changed by itself, whether or not a table's column owns it.
+fn fix_range(
+    recipe: &mut Recipe,
+    what: &str,
+    name: Option<&Name>,
+    keyspace: KeyspaceId,
+    context: &Context<'_>,
+) {
+    let fix = match what {
+        "CREATE SEQUENCE" => Fix::Set,
+        "ALTER SEQUENCE" => Fix::Check,
+        _ => return,
+    };
+    if let (Some(name), true) = (name, context.is_spread(keyspace)) {
+        let shards = context.shards(keyspace);
+        if let Route::Fixed { after, .. } = &mut recipe.route {
+            *after = ranges(context, &shards, &sequence_named(name), &fix);
+        }
+    }
+}
 
 /// What to do with sequences whose range is not the shard's.
 enum Fix {

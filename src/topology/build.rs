@@ -3,9 +3,9 @@
 use crate::config::{Config, TablePlacement};
 use crate::topology::schema::{ColumnFacts, Constraint, ConstraintKind, Relation, Schema};
 use crate::topology::{
-    BUCKETS, Column, Database, FIRST_USER_OID, Function, ImpliedCall, ImpliedCalls, KeyColumn,
-    KeyFamily, KeyHash, Keyspace, KeyspaceId, KeyspaceKind, OidMap, Placement, Shard, ShardId,
-    Table, TableName, Topology,
+    BUCKETS, Column, Database, FIRST_USER_OID, Function, FunctionDeclaration, ImpliedCall,
+    ImpliedCalls, KeyColumn, KeyFamily, KeyHash, Keyspace, KeyspaceId, KeyspaceKind, OidMap,
+    Placement, Shard, ShardId, Table, TableName, Topology,
 };
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -477,7 +477,7 @@ impl DatabaseBuilder<'_> {
             trust: trust.to_vec(),
             hazards: Vec::new(),
             view: relation.and_then(|relation| relation.view.clone()),
-            row_security: relation.is_some_and(|relation| relation.row_security),
+            policy_hazards: Vec::new(),
         };
         let (Some(keyspace), Some((shard, schema)), Some(relation)) = (keyspace, leader, relation)
         else {
@@ -505,6 +505,7 @@ impl DatabaseBuilder<'_> {
             .collect();
         if keyspace.kind != KeyspaceKind::Unsharded {
             table.hazards = hazards(self.config, keyspace, schema, relation, &table.placement);
+            table.policy_hazards = policy_hazards(self.config, keyspace, schema, relation);
         }
         table
     }
@@ -766,6 +767,61 @@ pub fn hazards(
                     "foreign key {:?} of {} changes that table's sharding key {action}",
                     constraint.name, other.name
                 ));
+            }
+        }
+    }
+    hazards
+}
+
+/// Why a table's row-level security, applied by each shard to its own rows, could differ from one PostgreSQL's. What it
+/// reads must be whole on every shard, and must not be hidden by policies of its own that are not so.
+#[must_use]
+pub fn policy_hazards(
+    config: &Config,
+    keyspace: &Keyspace,
+    schema: &Schema,
+    relation: &Relation,
+) -> Vec<String> {
+    let listed = config
+        .keyspaces
+        .get(&keyspace.name)
+        .map(|keyspace| &keyspace.tables);
+    let is_reference = |name: &TableName| {
+        let table = listed.and_then(|tables| tables.get(name));
+        table.is_some_and(|table| table.placement == TablePlacement::Reference)
+    };
+    let mut hazards = Vec::new();
+    let mut seen = vec![relation];
+    let mut next = 0;
+    while let Some(relation) = seen.get(next).copied() {
+        next += 1;
+        let policies = relation.policies.iter().filter(|_| relation.row_security);
+        for policy in policies {
+            let of = format!("policy {:?} on {}", policy.name, relation.name);
+            let mut reads: Vec<&TableName> = policy.reads.iter().collect();
+            for function in &policy.calls {
+                match config.functions.get(function) {
+                    None => hazards.push(format!(
+                        "{of} runs function {function}, which is not IMMUTABLE and not declared in [functions]"
+                    )),
+                    Some(FunctionDeclaration::Touches { writes, .. }) if !writes.is_empty() => {
+                        hazards.push(format!("{of} runs function {function}, which writes"));
+                    }
+                    Some(FunctionDeclaration::Touches { reads: further, .. }) => reads.extend(further),
+                    Some(FunctionDeclaration::PerShard) => {}
+                }
+            }
+            for read in reads {
+                if !is_reference(read) {
+                    hazards.push(format!("{of} reads {read}, which is not a reference table"));
+                } else if let Some(other) = schema.relation(read)
+                    && !seen.iter().any(|known| known.name == *read)
+                {
+                    seen.push(other);
+                }
+            }
+            if policy.of_server {
+                hazards.push(format!("{of} asks for what each server knows by itself"));
             }
         }
     }

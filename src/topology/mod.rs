@@ -199,8 +199,8 @@ pub struct Table {
     pub hazards: Vec<String>,
     /// For a view: its definition (`pg_get_viewdef`), so that its tables can be placed.
     pub view: Option<String>,
-    /// The rows need row-level security.
-    pub row_security: bool,
+    /// Why its row-level security could show or hide other rows than on one PostgreSQL: reads and writes are refused.
+    pub policy_hazards: Vec<String>,
 }
 
 /// How a table is placed in its keyspace.

@@ -64,10 +64,27 @@ pub struct Relation {
     pub view: Option<String>,
     /// Row-level security is on.
     pub row_security: bool,
+    /// Its policies, on or off.
+    pub policies: Vec<Policy>,
     /// The tables it is a partition of or inherits from.
     pub parents: Vec<TableName>,
     /// Users' functions, not IMMUTABLE, that its defaults and CHECKs run, and those of its columns' types.
     pub calls: Vec<TableName>,
+}
+
+/// A row-level security policy.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Policy {
+    /// Its name.
+    pub name: String,
+    /// For which commands and roles it is, and its expressions as `pg_get_expr` prints them.
+    pub definition: String,
+    /// What its expressions read besides the row.
+    pub reads: Vec<TableName>,
+    /// Users' functions, not IMMUTABLE, that its expressions run.
+    pub calls: Vec<TableName>,
+    /// Its expressions ask for what each server knows by itself: a system catalog, its database's name, chance.
+    pub of_server: bool,
 }
 
 /// A column as one shard has it.

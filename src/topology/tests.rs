@@ -67,6 +67,7 @@ fn relation(table: &str, columns: Vec<ColumnFacts>) -> Relation {
         rules: Vec::new(),
         view: None,
         row_security: false,
+        policies: Vec::new(),
         parents: Vec::new(),
         calls: Vec::new(),
     }

@@ -121,6 +121,20 @@ fn rooms_name_only_the_rooms_below_them() {
     assert!(strays.is_empty(), "{}", strays.join("\n"));
 }
 
+/// What sqlparser reads or rejects is one module's business: the rest of the house has a tree of its own.
+#[test]
+fn one_module_names_sqlparser() {
+    let module = root().join("src/statement/parse");
+    let mut strays = Vec::new();
+    for_each_rust_file(&root().join("src"), &mut |path, text| {
+        let named = text.contains("sqlparser::") || text.contains("use sqlparser");
+        if named && !path.starts_with(&module) {
+            strays.push(path.display().to_string());
+        }
+    });
+    assert!(strays.is_empty(), "sqlparser is named in {strays:?}");
+}
+
 #[test]
 fn every_room_is_listed() {
     for entry in fs::read_dir(root().join("src")).expect("src") {

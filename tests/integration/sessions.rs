@@ -17,6 +17,8 @@ tickets = { key = "user_id" }
 secrets = { key = "id" }
 hooked = { key = "id" }
 parents = { key = "id" }
+counted = { key = "id" }
+veiled = { key = "id" }
 "##;
 
 const SCHEMA: &str = r#"
@@ -837,6 +839,50 @@ fn row_level_security_sees_the_right_session() {
     assert_eq!(rows_of(&a.extended(sql, &["3"])), [["0"]]);
     a.run("commit");
     assert_eq!(rows_of(&a.extended(sql, &["3"])), [["1"]]);
+}
+
+#[test]
+fn a_policy_that_looks_beyond_its_shard_is_noticed_at_once() {
+    let env = roomy();
+    let mut a = env.client();
+    a.run("create table veiled (id int primary key, owner text)");
+    a.run("insert into veiled values (7, 'me')");
+    a.run("alter table veiled enable row level security");
+    a.run("create policy p on veiled using (owner = current_setting('app.owner'))");
+    assert_eq!(a.one("select owner from veiled where id = 7"), "me");
+    a.run("alter policy p on veiled using (exists (select from people where people.id = veiled.id + 1))");
+    for sql in [
+        "select owner from veiled where id = 7",
+        "select count(*) from veiled",
+        "update veiled set owner = 'you' where id = 7",
+        "insert into veiled values (8, 'me')",
+    ] {
+        assert_eq!(a.error(sql), "0A000", "{sql}");
+    }
+    a.run("drop policy p on veiled");
+    assert_eq!(a.one("select owner from veiled where id = 7"), "me");
+    a.run("drop table veiled");
+}
+
+/// A sequence as pg_dump writes it.
+#[test]
+fn an_owned_sequence_counts_in_its_shards_range() {
+    let env = roomy();
+    let mut a = env.client();
+    a.run("create table counted (id int primary key, n bigint)");
+    a.run("create sequence counted_n owned by counted.n");
+    a.run("alter table counted alter n set default nextval('counted_n')");
+    let mut numbers: Vec<String> = (1..=12)
+        .map(|id| {
+            a.one(&format!(
+                "insert into counted (id) values ({id}) returning n"
+            ))
+        })
+        .collect();
+    numbers.sort();
+    numbers.dedup();
+    assert_eq!(numbers.len(), 12, "{numbers:?}");
+    a.run("drop table counted");
 }
 
 #[test]

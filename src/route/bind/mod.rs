@@ -29,13 +29,14 @@ mod write;
 use crate::route::bind::bound::{BoundQuery, Conjunct, Node, NodeId, Ref, RefId};
 use crate::route::bind::calls::Call;
 use crate::route::bind::differs::TimeTexts;
+use crate::route::bind::expressions::{Bag, Place};
 use crate::route::bind::params::ParamUse;
 use crate::route::bind::query::Traits;
 use crate::route::bind::scope::Scope;
 use crate::route::bind::stored::KeyWrite;
 use crate::route::choose::context::Context;
 use crate::route::error::RouteError;
-use crate::statement::tree::{Query, Statement};
+use crate::statement::tree::{Expr, Query, Statement};
 use crate::topology::KeyFamily;
 use std::collections::HashMap;
 
@@ -99,6 +100,15 @@ impl<'c> Binder<'c> {
     /// Binds a top-level query.
     pub(crate) fn query(&mut self, query: &Query) -> Result<BoundQuery, RouteError> {
         self.bind_query(query, &Scope::root())
+    }
+
+    /// Visits expressions that stand in no query.
+    pub(crate) fn alone(&mut self, exprs: &[Expr]) -> Result<(), RouteError> {
+        let mut children = Vec::new();
+        exprs.iter().try_for_each(|expr| {
+            let mut bag = Bag::apart(&mut children);
+            self.visit(expr, &Scope::root(), Place::Output, &mut bag)
+        })
     }
 
     /// Binds INSERT, UPDATE, DELETE or MERGE.

@@ -81,7 +81,7 @@ pub(crate) fn find_table(context: &Context<'_>, name: &Name) -> Result<Found, Ro
             trust: Vec::new(),
             hazards: Vec::new(),
             view: None,
-            row_security: false,
+            policy_hazards: Vec::new(),
         }))),
         other => {
             let keyspace = other
@@ -111,6 +111,12 @@ impl Binder<'_> {
         }
         if write && let Some(hazard) = table.hazards.first() {
             return Err(RouteError::Hazard {
+                table: table.name.to_string(),
+                hazard: hazard.clone(),
+            });
+        }
+        if let Some(hazard) = table.policy_hazards.first() {
+            return Err(RouteError::Policy {
                 table: table.name.to_string(),
                 hazard: hazard.clone(),
             });

@@ -109,6 +109,6 @@ fn choose(tree: &Statement, context: &Context<'_>) -> Result<Recipe, RouteError>
             tables,
             outside_transaction,
         } => schema::maintenance(tables, *outside_transaction, context),
-        Statement::Call { function, .. } => utility::call(function, context),
+        Statement::Call { function, args } => utility::call(function, args, context),
     }
 }

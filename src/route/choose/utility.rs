@@ -1,6 +1,10 @@
 //! What PostgreSQL calls utility statements, where rows are touched: EXPLAIN, DECLARE, COPY, TRUNCATE, LOCK, CALL.
 
+use crate::route::bind::Binder;
+use crate::route::bind::calls::CallEffect;
 use crate::route::bind::tables::{Found, find_table};
+use crate::route::builtin::Effect;
+use crate::route::choose::calls::traits_of;
 use crate::route::choose::choose;
 use crate::route::choose::context::Context;
 use crate::route::choose::meet::touch;
@@ -12,7 +16,7 @@ use crate::route::recipe::{Recipe, Route, Several};
 use crate::route::schema;
 use crate::statement::parse::parse;
 use crate::statement::scan::Verb;
-use crate::statement::tree::{Copy, CopyDirection, CopySubject, Name, Query, Statement};
+use crate::statement::tree::{Copy, CopyDirection, CopySubject, Expr, Name, Query, Statement};
 use crate::topology::{FunctionDeclaration, Placement, Table, TableName};
 use std::sync::Arc;
 
@@ -228,26 +232,37 @@ pub(super) fn lock(tables: &[Name], context: &Context<'_>) -> Result<Recipe, Rou
     Ok(schema::fixed(PlanKind::Single, needed, Access::Lock, names))
 }
 
-pub(super) fn call(function: &Name, context: &Context<'_>) -> Result<Recipe, RouteError> {
+pub(super) fn call(
+    function: &Name,
+    args: &[Expr],
+    context: &Context<'_>,
+) -> Result<Recipe, RouteError> {
+    let not_known = || RouteError::OneShardOnly {
+        what: "CALL".to_owned(),
+        reason: format!(
+            "What procedure {} reads and writes is not known",
+            function.name
+        ),
+    };
+    arguments_of_call(args, context)?;
     let schemas: Vec<&str> = match &function.schema {
         Some(schema) => vec![schema],
         None => context.search_path.iter().map(String::as_str).collect(),
     };
+    // Which of several PostgreSQL takes depends on the arguments' types: all are answered for.
+    let mut found = false;
+    let mut needed = ShardSet::new();
+    let mut allowed: Option<ShardSet> = None;
     for schema in schemas {
         let key = TableName {
             schema: schema.to_owned(),
             name: function.name.clone(),
         };
-        let declared = context
-            .database
-            .functions
-            .get(&key)
-            .into_iter()
-            .flatten()
-            .find_map(|f| f.declared.as_ref());
-        if let Some(FunctionDeclaration::Touches { reads, writes }) = declared {
-            let mut needed = ShardSet::new();
-            let mut allowed: Option<ShardSet> = None;
+        for overload in context.database.functions.get(&key).into_iter().flatten() {
+            let Some(FunctionDeclaration::Touches { reads, writes }) = &overload.declared else {
+                return Err(not_known());
+            };
+            found = true;
             touch(
                 reads,
                 writes,
@@ -261,29 +276,50 @@ pub(super) fn call(function: &Name, context: &Context<'_>) -> Result<Recipe, Rou
                     );
                 },
             )?;
-            if needed.is_empty() {
-                needed.insert(
-                    allowed
-                        .as_ref()
-                        .and_then(|a| a.iter().next())
-                        .map_or_else(|| context.home(), Ok)?,
-                );
-            }
-            if needed.only().is_some()
-                && allowed.is_none_or(|a| needed.iter().all(|shard| a.contains(shard)))
-            {
-                let mut recipe =
-                    schema::fixed(PlanKind::Single, needed, Access::Write, Arc::from([]));
-                recipe.pin = Some(Pin::Opaque);
-                return Ok(recipe);
-            }
         }
     }
-    Err(RouteError::OneShardOnly {
-        what: "CALL".to_owned(),
-        reason: format!(
-            "What procedure {} reads and writes is not known",
-            function.name
-        ),
-    })
+    if !found {
+        return Err(not_known());
+    }
+    if needed.is_empty() {
+        needed.insert(
+            allowed
+                .as_ref()
+                .and_then(|a| a.iter().next())
+                .map_or_else(|| context.home(), Ok)?,
+        );
+    }
+    if needed.only().is_none()
+        || !allowed.is_none_or(|a| needed.iter().all(|shard| a.contains(shard)))
+    {
+        return Err(not_known());
+    }
+    let mut recipe = schema::fixed(PlanKind::Single, needed, Access::Write, Arc::from([]));
+    recipe.pin = Some(Pin::Opaque);
+    Ok(recipe)
+}
+
+/// A procedure's arguments are computed where it runs, so nothing in them may ask for a shard.
+fn arguments_of_call(args: &[Expr], context: &Context<'_>) -> Result<(), RouteError> {
+    let mut binder = Binder::new(context);
+    binder.alone(args)?;
+    let traits = traits_of(&mut binder, context);
+    traits.refuse()?;
+    let alike = |effect: &CallEffect| {
+        matches!(
+            effect,
+            CallEffect::BuiltIn(Effect::Pure | Effect::Stable | Effect::Now | Effect::Volatile)
+        )
+    };
+    match binder.calls.iter().find(|call| !alike(&call.effect)) {
+        Some(call) => Err(RouteError::OneShardOnly {
+            what: "CALL".to_owned(),
+            reason: format!("Its arguments call {}", call.name),
+        }),
+        None if !binder.refs.is_empty() => Err(RouteError::OneShardOnly {
+            what: "CALL".to_owned(),
+            reason: "Its arguments read tables".to_owned(),
+        }),
+        None => Ok(()),
+    }
 }

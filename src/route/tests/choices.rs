@@ -1104,6 +1104,24 @@ fn other_statements() {
         ("ANALYZE user_activities", "single activity"),
         ("VACUUM", "broadcast s0,s1,s2,activity,settings"),
         ("CALL p(1)", one),
+        ("CALL country_name('de', 1 + 2)", "single s0"),
+        (
+            "CALL country_name(now(), current_setting('app.x'))",
+            "single s0",
+        ),
+        ("CALL public.country_name(upper('de'))", "single s0"),
+        (
+            "CALL country_name(poke())",
+            "refuse 0A000: function poke cannot be used here",
+        ),
+        ("CALL country_name(nosuch(1))", one),
+        ("CALL country_name(country_name('de'))", one),
+        (
+            "CALL country_name((SELECT name FROM users WHERE id = 1))",
+            one,
+        ),
+        ("CALL country_name(nextval('s'))", one),
+        ("CALL country_name(set_config('app.x', 'y', false))", one),
     ]);
     let case = Case::new();
     let plan = case
@@ -1444,4 +1462,34 @@ fn offline_the_key_columns_are_known_and_nothing_else() {
     assert!(words("INSERT INTO users VALUES (7, 'x')").starts_with("refuse 0A000"));
     assert!(words("DELETE FROM users WHERE id = '7'").starts_with("refuse 0A000"));
     assert!(words("SELECT * FROM users, posts WHERE id = 7").starts_with("refuse 0A000"));
+}
+
+/// A shard would decide by its own rows which ones are seen or may be written.
+#[test]
+fn tables_whose_policies_look_beyond_a_shard_are_refused() {
+    let no = "refuse 0A000: row-level security of table veiled cannot be applied on each shard alone (policy p reads posts)";
+    check_all(&[
+        ("SELECT * FROM veiled", no),
+        ("SELECT * FROM veiled WHERE user_id = 1", no),
+        (
+            "SELECT * FROM users WHERE id IN (SELECT user_id FROM veiled)",
+            no,
+        ),
+        ("INSERT INTO veiled VALUES (1, 'x')", no),
+        ("UPDATE veiled SET x = 'y' WHERE user_id = 1", no),
+        ("DELETE FROM veiled WHERE user_id = 1", no),
+        (
+            "INSERT INTO orders (id, user_id) SELECT 1, user_id FROM veiled",
+            no,
+        ),
+        (
+            "COPY (SELECT * FROM veiled WHERE user_id = 1) TO STDOUT",
+            no,
+        ),
+        ("DROP POLICY p ON veiled", "broadcast s0,s1,s2"),
+        (
+            "ALTER TABLE veiled DISABLE ROW LEVEL SECURITY",
+            "broadcast s0,s1,s2",
+        ),
+    ]);
 }

@@ -125,7 +125,7 @@ fn table(name: &str, keyspace: u16, placement: Placement, columns: &[(&str, &str
         trust: Vec::new(),
         hazards: Vec::new(),
         view: None,
-        row_security: false,
+        policy_hazards: Vec::new(),
     }
 }
 
@@ -230,6 +230,13 @@ fn topology() -> Arc<Topology> {
         &[("user_id", "bigint"), ("x", "text")],
     );
     guarded.hazards = vec!["trigger t assigns user_id".into()];
+    let mut veiled = table(
+        "veiled",
+        0,
+        user_id(),
+        &[("user_id", "bigint"), ("x", "text")],
+    );
+    veiled.policy_hazards = vec!["policy p reads posts".into()];
     let mut defaults = table(
         "defaults",
         0,
@@ -283,6 +290,7 @@ fn topology() -> Arc<Topology> {
         users,
         posts,
         guarded,
+        veiled,
         defaults,
         uuids,
         view,

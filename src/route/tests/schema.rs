@@ -194,6 +194,16 @@ fn sequences_get_ranges_of_their_own() {
             .len(),
         3
     );
+    for owned in [
+        "CREATE SEQUENCE s OWNED BY posts.id",
+        "CREATE SEQUENCE public.s AS integer START WITH 1 INCREMENT BY 1 CACHE 1 OWNED BY public.posts.id",
+        "ALTER SEQUENCE s OWNED BY posts.id",
+        "ALTER SEQUENCE s MAXVALUE 100 OWNED BY posts.id",
+    ] {
+        let plan = case.plan(owned, &[], None).unwrap();
+        assert_eq!(plan.after.len(), 3, "{owned}");
+        assert!(plan.after[0].1.contains("regclass"), "{owned}");
+    }
     assert_eq!(
         case.plan("ALTER TABLE posts ADD COLUMN n serial", &[], None)
             .unwrap()
@@ -257,4 +267,37 @@ fn a_name_of_another_keyspace_is_not_taken() {
     ] {
         assert_eq!(words(sql), "single activity", "{sql}");
     }
+}
+
+/// Each shard would enforce the index's equality among its own rows, and a shard is found by the key's bytes.
+#[test]
+fn unique_indexes_compare_the_key_as_its_column_does() {
+    let all = "broadcast s0,s1,s2";
+    let no = "refuse 0A000: UNIQUE";
+    check_all(&[
+        ("CREATE UNIQUE INDEX ON words (w)", all),
+        ("CREATE UNIQUE INDEX ON words (x, w DESC NULLS LAST)", all),
+        ("CREATE UNIQUE INDEX ON words (w COLLATE \"C\", x)", all),
+        (
+            "CREATE UNIQUE INDEX ON words (w COLLATE pg_catalog.\"default\")",
+            all,
+        ),
+        ("CREATE UNIQUE INDEX ON words (w text_pattern_ops)", all),
+        (
+            "CREATE UNIQUE INDEX ON words (w COLLATE \"C\" pg_catalog.text_ops ASC)",
+            all,
+        ),
+        ("CREATE UNIQUE INDEX ON words (w COLLATE ci)", no),
+        ("CREATE UNIQUE INDEX ON words (w COLLATE ci, x)", no),
+        (
+            "CREATE UNIQUE INDEX ON words (x, w COLLATE public.\"C\")",
+            no,
+        ),
+        (
+            "CREATE UNIQUE INDEX ON words (w COLLATE \"C\" loose_ops)",
+            no,
+        ),
+        ("CREATE UNIQUE INDEX ON words (w my.text_ops)", no),
+        ("CREATE INDEX ON words (w COLLATE ci)", all),
+    ]);
 }

@@ -45,6 +45,25 @@ const COLUMN_CONSTRAINTS: &[&str] = &[
     "no",
 ];
 
+/// PostgreSQL's operator classes whose equality is the type's own.
+const OWN_CLASSES: &[&str] = &[
+    "bool_ops",
+    "bpchar_ops",
+    "bpchar_pattern_ops",
+    "bytea_ops",
+    "date_ops",
+    "int2_ops",
+    "int4_ops",
+    "int8_ops",
+    "text_ops",
+    "text_pattern_ops",
+    "timestamp_ops",
+    "timestamptz_ops",
+    "uuid_ops",
+    "varchar_ops",
+    "varchar_pattern_ops",
+];
+
 impl Reader<'_> {
     /// EXPLAIN statement.
     pub(super) fn explain(&mut self) -> Parse<Statement> {
@@ -908,7 +927,8 @@ impl Reader<'_> {
                 Some(TokenKind::Word | TokenKind::Quoted)
             ) && !self.is_symbol(self.at + 1, b'(')
                 && !self.is_symbol(self.at + 1, b'.');
-            columns.push(if plain { Some(self.name_part()?) } else { None });
+            let column = if plain { Some(self.name_part()?) } else { None };
+            columns.push(column.filter(|_| !unique || self.is_equal_bytes()));
             while self.at < close && !self.is_symbol(self.at, b',') {
                 if self.is_symbol(self.at, b'(') {
                     self.at = self.matching(self.at)?;
@@ -936,6 +956,31 @@ impl Reader<'_> {
             columns,
             concurrently,
         })
+    }
+
+    /// Behind a column of an index: is what follows sure to leave equality what it is for the column? Another collation or
+    /// operator class may call equal what is not, unless PostgreSQL's own.
+    fn is_equal_bytes(&self) -> bool {
+        let mut at = self.at;
+        let own_schema = |at: &mut usize| {
+            if self.word_at(*at, "pg_catalog") && self.is_symbol(*at + 1, b'.') {
+                *at += 2;
+            }
+        };
+        if self.word_at(at, "collate") {
+            at += 1;
+            own_schema(&mut at);
+            let known = ["\"C\"", "\"POSIX\"", "\"default\"", "ucs_basic"];
+            if !known.contains(&self.raw(at)) {
+                return false;
+            }
+            at += 1;
+        }
+        own_schema(&mut at);
+        let next = self.folded(at);
+        let ends = self.is_symbol(at, b',') || self.is_symbol(at, b')');
+        ends || ["asc", "desc", "nulls"].contains(&next.as_str())
+            || OWN_CLASSES.contains(&next.as_str())
     }
 
     /// Behind DROP.
