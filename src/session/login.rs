@@ -246,6 +246,7 @@ impl Ready {
             sync_void: false,
             pending_sets: Vec::new(),
             bind_owed: None,
+            last_tag: Default::default(),
             said: Vec::new(),
             items_done: 0,
             is_unseen: false,
