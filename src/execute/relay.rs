@@ -62,6 +62,16 @@ pub enum To {
     Notices,
 }
 
+/// What becomes of the CommandComplete of a simple Query that is the client's.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Tags {
+    /// It is passed on.
+    #[default]
+    Passed,
+    /// It is kept in [`Relayed`], to be said later.
+    Kept,
+}
+
 /// Whose descriptions a relay keeps the digests of.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Keeps {
@@ -102,6 +112,8 @@ pub struct Script {
     pub query_follows: bool,
     /// The digests of descriptions are wanted.
     pub keeps: Keeps,
+    /// What becomes of a simple Query's CommandComplete.
+    pub tags: Tags,
     /// The client is in a transaction block. A server that has left it has failed the block.
     pub in_block: bool,
 }
@@ -453,6 +465,9 @@ impl Relay<'_> {
                 self.relayed.suspended = false;
                 let text = stop.body.split_last().map_or(&[][..], |(_, text)| text);
                 self.relayed.tag = SmallVec::from_slice(&text[..text.len().min(32)]);
+                if self.script.tags == Tags::Kept && reply == Reply::Query {
+                    return Ok(());
+                }
                 reply == Reply::Execute
             }
             (tag::PORTAL_SUSPENDED, Reply::Execute) => {

@@ -10,6 +10,7 @@ use crate::route::plan::Access;
 use crate::session::Session;
 use crate::session::error::SessionError;
 use crate::session::servers::append_query;
+use crate::session::simple::LastTag;
 use crate::session::transaction::{Block, BlockKind, LOG_MAX, Participant, Savepoint, Wrote};
 use crate::statement::command::{
     Command, Discard, Isolation, Scope, SetValue, SetWord, TransactionModes,
@@ -85,8 +86,11 @@ impl Session {
         }
     }
 
-    fn complete(&mut self, tag: &str) {
-        reply::command_complete(&mut self.client.outbox, tag);
+    pub(super) fn complete(&mut self, tag: &str) {
+        match &mut self.last_tag {
+            LastTag::Waits(waiting) => *waiting = Some(tag.to_owned()),
+            LastTag::AtOnce => reply::command_complete(&mut self.client.outbox, tag),
+        }
     }
 
     fn warn(&mut self, state: SqlState, message: &str) {
@@ -567,7 +571,7 @@ impl Session {
     }
 
     /// Runs a statement on every participant; the first error is the statement's.
-    async fn on_participants(&mut self, sql: &str) -> Result<(), SessionError> {
+    pub(super) async fn on_participants(&mut self, sql: &str) -> Result<(), SessionError> {
         let shards: Vec<ShardId> = self
             .block
             .iter()

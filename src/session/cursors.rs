@@ -5,8 +5,9 @@ use crate::route::key::Params;
 use crate::route::plan::{Access, Pin, Plan, PlanKind};
 use crate::session::Session;
 use crate::session::error::SessionError;
-use crate::session::portal::{Hold, Place, Portal};
+use crate::session::portal::{Again, CursorChange, Hold, Place, Portal, Ran};
 use crate::session::prepared::{Body, Prepared};
+use crate::session::servers::append_query;
 use crate::statement::command::{Command, Declare, Direction, command};
 use crate::statement::scan::{Scanned, Verb, scan};
 use crate::topology::ShardId;
@@ -50,23 +51,12 @@ impl Session {
             Command::Fetch { ref cursor, .. }
             | Command::Move { ref cursor, .. }
             | Command::Close(Some(ref cursor)) => {
-                Ok(match self.names.portal(cursor).map(|p| &p.place) {
-                    Some(Place::Cursor(..)) => CursorStatement::Own(read),
-                    _ => CursorStatement::None,
+                Ok(match self.names.portals.get(cursor).map(|p| &p.place) {
+                    Some(Place::Server(_)) | None => CursorStatement::None,
+                    Some(_) => CursorStatement::Own(read),
                 })
             }
-            Command::Close(None) => {
-                let own_ones = self
-                    .names
-                    .portals
-                    .values()
-                    .any(|p| matches!(p.place, Place::Cursor(..)));
-                Ok(if own_ones {
-                    CursorStatement::Own(read)
-                } else {
-                    CursorStatement::None
-                })
-            }
+            Command::Close(None) => Ok(CursorStatement::Own(read)),
             _ => Ok(CursorStatement::None),
         }
     }
@@ -99,42 +89,66 @@ impl Session {
         if declare.hold {
             plan.pin = Some(Pin::HoldCursor);
         }
-        let shard = self.choose(&plan);
+        let shard = match self.names.portals.get(&declare.name).map(|p| &p.place) {
+            // Its server knows the name, and says so.
+            Some(Place::Server(shard)) if plan.shards.contains(*shard) => *shard,
+            _ => self.choose(&plan),
+        };
         plan.shards = [shard].into_iter().collect();
         plan.kind = PlanKind::Single;
         Ok(CursorStatement::Forward(Box::new(plan), declare))
     }
 
-    /// A cursor has been declared on a shard.
-    pub(super) fn cursor_declared(&mut self, shard: ShardId, declare: &Declare) {
+    /// Portals and cursors share their names, which are a session's, whatever the shard. What a shard has itself under
+    /// the name is its own to refuse.
+    pub(super) fn refuse_second_cursor(
+        &self,
+        shard: ShardId,
+        declare: &Declare,
+    ) -> Result<(), SessionError> {
+        match self.names.portals.get(&declare.name).map(|p| &p.place) {
+            None => Ok(()),
+            Some(Place::Server(holder)) if *holder == shard => Ok(()),
+            Some(_) => Err(cursor_exists(&declare.name)),
+        }
+    }
+
+    /// A statement has declared a cursor on a shard, or closed one there.
+    pub(super) fn cursor_changed(&mut self, shard: ShardId, change: &CursorChange) {
+        let declare = match change {
+            CursorChange::Declares(declare) => declare,
+            CursorChange::Closes(name) => {
+                self.names.portals.remove(name);
+                return;
+            }
+        };
+        let hold = match (declare.hold, &self.block) {
+            (false, None) => return,
+            (false, Some(_)) => Hold::No,
+            (true, None) => Hold::Kept,
+            (true, Some(_)) => Hold::Wanted,
+        };
         let portal = Portal {
             prepared: nothing_prepared(),
             bind: Bytes::new(),
             place: Place::Server(shard),
-            hold: match (declare.hold, &self.block) {
-                (false, _) => Hold::No,
-                (true, None) => Hold::Kept,
-                (true, Some(_)) => Hold::Wanted,
-            },
+            hold,
             level: self.savepoints_set(),
             access: Access::Lock,
+            cursor: None,
             sets: Vec::new(),
         };
-        if self.block.is_some() || declare.hold {
-            self.names
-                .portals
-                .entry(declare.name.clone())
-                .or_insert(portal);
-        }
+        self.names.portals.insert(declare.name.clone(), portal);
     }
 
-    /// A cursor on a shard was closed.
-    pub(super) fn cursor_closed(&mut self, own: &str) {
+    /// The cursor that a CLOSE closes.
+    pub(super) fn closes(&self, own: &str, scanned: &Scanned) -> Option<CursorChange> {
+        if scanned.verb != Verb::Close {
+            return None;
+        }
         match command(own, Verb::Close, self.scan_settings()) {
-            Ok(Command::Close(Some(name))) => {
-                self.names.portals.remove(&name);
-            }
-            _ => self.names.portals.clear(),
+            Ok(Command::Close(Some(name))) => Some(CursorChange::Closes(name)),
+            _ => None,
         }
     }
 
@@ -157,11 +171,8 @@ impl Session {
         plan: &Plan,
         query: &str,
     ) -> Result<(), SessionError> {
-        if !self.counts_as_block() {
-            return Err(SessionError::refuse(
-                SqlState::NO_ACTIVE_SQL_TRANSACTION,
-                "DECLARE CURSOR can only be used in transaction blocks",
-            ));
+        if !declare.hold && !self.counts_as_block() {
+            return Err(declared_outside());
         }
         if declare.hold || declare.scroll == Some(true) {
             return Err(SessionError::unsupported(
@@ -171,10 +182,7 @@ impl Session {
             ));
         }
         if self.names.portals.contains_key(&declare.name) {
-            return Err(SessionError::refuse(
-                SqlState::DUPLICATE_CURSOR,
-                format!("cursor \"{}\" already exists", declare.name),
-            ));
+            return Err(cursor_exists(&declare.name));
         }
         self.one_more_portal()?;
         let formats: &[Format] = if declare.binary {
@@ -195,19 +203,20 @@ impl Session {
                 hold: Hold::No,
                 level: self.savepoints_set(),
                 access: Access::Lock,
+                cursor: None,
                 sets: Vec::new(),
             },
         );
-        reply::command_complete(&mut self.client.outbox, "DECLARE CURSOR");
+        self.complete("DECLARE CURSOR");
         Ok(())
     }
 
-    /// FETCH, MOVE and CLOSE of cursors over several shards.
+    /// FETCH, MOVE and CLOSE of cursors over several shards, and CLOSE ALL. Returns the tag that completes it.
     pub(super) async fn use_own_cursor(
         &mut self,
         command: Command,
         describe: Describe,
-    ) -> Result<(), SessionError> {
+    ) -> Result<String, SessionError> {
         self.refuse_in_failed_block()?;
         match command {
             Command::Fetch { direction, cursor } => {
@@ -219,7 +228,7 @@ impl Session {
                 let fetched = self
                     .move_cursor(&cursor, gathering, description, rows, Rows::Send)
                     .await?;
-                reply::command_complete(&mut self.client.outbox, &format!("FETCH {fetched}"));
+                Ok(format!("FETCH {fetched}"))
             }
             Command::Move { direction, cursor } => {
                 let rows = rows_forward(direction)?;
@@ -227,36 +236,60 @@ impl Session {
                 let moved = self
                     .move_cursor(&cursor, gathering, description, rows, Rows::Drop)
                     .await?;
-                reply::command_complete(&mut self.client.outbox, &format!("MOVE {moved}"));
+                Ok(format!("MOVE {moved}"))
             }
             Command::Close(Some(name)) => {
-                let (gathering, _) = self.take_cursor(&name)?;
-                self.names.close_portal(&name);
-                self.close_gathering(&gathering).await?;
-                reply::command_complete(&mut self.client.outbox, "CLOSE CURSOR");
+                match self.names.portals.remove(&name).map(|p| p.place) {
+                    Some(Place::Cursor(gathering, _) | Place::Merging(gathering)) => {
+                        self.close_gathering(&gathering).await?;
+                    }
+                    Some(_) => {}
+                    None => return Err(no_cursor(&name)),
+                }
+                Ok("CLOSE CURSOR".to_owned())
             }
             _ => {
-                return Err(SessionError::unsupported(
-                    "CLOSE ALL is not supported while a cursor over several shards is open",
-                    "The cursors are on several servers.",
-                    "Close them by name.",
-                ));
+                self.close_all().await?;
+                Ok("CLOSE CURSOR ALL".to_owned())
             }
         }
-        Ok(())
     }
 
+    /// CLOSE ALL: whatever a server of the session has open, and what Keyway has.
+    async fn close_all(&mut self) -> Result<(), SessionError> {
+        const ALL: &str = "CLOSE ALL";
+        let mut closed = self.on_participants(ALL).await;
+        for (shard, mut lease) in std::mem::take(&mut self.kept) {
+            append_query(&mut lease, ALL)?;
+            lease.expect_syncs(1);
+            let name = self.shard_name(shard).to_owned();
+            closed = closed.and(self.settle(&mut lease, &name).await);
+            self.let_go(shard, lease);
+        }
+        self.names.portals.clear();
+        self.names.unnamed_portal = None;
+        closed
+    }
+
+    /// The rows of a cursor that is about to move. Should that fail it can move no more.
     fn take_cursor(&mut self, name: &str) -> Result<(Box<Gathering>, Bytes), SessionError> {
-        let place = self
-            .names
-            .portal(name)
-            .map(|p| std::mem::replace(&mut p.place, Place::Done));
-        match place {
-            Some(Place::Cursor(gathering, description)) => Ok((gathering, description)),
-            _ => Err(SessionError::refuse(
-                SqlState::INVALID_CURSOR_NAME,
-                format!("cursor \"{name}\" does not exist"),
-            )),
+        let Some(portal) = self.names.portals.get_mut(name) else {
+            return Err(no_cursor(name));
+        };
+        match std::mem::replace(&mut portal.place, Place::Ran(Ran::once(None))) {
+            Place::Cursor(gathering, description) => Ok((gathering, description)),
+            Place::Ran(Ran {
+                again: Again::Never,
+                ..
+            }) => Err(cannot_run(name)),
+            other => {
+                portal.place = other;
+                Err(SessionError::unsupported(
+                    "FETCH and MOVE of a portal that Keyway runs are not supported",
+                    "The protocol's Bind made it, and its rows are merged for the protocol's Execute.",
+                    "Execute the portal, or DECLARE a cursor for its query.",
+                ))
+            }
         }
     }
 
@@ -287,6 +320,36 @@ impl Session {
             Body::Command(_) | Body::Empty => self.home(),
         }
     }
+}
+
+fn cursor_exists(name: &str) -> SessionError {
+    SessionError::refuse(
+        SqlState::DUPLICATE_CURSOR,
+        format!("cursor \"{name}\" already exists"),
+    )
+}
+
+fn no_cursor(name: &str) -> SessionError {
+    SessionError::refuse(
+        SqlState::INVALID_CURSOR_NAME,
+        format!("cursor \"{name}\" does not exist"),
+    )
+}
+
+/// A cursor without HOLD is declared outside a transaction block.
+pub(super) fn declared_outside() -> SessionError {
+    SessionError::refuse(
+        SqlState::NO_ACTIVE_SQL_TRANSACTION,
+        "DECLARE CURSOR can only be used in transaction blocks",
+    )
+}
+
+/// A portal that has run, or failed, and returns nothing more.
+pub(super) fn cannot_run(name: &str) -> SessionError {
+    SessionError::refuse(
+        SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE,
+        format!("portal \"{name}\" cannot be run"),
+    )
 }
 
 /// How many rows forward; `None` for all.

@@ -9,21 +9,22 @@ use crate::execute::relay::{Described, Keeps, Relayed, Reply, Script, To};
 use crate::execute::scatter::Describe;
 use crate::route::plan::{Access, PlanKind, ShardSet};
 use crate::session::Session;
-use crate::session::cursors::CursorStatement;
+use crate::session::cursors::{CursorStatement, cannot_run, declared_outside};
 use crate::session::error::SessionError;
 use crate::session::planner::{Bound, PendingSet};
-use crate::session::portal::{Hold, OwnCursor, Place, Portal};
-use crate::session::prepared::{Body, Canonical, Prepared, Said, Told};
+use crate::session::portal::{Again, CursorChange, Hold, OwnCursor, Place, Portal, Ran};
+use crate::session::prepared::{Before, Body, Canonical, Prepared, Said, Told};
 use crate::session::servers::Taken;
 use crate::session::simple::is_command;
 use crate::session::transaction::BlockKind;
-use crate::statement::command::command;
+use crate::statement::command::{Command, command};
 use crate::statement::scan::{Verb, scan};
 use crate::topology::ShardId;
 use crate::wire::backend as reply;
 use crate::wire::error::{ErrorFields, SqlState};
 use crate::wire::frame::next_frame;
 use crate::wire::frontend::{self, Format, Target, tag};
+use crate::wire::types;
 use bytes::{Bytes, BytesMut};
 use smallvec::SmallVec;
 use std::collections::BTreeSet;
@@ -45,25 +46,58 @@ enum Item {
     Parse {
         prepared: Rc<Prepared>,
     },
+    /// A Parse that will be refused, by a server if it finds fault with the text.
+    ParseInVain {
+        prepared: Rc<Prepared>,
+    },
     Bind {
         portal: String,
         prepared: Rc<Prepared>,
         body: Bytes,
     },
     DescribeStatement(Rc<Prepared>),
-    DescribePortal(String),
+    DescribePortal {
+        portal: String,
+        prepared: Rc<Prepared>,
+    },
     Execute {
         portal: String,
         rows_max: u32,
         access: Access,
         /// It is a COPY.
         copies: bool,
+        /// What it does to a cursor.
+        cursor: Option<Rc<CursorChange>>,
         /// What set_config() calls in it set.
         sets: Vec<PendingSet>,
     },
     CloseStatement,
-    /// The portal, and whether it is on a server.
-    ClosePortal(String, bool),
+    ClosePortal(String, Closing),
+}
+
+/// Where the portal is that a Close closes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Closing {
+    Nowhere,
+    OnServer,
+    /// Keyway's own, closed when the message is reached.
+    Own,
+}
+
+impl Item {
+    /// The portal that it names.
+    fn portal(&self) -> Option<&str> {
+        match self {
+            Self::Bind { portal, .. }
+            | Self::DescribePortal { portal, .. }
+            | Self::Execute { portal, .. }
+            | Self::ClosePortal(portal, _) => Some(portal),
+            Self::Parse { .. }
+            | Self::ParseInVain { .. }
+            | Self::DescribeStatement(_)
+            | Self::CloseStatement => None,
+        }
+    }
 }
 
 /// What a message needs.
@@ -224,20 +258,30 @@ impl Session {
         }
     }
 
-    /// Reads and plans messages as far as the first that Keyway executes itself. Returns how many. Statements and
-    /// portals are entered under their names as they would be when the message is reached, for the messages behind to
-    /// find them.
+    /// Reads and plans messages as far as the first that Keyway executes itself, or that changes which cursors there
+    /// are. Returns how many. Statements and portals are entered under their names as they would be when the message is
+    /// reached, for the messages behind to find them.
     fn understand(&mut self, messages: &[(u8, Bytes)]) -> (Batch, usize) {
         let mut batch = Batch::default();
         self.said.clear();
         self.pinned_by_batch.clear();
         self.items_done = 0;
         for (index, (kind, body)) in messages.iter().enumerate() {
+            if takes_own_portal(*kind, body, &batch) {
+                return (batch, index);
+            }
             match self.item(*kind, body, &mut batch) {
                 Ok(entry) => {
-                    let own = matches!(entry, (Item::Execute { .. }, Need::Own));
+                    let stops = match &entry {
+                        (Item::Execute { .. }, Need::Own) => true,
+                        (Item::Execute { cursor, .. }, _) => cursor.is_some(),
+                        _ => false,
+                    };
                     batch.items.push(entry);
-                    if own {
+                    if batch.failure.is_some() {
+                        break;
+                    }
+                    if stops {
                         return (batch, index + 1);
                     }
                 }
@@ -246,8 +290,7 @@ impl Session {
                         self.said.push(Said {
                             item: batch.items.len(),
                             name: String::new(),
-                            before: self.names.unnamed.take(),
-                            parses: true,
+                            before: Before::Parsed(self.names.unnamed.take()),
                         });
                     }
                     batch.failure = Some(error);
@@ -268,7 +311,7 @@ impl Session {
         match kind {
             tag::PARSE => {
                 let parse = frontend::Parse::decode(body).map_err(protocol)?;
-                self.parse_item(&parse, batch.items.len())
+                self.parse_item(&parse, batch)
             }
             tag::BIND => self.bind_item(body, batch.items.len()),
             tag::DESCRIBE => {
@@ -280,35 +323,36 @@ impl Session {
                         Ok((Item::DescribeStatement(prepared), need))
                     }
                     Target::Portal => {
-                        let need = self.portal_need(describe.name)?;
-                        Ok((Item::DescribePortal(describe.name.to_owned()), need))
+                        let (need, portal) = self.find_portal(describe.name)?;
+                        let prepared = Rc::clone(&portal.prepared);
+                        let portal = describe.name.to_owned();
+                        Ok((Item::DescribePortal { portal, prepared }, need))
                     }
                 }
             }
             tag::EXECUTE => {
                 let execute = frontend::Execute::decode(body).map_err(protocol)?;
                 batch.executes += 1;
-                let need = self.portal_need(execute.portal)?;
-                let rows_max = execute.max_rows;
-                // Only the first Execute of a portal calls set_config().
-                let (access, copies, sets) = match self.names.portal(execute.portal) {
-                    Some(portal) => (
-                        portal.access,
-                        portal.prepared.copies(),
-                        std::mem::take(&mut portal.sets),
-                    ),
-                    None => (Access::Read, false, Vec::new()),
+                let counts_as_block = self.counts_as_block();
+                let (need, portal) = self.find_portal(execute.portal)?;
+                let item = Item::Execute {
+                    portal: execute.portal.to_owned(),
+                    rows_max: execute.max_rows,
+                    access: portal.access,
+                    copies: portal.prepared.copies(),
+                    cursor: portal.cursor.clone(),
+                    // Only the first Execute of a portal calls set_config().
+                    sets: std::mem::take(&mut portal.sets),
                 };
-                Ok((
-                    Item::Execute {
-                        portal: execute.portal.to_owned(),
-                        rows_max,
-                        access,
-                        copies,
-                        sets,
-                    },
-                    need,
-                ))
+                if let (Some(change), Need::Shard(shard)) = (&portal.cursor, &need)
+                    && let CursorChange::Declares(declare) = &*Rc::clone(change)
+                {
+                    if !declare.hold && !counts_as_block {
+                        return Err(declared_outside());
+                    }
+                    self.refuse_second_cursor(*shard, declare)?;
+                }
+                Ok((item, need))
             }
             _ => {
                 let close = frontend::Close::decode(body).map_err(protocol)?;
@@ -322,23 +366,26 @@ impl Session {
                         self.said.push(Said {
                             item: batch.items.len(),
                             name: close.name.to_owned(),
-                            before,
-                            parses: false,
+                            before: Before::Closed(before),
                         });
                         (Item::CloseStatement, Need::Nothing)
                     }
                     Target::Portal => {
                         // Own portals are closed when the message is reached; a server's name is free from here on.
-                        let need = match self.names.portal(close.name).map(|p| &p.place) {
-                            Some(Place::Server(shard)) => Need::Shard(*shard),
-                            Some(Place::Merging(_) | Place::Cursor(..)) => Need::Own,
-                            _ => Need::Nothing,
+                        let (closing, need) = match self.find_portal(close.name) {
+                            Ok((Need::Shard(shard), _)) => (Closing::OnServer, Need::Shard(shard)),
+                            Ok(_) => (Closing::Own, Need::Own),
+                            Err(_) => (Closing::Nowhere, Need::Nothing),
                         };
-                        if !matches!(need, Need::Own) {
-                            self.names.close_portal(close.name);
+                        if closing == Closing::OnServer {
+                            let before = self.names.close_portal(close.name);
+                            self.said.push(Said {
+                                item: batch.items.len(),
+                                name: close.name.to_owned(),
+                                before: Before::Portal(before),
+                            });
                         }
-                        let on_server = matches!(need, Need::Shard(_));
-                        (Item::ClosePortal(close.name.to_owned(), on_server), need)
+                        (Item::ClosePortal(close.name.to_owned(), closing), need)
                     }
                 })
             }
@@ -348,14 +395,34 @@ impl Session {
     fn parse_item(
         &mut self,
         parse: &frontend::Parse<'_>,
-        item: usize,
+        batch: &mut Batch,
     ) -> Result<(Item, Need), SessionError> {
-        if !parse.name.is_empty() {
-            self.one_more_statement(parse.name)?;
-        }
         let prepared = Rc::new(self.read_statement(parse)?);
-        if !self.ends_block(&prepared) {
-            self.refuse_in_failed_block()?;
+        if !self.ends_block(&prepared) && !matches!(prepared.body, Body::Empty) {
+            self.refuse_in_failed_block()
+                .map_err(|refusal| self.or_syntax_error(refusal, &prepared))?;
+        }
+        if let Body::Command(_) = &prepared.body {
+            all_types_known(&prepared.types)?;
+        }
+        if !parse.name.is_empty() {
+            if self.names.statements.contains_key(parse.name) {
+                let refusal = SessionError::refuse(
+                    SqlState::DUPLICATE_PSTATEMENT,
+                    format!("prepared statement \"{}\" already exists", parse.name),
+                );
+                // PostgreSQL finds what is wrong with the statement before it gives it the name.
+                let Need::Any(shards) = self.parse_need(&prepared)? else {
+                    return Err(refusal);
+                };
+                batch.failure = Some(refusal);
+                let prepared = Rc::new(Prepared {
+                    named: false,
+                    ..self.read_statement(parse)?
+                });
+                return Ok((Item::ParseInVain { prepared }, Need::Any(shards)));
+            }
+            self.one_more_statement(parse.name)?;
         }
         let need = self.parse_need(&prepared)?;
         if let (true, Body::Routed(scanned)) = (parse.name.is_empty(), &prepared.body) {
@@ -368,10 +435,9 @@ impl Session {
             self.names.statements.insert(name, Rc::clone(&prepared))
         };
         self.said.push(Said {
-            item,
+            item: batch.items.len(),
             name: parse.name.to_owned(),
-            before,
-            parses: true,
+            before: Before::Parsed(before),
         });
         Ok((Item::Parse { prepared }, need))
     }
@@ -431,23 +497,47 @@ impl Session {
         })
     }
 
+    /// A refusal of a statement that may not be one at all, which PostgreSQL would have found first.
+    fn or_syntax_error(&self, refusal: SessionError, prepared: &Prepared) -> SessionError {
+        match (&prepared.body, refusal) {
+            (Body::Routed(scanned), SessionError::Statement(Some(fields)))
+                if !self.is_understood(&prepared.text, scanned) =>
+            {
+                SessionError::Unparsed(fields, prepared.own_text().to_owned())
+            }
+            (_, refusal) => refusal,
+        }
+    }
+
+    /// In the order of PostgreSQL's exec_bind_message.
     fn bind_item(&mut self, body: &Bytes, item: usize) -> Result<(Item, Need), SessionError> {
         let bind = frontend::Bind::decode(body)
             .map_err(|error| SessionError::from_client_error(&error))?;
-        if !bind.portal.is_empty() && self.names.portals.contains_key(bind.portal) {
+        let prepared = self.find_statement(bind.statement)?;
+        let given = bind.parameters.len();
+        if let Some(wanted) = prepared.parameters().filter(|wanted| *wanted != given) {
             return Err(SessionError::refuse(
-                SqlState::DUPLICATE_CURSOR,
-                format!("cursor \"{}\" already exists", bind.portal),
+                SqlState::PROTOCOL_VIOLATION,
+                format!(
+                    "bind message supplies {given} parameters, but prepared statement \"{}\" requires {wanted}",
+                    bind.statement
+                ),
             ));
         }
-        if !bind.portal.is_empty() {
-            self.one_more_portal()?;
-        }
-        let prepared = self.find_statement(bind.statement)?;
-        if !self.ends_block(&prepared) {
+        if !self.ends_block(&prepared) || given > 0 {
             self.refuse_in_failed_block()?;
         }
+        if !bind.portal.is_empty() {
+            if self.names.portals.contains_key(bind.portal) {
+                return Err(SessionError::refuse(
+                    SqlState::DUPLICATE_CURSOR,
+                    format!("cursor \"{}\" already exists", bind.portal),
+                ));
+            }
+            self.one_more_portal()?;
+        }
         let mut access = Access::Read;
+        let mut cursor = None;
         let place = match &prepared.body {
             Body::Command(_) | Body::Empty => Place::Local,
             Body::Routed(scanned) => {
@@ -460,25 +550,21 @@ impl Session {
                         bind: &bind,
                     },
                 )? {
-                    CursorStatement::None => self.plan_bound(&prepared, scanned, &bind)?,
+                    CursorStatement::None => {
+                        cursor = self.closes(&own, scanned).map(Rc::new);
+                        self.plan_bound(&prepared, scanned, &bind)?
+                    }
                     CursorStatement::Forward(plan, declare) => {
-                        let shard = self.choose(&plan);
-                        if let Some(pin) = plan.pin {
-                            self.pin_by_item(item, shard, pin);
-                        }
-                        self.cursor_declared(shard, &declare);
+                        cursor = Some(Rc::new(CursorChange::Declares(declare)));
                         *plan
                     }
                     CursorStatement::Declare(declare, plan, query) => {
-                        return self.own_cursor(
-                            &bind,
-                            &prepared,
-                            body,
-                            OwnCursor::Declare(declare, *plan, query),
-                        );
+                        let declare = OwnCursor::Declare(declare, *plan, query);
+                        return self.own_cursor(&bind, &prepared, body, declare, item);
                     }
                     CursorStatement::Own(command) => {
-                        return self.own_cursor(&bind, &prepared, body, OwnCursor::Use(command));
+                        let using = OwnCursor::Use(command);
+                        return self.own_cursor(&bind, &prepared, body, using, item);
                     }
                 };
                 self.note_plan(plan.kind);
@@ -505,18 +591,17 @@ impl Session {
             _ => Need::Own,
         };
         let portal = bind.portal.to_owned();
-        self.names.set_portal(
-            &portal,
-            Portal {
-                prepared: Rc::clone(&prepared),
-                bind: body.clone(),
-                place,
-                hold: Hold::No,
-                level: self.savepoints_set(),
-                access,
-                sets: std::mem::take(&mut self.pending_sets),
-            },
-        );
+        let entry = Portal {
+            prepared: Rc::clone(&prepared),
+            bind: body.clone(),
+            place,
+            hold: Hold::No,
+            level: self.savepoints_set(),
+            access,
+            cursor,
+            sets: std::mem::take(&mut self.pending_sets),
+        };
+        self.enter_portal(&portal, entry, item);
         Ok((
             Item::Bind {
                 portal,
@@ -534,8 +619,10 @@ impl Session {
         prepared: &Rc<Prepared>,
         body: &Bytes,
         statement: OwnCursor,
+        item: usize,
     ) -> Result<(Item, Need), SessionError> {
-        if bind.result_formats.iter().any(|f| f == Format::Binary) {
+        let fetches = matches!(statement, OwnCursor::Use(Command::Fetch { .. }));
+        if fetches && bind.result_formats.iter().any(|f| f == Format::Binary) {
             return Err(SessionError::unsupported(
                 "a cursor over several shards gives text, not the binary format",
                 "Its rows are merged as the shards' text.",
@@ -551,9 +638,10 @@ impl Session {
             hold: Hold::No,
             level: self.savepoints_set(),
             access: Access::Lock,
+            cursor: None,
             sets: Vec::new(),
         };
-        self.names.set_portal(&portal, entry);
+        self.enter_portal(&portal, entry, item);
         Ok((
             Item::Bind {
                 portal,
@@ -562,6 +650,16 @@ impl Session {
             },
             Need::Own,
         ))
+    }
+
+    /// Enters the portal of the batch's message `item`.
+    fn enter_portal(&mut self, name: &str, portal: Portal, item: usize) {
+        let before = self.names.set_portal(name, portal);
+        self.said.push(Said {
+            item,
+            name: name.to_owned(),
+            before: Before::Portal(before),
+        });
     }
 
     /// A session may hold as many portals and cursors as prepared statements: each keeps its parameters.
@@ -617,13 +715,15 @@ impl Session {
         }
     }
 
-    fn portal_need(&mut self, name: &str) -> Result<Need, SessionError> {
+    fn find_portal(&mut self, name: &str) -> Result<(Need, &mut Portal), SessionError> {
         match self.names.portal(name) {
-            Some(Portal {
-                place: Place::Server(shard),
-                ..
-            }) => Ok(Need::Shard(*shard)),
-            Some(_) => Ok(Need::Own),
+            Some(portal) => {
+                let need = match &portal.place {
+                    Place::Server(shard) => Need::Shard(*shard),
+                    _ => Need::Own,
+                };
+                Ok((need, portal))
+            }
             None => Err(no_portal(name)),
         }
     }
@@ -792,10 +892,12 @@ impl Session {
         taken.sets = all_sets;
         taken.lease.begin_batch();
         let mut parses = Parses::default();
-        if items
-            .iter()
-            .any(|item| matches!(item, Item::DescribeStatement(_) | Item::DescribePortal(_)))
-        {
+        if items.iter().any(|item| {
+            matches!(
+                item,
+                Item::DescribeStatement(_) | Item::DescribePortal { .. }
+            )
+        }) {
             taken.script.keeps = Keeps::Clients;
         }
         let prepared_by_sql = match self.send_prepares(shard, items, &mut taken) {
@@ -849,6 +951,17 @@ impl Session {
             self.unsay();
         }
         let relayed = relayed?;
+        if relayed.error.is_none() {
+            for item in items {
+                if let Item::Execute {
+                    cursor: Some(change),
+                    ..
+                } = item
+                {
+                    self.cursor_changed(shard, change);
+                }
+            }
+        }
         if relayed.error.is_some() {
             if whose_sync == To::Client {
                 return Ok(());
@@ -859,21 +972,16 @@ impl Session {
     }
 
     /// Remembers what the client has been told of statements for the first time.
-    fn remember_told(&mut self, items: &[Item], described: &[Described]) {
+    fn remember_told(&self, items: &[Item], described: &[Described]) {
         let mut described = described.iter();
         for item in items {
-            let prepared = match item {
-                Item::DescribeStatement(prepared) => Some(Rc::clone(prepared)),
-                Item::DescribePortal(name) => {
-                    let portal = self.names.portal(name);
-                    portal.map(|portal| Rc::clone(&portal.prepared))
-                }
-                _ => continue,
-            };
-            let (Some(prepared), Some(described)) = (prepared, described.next()) else {
+            let (Item::DescribeStatement(prepared) | Item::DescribePortal { prepared, .. }) = item
+            else {
                 continue;
             };
-            self.remember(&prepared, described);
+            if let Some(described) = described.next() {
+                self.remember(prepared, described);
+            }
         }
     }
 
@@ -1062,10 +1170,19 @@ impl Session {
             if said.item < done {
                 continue;
             }
-            // A Parse that was reached ends the unnamed statement before it fails (manual §55.2.3).
-            let before = said
-                .before
-                .filter(|_| !(said.parses && said.name.is_empty() && said.item == done));
+            let before = match said.before {
+                Before::Portal(Some(before)) => {
+                    self.names.set_portal(&said.name, before);
+                    continue;
+                }
+                Before::Portal(None) => {
+                    self.names.close_portal(&said.name);
+                    continue;
+                }
+                // A Parse that was reached ends the unnamed statement before it fails (manual §55.2.3).
+                Before::Parsed(_) if said.name.is_empty() && said.item == done => None,
+                Before::Parsed(before) | Before::Closed(before) => before,
+            };
             match (said.name.is_empty(), before) {
                 (true, before) => self.names.unnamed = before,
                 (false, Some(before)) => {
@@ -1098,6 +1215,9 @@ impl Session {
                     parses.0.push(canonical);
                 }
             }
+            Item::ParseInVain { prepared } => {
+                self.ensure(shard, prepared, lease, script, parses)?;
+            }
             Item::Bind {
                 portal,
                 prepared,
@@ -1121,7 +1241,7 @@ impl Session {
                 frontend::describe(&mut lease.outbox, Target::Statement, &name)?;
                 script.expect(Reply::DescribeStatement, To::Client);
             }
-            Item::DescribePortal(portal) => {
+            Item::DescribePortal { portal, .. } => {
                 frontend::describe(&mut lease.outbox, Target::Portal, portal)?;
                 script.expect(Reply::DescribePortal, To::Client);
             }
@@ -1132,11 +1252,11 @@ impl Session {
                 script.expect(Reply::Execute, To::Client);
             }
             Item::CloseStatement => script.say(Bytes::from_static(b"3\0\0\0\x04")),
-            Item::ClosePortal(portal, true) => {
+            Item::ClosePortal(portal, Closing::OnServer) => {
                 frontend::close(&mut lease.outbox, Target::Portal, portal)?;
                 script.expect(Reply::Close, To::Client);
             }
-            Item::ClosePortal(_, false) => script.say(Bytes::from_static(b"3\0\0\0\x04")),
+            Item::ClosePortal(..) => script.say(Bytes::from_static(b"3\0\0\0\x04")),
         }
         Ok(())
     }
@@ -1268,12 +1388,13 @@ impl Session {
 
     /// A message that Keyway answers itself.
     async fn own_item(&mut self, item: Item) -> Result<(), SessionError> {
-        if !matches!(item, Item::DescribePortal(_) | Item::Execute { .. }) {
+        if !matches!(item, Item::DescribePortal { .. } | Item::Execute { .. }) {
             self.pay_bind().await?;
         }
         let out = &mut self.client.outbox;
         match item {
             Item::Parse { .. } => reply::parse_complete(out),
+            Item::ParseInVain { .. } => {}
             Item::Bind { portal, .. } => {
                 // The shards' word on the parameters comes with Describe or Execute.
                 if matches!(self.names.portal(&portal).map(|p| &p.place), Some(Place::Merge(plan)) if plan.kind == PlanKind::Scatter)
@@ -1284,15 +1405,17 @@ impl Session {
                 reply::bind_complete(&mut self.client.outbox);
             }
             Item::CloseStatement => reply::close_complete(out),
-            Item::ClosePortal(name, _) => {
-                self.close_own_portal(&name).await?;
+            Item::ClosePortal(name, closing) => {
+                if closing == Closing::Own {
+                    self.close_own_portal(&name).await?;
+                }
                 reply::close_complete(&mut self.client.outbox);
             }
             Item::DescribeStatement(prepared) => {
-                reply::parameter_description(out, &[]);
+                reply::parameter_description(out, &prepared.types);
                 self.describe_own(&prepared);
             }
-            Item::DescribePortal(name) => self.describe_portal(&name).await?,
+            Item::DescribePortal { portal, .. } => self.describe_portal(&portal).await?,
             Item::Execute {
                 portal, rows_max, ..
             } => self.execute_own(&portal, rows_max).await?,
@@ -1322,7 +1445,7 @@ impl Session {
     async fn close_own_portal(&mut self, name: &str) -> Result<(), SessionError> {
         match self.names.close_portal(name) {
             Some(Portal {
-                place: Place::Merging(gathering),
+                place: Place::Merging(gathering) | Place::Cursor(gathering, _),
                 ..
             }) => self.close_gathering(&gathering).await,
             _ => Ok(()),
@@ -1359,8 +1482,10 @@ impl Session {
                 self.describe_on(shard, name, &prepared, &body, To::Client)
                     .await
             }
-            Place::Merging(gathering) => {
-                let shard = gathering.shards[0];
+            Place::Merging(_) | Place::Undone(_) | Place::Ran(_)
+                if portal.place.columns().is_some() =>
+            {
+                let shard = portal.place.columns().unwrap_or(ShardId(0));
                 let body = portal.bind.clone();
                 self.describe_on(shard, name, &prepared, &body, To::Client)
                     .await
@@ -1456,50 +1581,134 @@ impl Session {
                 "Use FETCH.",
             ));
         }
-        if matches!(portal.place, Place::Undone) {
+        if matches!(portal.place, Place::Undone(_)) {
             return Err(SessionError::unsupported(
                 "a portal over several shards cannot go on behind ROLLBACK TO",
                 "Its shards were first asked behind the savepoint, and have rolled back what they had of it.",
                 "Bind it again, or execute it first in front of the savepoint.",
             ));
         }
-        match std::mem::replace(&mut portal.place, Place::Done) {
+        if let Place::Ran(ran) = &portal.place {
+            let again = ran.again;
+            if !self.ends_block(&prepared) {
+                self.refuse_in_failed_block()?;
+            }
+            return match again {
+                Again::Never => Err(cannot_run(name)),
+                Again::Tag(tag) => {
+                    self.complete(tag);
+                    Ok(())
+                }
+            };
+        }
+        let columns = portal.place.columns();
+        let place = std::mem::replace(&mut portal.place, Place::Ran(Ran::once(columns)));
+        let tag = match place {
             Place::Local => match &prepared.body {
                 Body::Empty => {
+                    portal.place = Place::Local;
                     reply::empty_query_response(&mut self.client.outbox);
-                    Ok(())
+                    None
                 }
                 Body::Command(command) => {
                     let own = prepared.own_text().to_owned();
                     self.bound_command(command.clone(), &own, &prepared.text)
-                        .await
+                        .await?;
+                    matches!(command, Command::ExplainRoute { .. }).then_some("EXPLAIN")
                 }
-                Body::Routed(_) => Err(SessionError::refuse(
-                    SqlState::INTERNAL_ERROR,
-                    "a routed statement is not local",
-                )),
+                Body::Routed(_) => {
+                    return Err(SessionError::refuse(
+                        SqlState::INTERNAL_ERROR,
+                        "a routed statement is not local",
+                    ));
+                }
             },
             Place::Merge(plan) => {
                 let body = portal.bind.clone();
+                let reads = plan.kind == PlanKind::Scatter;
                 self.execute_spread(name, &prepared, &body, *plan, rows_max)
-                    .await
+                    .await?;
+                reads.then_some(NO_MORE_ROWS)
             }
             Place::Merging(gathering) => {
                 self.fetch_portal(name, gathering, u64::from(rows_max))
-                    .await
+                    .await?;
+                Some(NO_MORE_ROWS)
             }
             Place::OwnCursor(statement) => match *statement {
                 OwnCursor::Declare(declare, plan, query) => {
-                    self.declare_own(&declare, &plan, &query).await
+                    self.declare_own(&declare, &plan, &query).await?;
+                    None
                 }
-                OwnCursor::Use(command) => self.use_own_cursor(command, Describe::No).await,
+                OwnCursor::Use(command) => {
+                    let fetches = matches!(command, Command::Fetch { .. });
+                    if fetches && rows_max > 0 {
+                        return Err(SessionError::unsupported(
+                            "FETCH from a cursor over several shards takes no row limit",
+                            "It returns as many rows as it says.",
+                            "Write the number of rows into FETCH.",
+                        ));
+                    }
+                    // CLOSE ALL spares the portal that runs it.
+                    let spared = matches!(command, Command::Close(None))
+                        .then(|| self.names.close_portal(name))
+                        .flatten();
+                    let tag = self.use_own_cursor(command, Describe::No).await;
+                    if let Some(portal) = spared {
+                        self.names.set_portal(name, portal);
+                    }
+                    let tag = tag?;
+                    self.complete(&tag);
+                    fetches.then_some("FETCH 0")
+                }
             },
-            Place::Server(_) | Place::Cursor(..) | Place::Undone | Place::Done => {
-                // A completed portal returns nothing more (manual §55.2.3).
-                reply::command_complete(&mut self.client.outbox, "SELECT 0");
-                Ok(())
+            Place::Server(_) | Place::Cursor(..) | Place::Undone(_) | Place::Ran(_) => {
+                return Err(SessionError::refuse(
+                    SqlState::INTERNAL_ERROR,
+                    "the portal is not Keyway's to run",
+                ));
             }
+        };
+        // The statement may have closed its own portal.
+        let place = self.names.portal(name).map(|portal| &mut portal.place);
+        if let (Some(Place::Ran(ran)), Some(tag)) = (place, tag) {
+            ran.again = Again::Tag(tag);
         }
+        Ok(())
+    }
+}
+
+/// What a SELECT that has returned all its rows says when it is executed again.
+const NO_MORE_ROWS: &str = "SELECT 0";
+
+/// Does a message take the name of a portal that Keyway runs itself, and that a message in front of it names? Those find
+/// it by its name when they are reached.
+fn takes_own_portal(kind: u8, body: &Bytes, batch: &Batch) -> bool {
+    let own = |item: &&(Item, Need)| matches!(item.1, Need::Own) && item.0.portal().is_some();
+    let mut own_ones = batch.items.iter().filter(own).peekable();
+    if own_ones.peek().is_none() {
+        return false;
+    }
+    let name = match kind {
+        tag::BIND => frontend::Bind::decode(body).ok().map(|bind| bind.portal),
+        tag::CLOSE => match frontend::Close::decode(body) {
+            Ok(close) if close.kind == Target::Portal => Some(close.name),
+            _ => None,
+        },
+        _ => None,
+    };
+    name.is_some_and(|name| own_ones.any(|(item, _)| item.portal() == Some(name)))
+}
+
+/// A parameter whose type the client leaves open must be used, and no statement about the session uses any.
+fn all_types_known(types: &[u32]) -> Result<(), SessionError> {
+    let open = |oid: &u32| matches!(*oid, types::UNSPECIFIED | types::UNKNOWN);
+    match types.iter().position(open) {
+        None => Ok(()),
+        Some(index) => Err(SessionError::refuse(
+            SqlState::INDETERMINATE_DATATYPE,
+            format!("could not determine data type of parameter ${}", index + 1),
+        )),
     }
 }
 

@@ -278,6 +278,7 @@ impl Ready {
             sync_void: false,
             pending_sets: Vec::new(),
             bind_owed: None,
+            last_tag: Default::default(),
             said: Vec::new(),
             pinned_by_batch: Vec::new(),
             items_done: 0,

@@ -94,6 +94,8 @@ pub struct Session {
     pending_sets: Vec<planner::PendingSet>,
     /// The portal whose BindComplete waits for a shard's word on the parameters.
     bind_owed: Option<String>,
+    /// When CommandComplete of the statement at hand is said.
+    last_tag: simple::LastTag,
     /// Names given and taken away by the batch at hand.
     said: Vec<prepared::Said>,
     /// Servers that it pins, and which message does.

@@ -11,7 +11,7 @@ use crate::session::simple::{Ending, Ready};
 use crate::statement::command::Command;
 use crate::statement::scan::{Hints, LiteralKind, Scanned, Verb, literal_text, scan};
 use crate::wire::backend::{self as reply, Field};
-use crate::wire::error::SqlState;
+use crate::wire::error::{ErrorFields, SqlState};
 use crate::wire::frontend::{self, Format};
 use crate::wire::types;
 use std::ops::Range;
@@ -125,7 +125,7 @@ impl Session {
                 std::iter::once(Some(line.as_bytes())),
             );
         }
-        reply::command_complete(&mut self.client.outbox, "EXPLAIN");
+        self.complete("EXPLAIN");
         Ok(())
     }
 
@@ -201,7 +201,7 @@ impl Session {
             return Err(SessionError::Statement(None));
         }
         self.names.statements.insert(name, prepared);
-        reply::command_complete(&mut self.client.outbox, "PREPARE");
+        self.complete("PREPARE");
         Ok(())
     }
 
@@ -290,6 +290,19 @@ impl Session {
                 "Send the statement itself.",
             ));
         };
+        let wanted = usize::from(scanned.params).max(prepared.routing_types().len());
+        if args.len() != wanted {
+            return Err(SessionError::Statement(Some(Box::new(
+                ErrorFields::error(
+                    SqlState::SYNTAX_ERROR,
+                    format!("wrong number of parameters for prepared statement \"{name}\""),
+                )
+                .detail(format!(
+                    "Expected {wanted} parameters but got {}.",
+                    args.len()
+                )),
+            ))));
+        }
         let arguments = Arguments {
             values: args
                 .iter()
@@ -344,10 +357,12 @@ impl Session {
             To::Nobody
         };
         taken.script.expect(Reply::Sync, whose);
+        taken.script.tags = self.last_tag.of_server();
         let relayed = self.relay_prepared(shard, &prepared, taken).await?;
         if relayed.error.is_some() && whose == To::Nobody {
             return Err(SessionError::Statement(None));
         }
+        self.tag_kept(&relayed);
         Ok(if whose == To::Client {
             Ready::Said
         } else {

@@ -1,7 +1,7 @@
 //! Portals and cursors: a statement with its parameters, and where its rows come from.
 
 use crate::execute::scatter::Gathering;
-use crate::route::plan::{Access, Plan};
+use crate::route::plan::{Access, Plan, PlanKind};
 use crate::session::planner::PendingSet;
 use crate::session::prepared::Prepared;
 use crate::statement::command::{Command, Declare};
@@ -24,6 +24,8 @@ pub struct Portal {
     pub level: usize,
     /// What executing it does.
     pub access: Access,
+    /// What it does to the cursor that it names.
+    pub cursor: Option<Rc<CursorChange>>,
     /// What set_config() calls in it set.
     pub(super) sets: Vec<PendingSet>,
 }
@@ -39,12 +41,21 @@ pub enum Hold {
     Kept,
 }
 
+/// What a statement that goes to a shard as it is does to a cursor there, once it has run.
+#[derive(Debug)]
+pub enum CursorChange {
+    /// DECLARE.
+    Declares(Declare),
+    /// CLOSE of the cursor with this name.
+    Closes(String),
+}
+
 /// SQL about a cursor over several shards.
 #[derive(Debug)]
 pub enum OwnCursor {
     /// DECLARE: the plan of its query, and the query's text.
     Declare(Declare, Plan, String),
-    /// FETCH, MOVE, CLOSE.
+    /// FETCH, MOVE, CLOSE, and CLOSE ALL.
     Use(Command),
 }
 
@@ -63,8 +74,52 @@ pub enum Place {
     Merging(Box<Gathering>),
     /// A cursor over several shards: its rows, and what FETCH says of the columns.
     Cursor(Box<Gathering>, Bytes),
-    /// No rows any more.
-    Done,
-    /// Its shards' portals were opened behind a savepoint, and went when that was rolled back to.
-    Undone,
+    /// Keyway has run it.
+    Ran(Ran),
+    /// Its shards' portals were opened behind a savepoint, and went when that was rolled back to. This shard knows its
+    /// columns.
+    Undone(ShardId),
+}
+
+impl Place {
+    /// A shard that knows the columns of what Keyway runs.
+    #[must_use]
+    pub fn columns(&self) -> Option<ShardId> {
+        match self {
+            Self::Merge(plan) if plan.kind == PlanKind::Scatter => plan.shards.iter().next(),
+            Self::Merging(gathering) => gathering.shards.first().copied(),
+            Self::Undone(shard) => Some(*shard),
+            Self::Ran(ran) => ran.columns,
+            _ => None,
+        }
+    }
+}
+
+/// A portal that has run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ran {
+    /// A shard that knows its columns, if Keyway does not.
+    pub columns: Option<ShardId>,
+    /// What becomes of it when it is executed again.
+    pub again: Again,
+}
+
+/// What a portal answers that has run (manual §55.2.3; PortalRun in PostgreSQL's pquery.c).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Again {
+    /// It cannot be run: it failed, or is a statement that returns no rows.
+    Never,
+    /// It has no more rows, and this tag.
+    Tag(&'static str),
+}
+
+impl Ran {
+    /// It runs, or has failed.
+    #[must_use]
+    pub fn once(columns: Option<ShardId>) -> Self {
+        Self {
+            columns,
+            again: Again::Never,
+        }
+    }
 }

@@ -117,12 +117,21 @@ pub struct MadeRecipe {
 pub struct Said {
     /// The message's place in the batch.
     pub item: usize,
-    /// The statement's name; empty for the unnamed one.
+    /// The name; empty for the unnamed statement or portal.
     pub name: String,
     /// What had the name.
-    pub before: Option<Rc<Prepared>>,
-    /// By Parse, else by Close.
-    pub parses: bool,
+    pub before: Before,
+}
+
+/// What had a name before.
+#[derive(Debug)]
+pub enum Before {
+    /// A statement's, taken by a Parse.
+    Parsed(Option<Rc<Prepared>>),
+    /// A statement's, taken by a Close.
+    Closed(Option<Rc<Prepared>>),
+    /// A portal's.
+    Portal(Option<Portal>),
 }
 
 /// What is remembered of a statement that was planned before.
@@ -223,6 +232,20 @@ impl Prepared {
         self.sql_types.as_ref().map_or(&self.types, |t| &t.oids)
     }
 
+    /// How many parameters a Bind must have. Of what is neither a query nor a plain change only a server knows whether
+    /// it takes those that it names.
+    #[must_use]
+    pub fn parameters(&self) -> Option<usize> {
+        let declared = self.routing_types().len();
+        match &self.body {
+            Body::Routed(scanned) if scanned.verb.is_plain() => {
+                Some(declared.max(usize::from(scanned.params)))
+            }
+            Body::Routed(scanned) if scanned.params > 0 => None,
+            Body::Routed(_) | Body::Command(_) | Body::Empty => Some(declared),
+        }
+    }
+
     /// The statement as servers know it under settings with this parse key.
     pub fn canonical(&self, table: &StatementTable, parse_key: u64) -> Rc<Canonical> {
         if let Some(known) = self.canonical.borrow().as_ref()
@@ -274,12 +297,12 @@ impl Names {
         }
     }
 
-    /// Puts a portal under its name.
-    pub fn set_portal(&mut self, name: &str, portal: Portal) {
+    /// Puts a portal under its name; returns what had it.
+    pub fn set_portal(&mut self, name: &str, portal: Portal) -> Option<Portal> {
         if name.is_empty() {
-            self.unnamed_portal = Some(portal);
+            self.unnamed_portal.replace(portal)
         } else {
-            self.portals.insert(name.to_owned(), portal);
+            self.portals.insert(name.to_owned(), portal)
         }
     }
 
@@ -315,8 +338,10 @@ impl Names {
         self.portals.retain(|_, portal| portal.level <= level);
         self.unnamed_portal = self.unnamed_portal.take().filter(|p| p.level <= level);
         for portal in self.portals.values_mut().chain(&mut self.unnamed_portal) {
-            if matches!(&portal.place, Place::Merging(gathering) if gathering.level > level) {
-                portal.place = Place::Undone;
+            if let Place::Merging(gathering) = &portal.place
+                && gathering.level > level
+            {
+                portal.place = Place::Undone(gathering.shards[0]);
             }
         }
     }

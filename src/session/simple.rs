@@ -2,7 +2,7 @@
 
 use crate::backend::pool::Lease;
 use crate::backend::settings::SettingValue;
-use crate::execute::relay::{RelayError, Relayed, Reply, To, relay};
+use crate::execute::relay::{RelayError, Relayed, Reply, Tags, To, relay};
 use crate::execute::scatter::Describe;
 use crate::metrics::Outcome;
 use crate::route::key::NoParams;
@@ -12,6 +12,7 @@ use crate::session::commands::{as_it_became, set_text};
 use crate::session::cursors::CursorStatement;
 use crate::session::error::SessionError;
 use crate::session::planner::PendingSet;
+use crate::session::portal::CursorChange;
 use crate::session::servers::{Taken, append_parse, append_query};
 use crate::session::transaction::BlockKind;
 use crate::statement::command::{self, Command, Scope, SetValue};
@@ -40,6 +41,26 @@ pub(super) enum Ready {
     Due,
 }
 
+/// When a statement's CommandComplete is said. The last of a message has to wait for the commit that follows it: should
+/// that fail, PostgreSQL does not say it (exec_simple_query).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) enum LastTag {
+    #[default]
+    AtOnce,
+    /// Later: the tag, once there is one.
+    Waits(Option<String>),
+}
+
+impl LastTag {
+    /// What becomes of a server's.
+    pub(super) fn of_server(&self) -> Tags {
+        match self {
+            Self::AtOnce => Tags::Passed,
+            Self::Waits(_) => Tags::Kept,
+        }
+    }
+}
+
 impl Session {
     /// Answers a Query message.
     pub(super) async fn simple_query(&mut self, message: &Bytes) -> Result<(), SessionError> {
@@ -61,6 +82,7 @@ impl Session {
         let ready = match result {
             Ok(ready) => ready,
             Err(SessionError::Statement(fields)) => {
+                self.last_tag = LastTag::AtOnce;
                 if let Some(fields) = fields {
                     self.say_error(&fields);
                 }
@@ -68,14 +90,22 @@ impl Session {
                 Ready::Due
             }
             Err(SessionError::Unparsed(fields, own)) => {
+                self.last_tag = LastTag::AtOnce;
                 Box::pin(self.say_unparsed(*fields, &own)).await?;
                 Ready::Due
             }
             Err(other) => return Err(other),
         };
         if ready == Ready::Due {
+            let mut ended = Ok(());
             if self.in_implicit_block() {
-                Box::pin(self.end_implicit()).await?;
+                ended = Box::pin(self.end_implicit_or_fail()).await;
+            }
+            match (ended, std::mem::take(&mut self.last_tag)) {
+                (Ok(()), LastTag::Waits(Some(tag))) => self.complete(&tag),
+                (Ok(()), _) | (Err(SessionError::Statement(None)), _) => {}
+                (Err(SessionError::Statement(Some(fields))), _) => self.say_error(&fields),
+                (Err(other), _) => return Err(other),
             }
             self.say_ready();
         }
@@ -125,9 +155,12 @@ impl Session {
         for scanned in several {
             self.must_parse(text, scanned).await?;
         }
-        for scanned in several {
+        for (index, scanned) in several.iter().enumerate() {
             if self.block.is_none() {
                 self.open_block(BlockKind::Message);
+            }
+            if index + 1 == several.len() {
+                self.last_tag = LastTag::Waits(None);
             }
             self.statement(text, scanned, None, Ending::Keyway).await?;
             self.look_around()?;
@@ -167,15 +200,32 @@ impl Session {
         ))
     }
 
-    /// A statement that cannot be read fails its whole message.
-    async fn must_parse(&mut self, text: &str, scanned: &Scanned) -> Result<(), SessionError> {
-        let own = &text[scanned.range.clone()];
-        let understood = if is_command(scanned.verb) || is_cursor_or_channel(scanned.verb) {
+    /// Can Keyway read a statement by itself?
+    pub(super) fn is_understood(&self, text: &str, scanned: &Scanned) -> bool {
+        if is_command(scanned.verb) || is_cursor_or_channel(scanned.verb) {
+            let own = &text[scanned.range.clone()];
             command::command(own, scanned.verb, self.scan_settings()).is_ok()
         } else {
             parse(&shape(text, scanned), scanned.verb).is_ok()
-        };
-        if understood {
+        }
+    }
+
+    /// In a failed block PostgreSQL parses a statement before it refuses it.
+    fn refuse_unless_unreadable(&self, text: &str, scanned: &Scanned) -> Result<(), SessionError> {
+        let own = || text[scanned.range.clone()].to_owned();
+        self.refuse_in_failed_block()
+            .map_err(|refusal| match refusal {
+                SessionError::Statement(Some(fields)) if !self.is_understood(text, scanned) => {
+                    SessionError::Unparsed(fields, own())
+                }
+                refusal => refusal,
+            })
+    }
+
+    /// A statement that cannot be read fails its whole message.
+    async fn must_parse(&mut self, text: &str, scanned: &Scanned) -> Result<(), SessionError> {
+        let own = &text[scanned.range.clone()];
+        if self.is_understood(text, scanned) {
             return Ok(());
         }
         // What is not understood goes by the rules for such statements, unless a server finds it wrong.
@@ -280,17 +330,23 @@ impl Session {
                     Box::pin(self.simple_command(command, own, hints, ending)).await
                 }
                 // The genuine syntax error is a server's to give.
-                Err(_) => Box::pin(self.syntax_error_of_a_server(own)).await,
+                Err(_) => {
+                    self.refuse_unless_unreadable(text, scanned)?;
+                    Box::pin(self.syntax_error_of_a_server(own)).await
+                }
             };
         }
-        self.refuse_in_failed_block()?;
+        self.refuse_unless_unreadable(text, scanned)?;
         let plan = match self.cursor_statement(own, scanned, &NoParams)? {
             CursorStatement::None => self.plan_simple(text, scanned)?,
             CursorStatement::Forward(plan, declare) => {
                 let shard = self.choose(&plan);
+                if declare.hold || self.counts_as_block() {
+                    self.refuse_second_cursor(shard, &declare)?;
+                }
                 let ready = Box::pin(self.run_simple(own, message, *plan, ending)).await?;
                 if self.outcome != Outcome::Failed {
-                    self.cursor_declared(shard, &declare);
+                    self.cursor_changed(shard, &CursorChange::Declares(declare));
                 }
                 return Ok(ready);
             }
@@ -299,13 +355,16 @@ impl Session {
                 return Ok(Ready::Due);
             }
             CursorStatement::Own(command) => {
-                Box::pin(self.use_own_cursor(command, Describe::Yes)).await?;
+                let tag = Box::pin(self.use_own_cursor(command, Describe::Yes)).await?;
+                self.complete(&tag);
                 return Ok(Ready::Due);
             }
         };
+        let closes = self.closes(own, scanned);
         let ready = self.run_simple(own, message, plan, ending).await?;
-        if scanned.verb == Verb::Close && self.outcome != Outcome::Failed {
-            self.cursor_closed(own);
+        if let (Some(CursorChange::Closes(name)), true) = (closes, self.outcome != Outcome::Failed)
+        {
+            self.names.portals.remove(&name);
         }
         Ok(ready)
     }
@@ -398,6 +457,7 @@ impl Session {
         taken.lease.unnamed = None;
         taken.lease.expect_syncs(1);
         taken.script.expect(Reply::Query, To::Client);
+        taken.script.tags = self.last_tag.of_server();
         let implicit = self.block.as_ref().is_some_and(|b| b.is_implicit());
         let whose = if ending == Ending::Server && !implicit {
             To::Client
@@ -409,7 +469,17 @@ impl Session {
         if relayed.error.is_some() && whose == To::Nobody {
             return Err(SessionError::Statement(None));
         }
+        self.tag_kept(&relayed);
         Ok(relayed)
+    }
+
+    /// The tag of a statement whose CommandComplete was not passed on.
+    pub(super) fn tag_kept(&mut self, relayed: &Relayed) {
+        if let LastTag::Waits(waiting) = &mut self.last_tag
+            && !relayed.tag.is_empty()
+        {
+            *waiting = Some(String::from_utf8_lossy(&relayed.tag).into_owned());
+        }
     }
 
     /// Sends what waits for a taken server, relays what its script expects, and gives it back.
@@ -509,7 +579,6 @@ impl Session {
 
     /// A syntax error in a statement about the session: any server words it as PostgreSQL does.
     async fn syntax_error_of_a_server(&mut self, own: &str) -> Result<Ready, SessionError> {
-        self.refuse_in_failed_block()?;
         let shard = self.home()?;
         let fields = self.parse_error(shard, own).await?;
         let unnamed = || Box::new(ErrorFields::error(SqlState::SYNTAX_ERROR, "syntax error"));
@@ -524,7 +593,8 @@ impl Session {
         refusal: ErrorFields,
         own: &str,
     ) -> Result<(), SessionError> {
-        let told = match self.home() {
+        let shard = self.transaction_shard().map_or_else(|| self.home(), Ok);
+        let told = match shard {
             Ok(shard) => self.parse_error(shard, own).await,
             Err(error) => Err(error),
         };

@@ -40,7 +40,7 @@ impl Session {
             source.lease.expect_syncs(1);
         }
         let rows = self.gather_rows(sources, &plan, &[], Describe::Yes).await?;
-        reply::command_complete(&mut self.client.outbox, &format!("SELECT {rows}"));
+        self.complete(&format!("SELECT {rows}"));
         Ok(Ready::Due)
     }
 
@@ -223,7 +223,7 @@ impl Session {
                 Describe::No
             };
             let rows = self.gather_rows(sources, &plan, &formats, describe).await?;
-            reply::command_complete(&mut self.client.outbox, &format!("SELECT {rows}"));
+            self.complete(&format!("SELECT {rows}"));
             return Ok(());
         }
         let gathering = self.open_gathering(&plan, &formats, name, sources).await?;
@@ -359,7 +359,7 @@ impl Session {
             }
         } else {
             self.close_gathering(&gathering).await?;
-            reply::command_complete(&mut self.client.outbox, &format!("SELECT {rows}"));
+            self.complete(&format!("SELECT {rows}"));
         }
         Ok(())
     }
@@ -451,7 +451,7 @@ impl Session {
                 self.schema_changed().await;
             }
             let tag = said?;
-            reply::command_complete(&mut self.client.outbox, &tag);
+            self.complete(&tag);
             return Ok(Ready::Due);
         }
         let own_block = self.block.is_none();
@@ -474,7 +474,7 @@ impl Session {
         if own_block {
             self.end_implicit_or_fail().await?;
         }
-        reply::command_complete(&mut self.client.outbox, &tag);
+        self.complete(&tag);
         Ok(Ready::Due)
     }
 
@@ -562,7 +562,7 @@ impl Session {
         if plan.access == Access::Schema {
             self.schema_changed().await;
         }
-        reply::command_complete(&mut self.client.outbox, &tag);
+        self.complete(&tag);
         Ok(Ready::Due)
     }
 

@@ -13,14 +13,15 @@ use crate::raw::{
 
 /// Seconds a client has for its login in these tests.
 const LOGIN_TIMEOUT_S: u64 = 2;
-const SCHEMA: &str = "create table items (k int primary key, v text);\n";
+const SCHEMA: &str = "create table items (k int primary key, v text);\n\
+     create table late (k int primary key deferrable initially deferred);\n";
 
 fn env() -> &'static Env {
     static ENV: OnceLock<Env> = OnceLock::new();
     ENV.get_or_init(|| {
         let env = Setup {
             name: "protocol",
-            tables: "items = { key = \"k\" }",
+            tables: "items = { key = \"k\" }\nlate = { key = \"k\" }",
             more: "[limits]\nclient_login_timeout = \"2s\"",
             schema: SCHEMA,
             ..Setup::default()
@@ -81,9 +82,10 @@ fn same_turns(requests: &[Vec<u8>]) {
             let messages = client.until_ready().expect("ReadyForQuery");
             lines.extend(messages.iter().map(|message| match message.tag {
                 b'E' => format!(
-                    "{}: {}",
+                    "{}: {} {}",
                     shown(message),
-                    message.field(b'M').unwrap_or_default()
+                    message.field(b'M').unwrap_or_default(),
+                    message.field(b'D').unwrap_or_default()
                 ),
                 _ => shown(message),
             }));
@@ -1370,4 +1372,364 @@ fn a_held_cursor_is_there_if_its_transaction_commits() {
         declare(3),
         query("close c"),
     ]);
+}
+
+/// A statement prepared, bound to a portal, and executed.
+fn run(portal: &str, sql: &str) -> Vec<u8> {
+    [bound(portal, sql), execute(portal, 0)].concat()
+}
+
+fn declare(name: &str, sql: &str) -> String {
+    format!("declare {name} cursor for {sql}")
+}
+
+#[test]
+fn a_cursor_has_its_name_for_itself() {
+    let pairs = [
+        (ONE, OTHER),
+        (IN_ORDER, ONE),
+        (ONE, IN_ORDER),
+        (IN_ORDER, IN_ORDER),
+        ("select 5", "select 6"),
+        ("select 5", OTHER),
+    ];
+    for (first, second) in pairs {
+        let (first, second) = (declare("c", first), declare("c", second));
+        same_turns(&[
+            query("begin"),
+            query(&first),
+            query("savepoint s"),
+            query(&second),
+            query("rollback to s"),
+            query("fetch 1 c"),
+            query("close c"),
+            query(&second),
+            query("fetch 1 c"),
+            query("rollback"),
+        ]);
+        same_turns(&[query(&format!("{first}; {second}; fetch 1 c"))]);
+        same_turns(&[
+            query("begin"),
+            batch(&[run("", &first), run("", &second)]),
+            query("rollback"),
+            query("begin"),
+            batch(&[
+                bound("x", &first),
+                bound("y", &second),
+                execute("x", 0),
+                execute("y", 0),
+            ]),
+            query("rollback"),
+            query("begin"),
+            batch(&[
+                run("", &first),
+                run("", "close c"),
+                run("", &second),
+                run("", "fetch 1 c"),
+            ]),
+            query("rollback"),
+            // Bound and not executed, it has declared nothing.
+            query("begin"),
+            batch(&[bound("x", &first)]),
+            batch(&[run("c", ONE)]),
+            query(&second),
+            query("rollback"),
+        ]);
+    }
+    same_turns(&[
+        query("begin"),
+        batch(&[run("c", ONE)]),
+        query(&declare("c", OTHER)),
+        query("rollback"),
+        batch(&[run("", ONE), run("", &declare("c", OTHER))]),
+    ]);
+}
+
+#[test]
+fn close_frees_the_name_wherever_the_cursor_is() {
+    for close_all in [query("close all"), batch(&[run("", "close all")])] {
+        for (first, second) in [(ONE, OTHER), (ONE, IN_ORDER), (IN_ORDER, IN_ORDER)] {
+            same_turns(&[
+                query("begin"),
+                query(&declare("c", first)),
+                query(&declare("d", second)),
+                batch(&[bound("p", second), execute("p", 1)]),
+                close_all.clone(),
+                query("savepoint s"),
+                query("fetch 1 c"),
+                query("rollback to s"),
+                query("fetch 1 d"),
+                query("rollback to s"),
+                batch(&[execute("p", 1)]),
+                query("rollback to s"),
+                query(&declare("c", second)),
+                query("fetch 1 c"),
+                batch(&[run("d", first)]),
+                query("rollback"),
+            ]);
+        }
+        same_turns(&[
+            query(&format!("declare c cursor with hold for {ONE}")),
+            query(&format!("declare d cursor with hold for {OTHER}")),
+            close_all.clone(),
+            query("fetch 1 c"),
+            query("fetch 1 d"),
+            close_all.clone(),
+        ]);
+    }
+    for sql in [ONE, IN_ORDER] {
+        same_turns(&[
+            query("begin"),
+            batch(&[bound("p", sql), execute("p", 1)]),
+            batch(&[run("", "close p"), run("p", OTHER)]),
+            query("close p"),
+            batch(&[run("p", ONE)]),
+            query("rollback"),
+        ]);
+    }
+}
+
+#[test]
+fn a_bind_that_fails_takes_no_name() {
+    let wrong = |sql: &str| [parse("", sql, &[23]), bind("p", "", &[Value::text("x")], 0)].concat();
+    for sql in [
+        "select v from items where k = $1",
+        "select v from items where k > $1 order by k",
+    ] {
+        same_turns(&[
+            query("begin"),
+            query("savepoint s"),
+            batch(&[wrong(sql), execute("p", 0)]),
+            query("rollback to s"),
+            batch(&[run("p", OTHER)]),
+            query("rollback"),
+            batch(&[wrong(sql), bound("p", ONE), execute("p", 0)]),
+            query("begin"),
+            batch(&[bound("p", ONE), execute("p", 1)]),
+            query("savepoint s"),
+            // What an error skips has not been closed.
+            batch(&[run("", "select 1 / 0"), close(b'P', "p"), bound("p", OTHER)]),
+            query("rollback to s"),
+            batch(&[describe(b'P', "p"), execute("p", 1)]),
+            query("rollback"),
+        ]);
+    }
+}
+
+#[test]
+fn a_portals_messages_mean_the_portal_that_has_its_name_then() {
+    same_turns(&[
+        batch(&[close(b'P', ""), run("", "begin")]),
+        batch(&[close(b'P', "p"), run("p", IN_ORDER)]),
+        batch(&[
+            close(b'P', "p"),
+            run("p", "savepoint s"),
+            close(b'P', "p"),
+            run("p", ONE),
+        ]),
+        batch(&[
+            bound("", "savepoint b"),
+            describe(b'P', ""),
+            bound("", IN_ORDER),
+            execute("", 0),
+        ]),
+        batch(&[
+            bound("", IN_ORDER),
+            describe(b'P', ""),
+            bound("", "savepoint c"),
+            describe(b'P', ""),
+            bound("", ONE),
+            describe(b'P', ""),
+            execute("", 0),
+        ]),
+        batch(&[
+            close(b'P', "p"),
+            bound("p", IN_ORDER),
+            execute("p", 2),
+            close(b'P', "p"),
+            bound("p", OTHER),
+            describe(b'P', "p"),
+            close(b'P', "p"),
+            bound("p", "savepoint d"),
+            execute("p", 0),
+        ]),
+        query("rollback"),
+        batch(&[
+            close(b'P', "x"),
+            run("x", ONE),
+            run("", "set work_mem = '5MB'"),
+            close(b'P', "x"),
+            run("x", OTHER),
+        ]),
+    ]);
+}
+
+#[test]
+fn a_portal_that_has_run_answers_as_postgresqls() {
+    let again = |sql: &str| {
+        same_turns(&[
+            query("begin"),
+            batch(&[
+                bound("p", sql),
+                execute("p", 0),
+                describe(b'P', "p"),
+                execute("p", 0),
+            ]),
+            query("rollback"),
+            batch(&[bound("", sql), execute("", 0), execute("", 5)]),
+            query("rollback"),
+        ]);
+    };
+    for sql in [
+        "",
+        "begin",
+        "savepoint s",
+        "set work_mem = '5MB'",
+        "discard plans",
+        "deallocate all",
+        "close all",
+        IN_ORDER,
+        ONE,
+        "select count(*) from items",
+        "alter table late add zz int",
+    ] {
+        again(sql);
+    }
+    same_turns(&[
+        query("begin"),
+        query(&declare("c", IN_ORDER)),
+        batch(&[bound("p", "fetch 2 c"), execute("p", 0), execute("p", 0)]),
+        batch(&[bound("m", "move 2 c"), execute("m", 0), execute("m", 0)]),
+        query("rollback"),
+        query("begin"),
+        batch(&[
+            bound("p", IN_ORDER),
+            execute("p", 19),
+            execute("p", 2),
+            execute("p", 1),
+            describe(b'P', "p"),
+        ]),
+        query("rollback"),
+    ]);
+}
+
+#[test]
+fn binds_are_checked_in_postgresqls_order() {
+    let two = || bind("", "", &[Value::text("1"), Value::text("2")], 0);
+    for sql in [
+        "begin",
+        "set work_mem = '5MB'",
+        "",
+        "rollback",
+        "discard plans",
+        ONE,
+        IN_ORDER,
+    ] {
+        same_turns(&[
+            batch(&[parse("", sql, &[]), two(), execute("", 0)]),
+            batch(&[
+                parse("named", sql, &[]),
+                bind("", "named", &[Value::text("1")], 0),
+            ]),
+            batch(&[
+                parse("", sql, &[23, 23]),
+                describe(b'S', ""),
+                bind("", "", &[], 0),
+            ]),
+            query("rollback"),
+            query("begin"),
+            query("select 1 / 0"),
+            batch(&[parse("", sql, &[]), two(), execute("", 0)]),
+            batch(&[parse("", sql, &[23, 23]), two(), execute("", 0)]),
+            query("rollback"),
+        ]);
+    }
+    for sql in ["begin", "set work_mem = '5MB'"] {
+        same_turns(&[
+            batch(&[parse("", sql, &[0])]),
+            batch(&[parse("", sql, &[705])]),
+        ]);
+    }
+    same_turns(&[
+        batch(&[parse("s", "select v from items where k = $1", &[])]),
+        batch(&[bind("", "s", &[], 0), execute("", 0)]),
+        query("prepare p as select $1::int"),
+        query("execute p(1, 2)"),
+        query("execute p"),
+        query("execute p(1)"),
+    ]);
+}
+
+#[test]
+fn a_failed_block_is_told_of_syntax_errors_first() {
+    let wrong = [
+        "selec",
+        "set x",
+        "select 1 from",
+        "begin work now",
+        "fetch from",
+        "",
+    ];
+    for sql in wrong
+        .into_iter()
+        .chain([ONE, IN_ORDER, "set work_mem = '5MB'"])
+    {
+        for began in ["begin; select v from items where k = 3", "begin"] {
+            same_turns(&[
+                query(began),
+                query("select 1 / 0"),
+                query(sql),
+                batch(&[parse("", sql, &[])]),
+                batch(&[parse("there", ONE, &[])]),
+                query("rollback"),
+            ]);
+        }
+    }
+    same_turns(&[
+        batch(&[parse("s", ONE, &[])]),
+        batch(&[parse("s", "selec", &[])]),
+        batch(&[parse("s", "select nothing from items where k = 3", &[])]),
+        batch(&[parse("s", OTHER, &[])]),
+        batch(&[run("", ONE), parse("s", "select 1", &[]), run("", ONE)]),
+        batch(&[bind("", "s", &[], 0), execute("", 0)]),
+        query("begin"),
+        query("select 1 / 0"),
+        batch(&[parse("s", ONE, &[])]),
+        query("rollback"),
+    ]);
+}
+
+#[test]
+fn what_cursors_over_shards_cannot_do_is_refused() {
+    let mut client = env().client();
+    assert_eq!(
+        client.error(&format!("declare c cursor with hold for {IN_ORDER}")),
+        "0A000"
+    );
+    client.run("begin");
+    client.exchange(&batch(&[bound("p", IN_ORDER), execute("p", 1)]));
+    client.run("savepoint s");
+    assert_eq!(client.error("fetch 1 p"), "0A000");
+    client.run("rollback to s");
+    let messages = client.exchange(&batch(&[execute("p", 1)]));
+    assert_eq!(rows_of(&messages), [["2", "v2"]]);
+    client.run("rollback");
+    client.bye();
+}
+
+#[test]
+fn a_commit_that_fails_leaves_its_statement_uncompleted() {
+    for sql in [
+        "select count(*) from items; insert into late values (3), (3)",
+        "select count(*) from items; insert into late values (3), (3); select count(*) from items",
+        "insert into late values (3), (3); set work_mem = '5MB'",
+        "set work_mem = '5MB'; insert into late values (3), (3); select v from items where k = 3",
+        "prepare dup as insert into late values (3), (3); execute dup",
+        "select count(*) from items; insert into late values (3), (3); commit",
+        "select count(*) from items; insert into late values (3); rollback",
+        "select count(*) from items; select v from items where k = 3",
+        "select count(*) from items; begin",
+    ] {
+        same_turns(&[query(sql), query("rollback"), query("show work_mem")]);
+    }
 }

@@ -315,6 +315,9 @@ impl Session {
             Some(_) => return None,
             None => Rc::clone(self.names.statement(bind.statement)?),
         };
+        if prepared.parameters() != Some(bind.parameters.len()) {
+            return None;
+        }
         let request = Request::Batch {
             parses: batch.parse.is_some(),
             described: batch.described,
@@ -409,6 +412,7 @@ impl Session {
                         hold: Hold::No,
                         level: block.savepoints.len(),
                         access: planned.access,
+                        cursor: None,
                         sets: Vec::new(),
                     });
                 }
