@@ -131,6 +131,15 @@ fn is_off(text: &str) -> bool {
     )
 }
 
+/// A boolean setting's value that means on, as PostgreSQL reads it.
+fn is_on(text: &str) -> bool {
+    let text = text.trim_matches('\'').to_ascii_lowercase();
+    matches!(
+        text.as_str(),
+        "on" | "true" | "tru" | "tr" | "t" | "yes" | "ye" | "y" | "1"
+    )
+}
+
 /// What its servers hold of the session must not reach another.
 impl Drop for Session {
     fn drop(&mut self) {
