@@ -82,6 +82,7 @@ pub(super) fn check(written: &Value, env: &Variables, notes: &Notes) -> Config {
     };
     check_listeners(&config, notes);
     check_names(&config, &written_shards, notes);
+    check_roles(&config, notes);
     check_servers(&config, notes);
     check_tables(&config, notes);
     check_shared_shards(&config, notes);
@@ -715,6 +716,28 @@ fn check_names(config: &Config, written_shards: &BTreeSet<String>, notes: &Notes
 }
 
 /// One PostgreSQL database is one shard.
+/// The search_path starts with `"$user"`: a statement that runs as a role of the catalog's schema's name finds the
+/// catalog's tables before the application's, and creates its own among them.
+fn check_roles(config: &Config, notes: &Notes) {
+    const WHY: &str = "the schema of Keyway's catalog has this name, and \"$user\" in the search_path would stand for it; \
+                       let statements run as another role";
+    let mut as_dsn = false;
+    for (name, user) in &config.users {
+        match user.server_user.as_deref() {
+            None => as_dsn = true,
+            Some("keyway") => {
+                notes.add(format!("users.{name}.server_user"), WHY);
+            }
+            Some(_) => {}
+        }
+    }
+    for (name, shard) in &config.shards {
+        if as_dsn && shard.primary.user == "keyway" {
+            notes.add(format!("shards.{name}.primary"), WHY);
+        }
+    }
+}
+
 fn check_servers(config: &Config, notes: &Notes) {
     let mut seen: HashMap<(&str, u16, &str), String> = HashMap::new();
     for (name, shard) in &config.shards {

@@ -6,9 +6,9 @@ const GOOD: &str = r#"
 [users.app]
 password = "secret"
 [shards.s0]
-primary = "postgres://keyway:pw@10.0.0.10/app"
+primary = "postgres://app:pw@10.0.0.10/app"
 [shards.s1]
-primary = "postgres://keyway:pw@10.0.0.20:5433/app?sslmode=disable"
+primary = "postgres://app:pw@10.0.0.20:5433/app?sslmode=disable"
 [databases.app]
 keyspaces = ["main"]
 [keyspaces.main]
@@ -251,7 +251,7 @@ fn a_table_has_one_keyspace_and_a_server_one_shard() {
 
 #[test]
 fn dsns_are_understood_or_refused_without_repeating_them() {
-    let dsn = "postgres://keyway:pw@10.0.0.10/app";
+    let dsn = "postgres://app:pw@10.0.0.10/app";
     check(
         dsn,
         "mysql://keyway:pw@h/d",
@@ -260,19 +260,19 @@ fn dsns_are_understood_or_refused_without_repeating_them() {
     );
     check(
         dsn,
-        "postgres://keyway:pw@h/d?sslmode=maybe",
+        "postgres://app:pw@h/d?sslmode=maybe",
         "shards.s0.primary",
         "verify-full",
     );
     check(
         dsn,
-        "postgres://keyway:pw@h/d?sslrootcert=x",
+        "postgres://app:pw@h/d?sslrootcert=x",
         "shards.s0.primary",
         "server_ca",
     );
     check(
         dsn,
-        "postgres://keyway:pw@h:0/d",
+        "postgres://app:pw@h:0/d",
         "shards.s0.primary",
         "1 to 65535",
     );
@@ -284,11 +284,11 @@ fn dsns_are_understood_or_refused_without_repeating_them() {
     );
     check(
         dsn,
-        "postgres://keyway:topsecret@a,b/app",
+        "postgres://app:topsecret@a,b/app",
         "shards.s0.primary",
         "replicas",
     );
-    assert!(!problems(dsn, "postgres://keyway:topsecret@a,b/app").contains("topsecret"));
+    assert!(!problems(dsn, "postgres://app:topsecret@a,b/app").contains("topsecret"));
     let config = good(
         &GOOD.replace(
             dsn,
@@ -307,7 +307,7 @@ fn dsns_are_understood_or_refused_without_repeating_them() {
         ("my db", ServerTls::VerifyCa)
     );
     let config = good(
-        &GOOD.replace(dsn, "postgres://keyway@/app?host=/run/postgresql"),
+        &GOOD.replace(dsn, "postgres://app@/app?host=/run/postgresql"),
         &[],
     );
     assert_eq!(config.shards["s0"].primary.host, "/run/postgresql");
@@ -465,7 +465,7 @@ fn the_shipped_examples_can_work() {
             let text = std::fs::read_to_string(&path).unwrap();
             let variables = [
                 ("APP_PASSWORD", "x"),
-                ("ACTIVITY_URL", "postgres://keyway@10.0.0.40/activity"),
+                ("ACTIVITY_URL", "postgres://app@10.0.0.40/activity"),
             ];
             let mut variables = env(&variables);
             // The one thing an example cannot ship is certificates.
@@ -578,4 +578,28 @@ proptest::proptest! {
         let _ = parse(&format!("{key} = {value}\n{GOOD}"), &env(&[]));
         let _ = parse(&format!("{key} = {value}"), &env(&[]));
     }
+}
+
+#[test]
+fn no_statement_runs_as_a_role_of_the_catalogs_name() {
+    let dsn = "postgres://app:pw@10.0.0.10/app";
+    check(
+        dsn,
+        "postgres://keyway:pw@10.0.0.10/app",
+        "shards.s0.primary",
+        "let statements run as another role",
+    );
+    check(
+        "password = \"secret\"",
+        "password = \"secret\"\nserver_user = \"keyway\"",
+        "users.app.server_user",
+        "let statements run as another role",
+    );
+    let apart = GOOD
+        .replace(dsn, "postgres://keyway:pw@10.0.0.10/app")
+        .replace(
+            "password = \"secret\"",
+            "password = \"secret\"\nserver_user = \"app\"",
+        );
+    good(&apart, &[]);
 }

@@ -1218,6 +1218,8 @@ pub(super) fn check_setting(name: &str, value: Option<&SettingValue>) -> Result<
     match name {
         "client_encoding" => check_encoding(value),
         "transform_null_equals" => check_null_equals(value),
+        "array_nulls" => check_array_nulls(value),
+        "seed" => check_seed(value),
         _ => Ok(()),
     }
 }
@@ -1255,5 +1257,32 @@ fn check_null_equals(value: Option<&SettingValue>) -> Result<(), SessionError> {
         "transform_null_equals is not supported",
         "Keyway finds rows as key = NULL is read in SQL: it is never true.",
         "Write IS NULL.",
+    ))
+}
+
+/// `'{NULL}'` has an element that is NULL; without this setting the element is a text, which is a key.
+fn check_array_nulls(value: Option<&SettingValue>) -> Result<(), SessionError> {
+    let Some(SettingValue::Raw(text) | SettingValue::Text(text)) = value else {
+        return Ok(());
+    };
+    if super::is_on(text) {
+        return Ok(());
+    }
+    Err(SessionError::unsupported(
+        "array_nulls cannot be turned off",
+        "Keyway finds rows as the elements of an array literal are read in SQL: NULL is no text.",
+        "Write \"NULL\" in the literal for the text.",
+    ))
+}
+
+/// Numbers drawn behind it would begin anew on the next server, and other clients would draw from this one.
+fn check_seed(value: Option<&SettingValue>) -> Result<(), SessionError> {
+    if value.is_none() {
+        return Ok(());
+    }
+    Err(SessionError::unsupported(
+        "SET seed is not supported",
+        "The random numbers behind it belong to a server's session, which other clients use too.",
+        "With pool.mode = \"session\", call setseed().",
     ))
 }

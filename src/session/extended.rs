@@ -985,7 +985,7 @@ impl Session {
         }
     }
 
-    fn remember(&self, prepared: &Prepared, described: &Described) {
+    pub(super) fn remember(&self, prepared: &Prepared, described: &Described) {
         let known = prepared
             .told
             .get()
@@ -1020,24 +1020,36 @@ impl Session {
                     Body::Empty | Body::Command(_) => continue,
                 },
             };
-            let now = self.described_now(shard, prepared).await?;
-            let parameters = told.described.parameters.or(now.parameters);
-            if now.columns != told.described.columns || parameters != now.parameters {
-                return Err(SessionError::Statement(Some(Box::new(
-                    ErrorFields::error(
-                        SqlState::FEATURE_NOT_SUPPORTED,
-                        "cached plan must not change result type",
-                    )
-                    .hint("Prepare the statement again."),
-                ))));
-            }
-            prepared.told.set(Some(Told { reading, ..told }));
+            self.is_as_told(shard, prepared, told).await?;
         }
         Ok(())
     }
 
+    /// Is the statement still what the client was told it is?
+    pub(super) async fn is_as_told(
+        &mut self,
+        shard: ShardId,
+        prepared: &Rc<Prepared>,
+        told: Told,
+    ) -> Result<(), SessionError> {
+        let reading = self.reading();
+        let now = self.described_now(shard, prepared).await?;
+        let parameters = told.described.parameters.or(now.parameters);
+        if now.columns != told.described.columns || parameters != now.parameters {
+            return Err(SessionError::Statement(Some(Box::new(
+                ErrorFields::error(
+                    SqlState::FEATURE_NOT_SUPPORTED,
+                    "cached plan must not change result type",
+                )
+                .hint("Prepare the statement again."),
+            ))));
+        }
+        prepared.told.set(Some(Told { reading, ..told }));
+        Ok(())
+    }
+
     /// How a server describes a statement now.
-    async fn described_now(
+    pub(super) async fn described_now(
         &mut self,
         shard: ShardId,
         prepared: &Rc<Prepared>,
@@ -1720,7 +1732,7 @@ fn no_portal(name: &str) -> SessionError {
 }
 
 /// The one of the two that asks more of a transaction.
-fn heavier(a: Access, b: Access) -> Access {
+pub(super) fn heavier(a: Access, b: Access) -> Access {
     let weight = |access| match access {
         Access::Read => 0,
         Access::Lock => 1,

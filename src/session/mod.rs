@@ -134,6 +134,15 @@ fn is_off(text: &str) -> bool {
     )
 }
 
+/// A boolean setting's value that means on, as PostgreSQL reads it.
+fn is_on(text: &str) -> bool {
+    let text = text.trim_matches('\'').to_ascii_lowercase();
+    matches!(
+        text.as_str(),
+        "on" | "true" | "tru" | "tr" | "t" | "yes" | "ye" | "y" | "1"
+    )
+}
+
 /// What its servers hold of the session must not reach another, nor a cancel request that is on its way to them.
 impl Drop for Session {
     fn drop(&mut self) {

@@ -3,8 +3,11 @@
 use crate::execute::relay::{Reply, To};
 use crate::route::explain::{Explanation, explain, explain_refusal};
 use crate::route::key::{NoParams, Param, Params, Values};
+use crate::route::plan::Pin;
+use crate::route::recipe::Recipe;
 use crate::session::Session;
 use crate::session::error::SessionError;
+use crate::session::extended::heavier;
 use crate::session::prepared::{Body, Prepared, SqlTypes};
 use crate::session::servers::append_query;
 use crate::session::simple::{Ending, Ready};
@@ -17,16 +20,16 @@ use crate::wire::types;
 use std::ops::Range;
 use std::rc::Rc;
 
-/// EXECUTE's arguments: constants, with the types that PREPARE declared.
+/// EXECUTE's arguments, with the types that PREPARE declared; none where a server evaluates them.
 struct Arguments<'a> {
-    values: Vec<Option<Vec<u8>>>,
+    values: Vec<Option<Option<Vec<u8>>>>,
     types: &'a [u32],
 }
 
 impl Params for Arguments<'_> {
     fn get(&self, number: u16) -> Option<Param<'_>> {
         let index = usize::from(number).checked_sub(1)?;
-        let value = self.values.get(index)?;
+        let value = self.values.get(index)?.as_ref()?;
         Some(Param {
             oid: self.types.get(index).copied().unwrap_or(0),
             binary: false,
@@ -200,6 +203,9 @@ impl Session {
         if relayed.error.is_some() {
             return Err(SessionError::Statement(None));
         }
+        // Its columns are settled now (manual, PREPARE): a later change of them fails at EXECUTE.
+        let described = self.described_now(shard, &prepared).await?;
+        self.remember(&prepared, &described);
         self.names.statements.insert(name, prepared);
         self.complete("PREPARE");
         Ok(())
@@ -303,14 +309,37 @@ impl Session {
                 )),
             ))));
         }
+        let constants: Vec<Result<Option<Vec<u8>>, SessionError>> = args
+            .iter()
+            .map(|range| self.constant(&own[range.clone()]))
+            .collect();
+        let evaluated = match constants.iter().all(Result::is_ok) {
+            true => None,
+            false => Some(self.evaluated(args, own)?),
+        };
         let arguments = Arguments {
-            values: args
-                .iter()
-                .map(|range| self.constant(&own[range.clone()]))
-                .collect::<Result<_, _>>()?,
+            values: constants.iter().map(|c| c.as_ref().ok().cloned()).collect(),
             types: prepared.routing_types(),
         };
-        let plan = self.plan_executed(&prepared, scanned, &arguments)?;
+        let mut plan = match (
+            &evaluated,
+            self.plan_executed(&prepared, scanned, &arguments),
+        ) {
+            (None, plan) => plan?,
+            // Only where the place does not depend on them.
+            (Some(recipe), Ok(mut plan)) if Self::is_for_one(&plan) => {
+                plan.shards = plan.shards.intersection(&recipe.shards());
+                if plan.shards.is_empty() {
+                    return Err(not_constant());
+                }
+                plan
+            }
+            (Some(_), _) => return Err(not_constant()),
+        };
+        if let Some(recipe) = evaluated {
+            plan.pin = plan.pin.or(recipe.pin);
+            plan.access = heavier(plan.access, recipe.access);
+        }
         if !Self::is_for_one(&plan) {
             return Err(SessionError::unsupported(
                 "EXECUTE over several shards is not supported",
@@ -320,10 +349,17 @@ impl Session {
         }
         self.note_plan(plan.kind);
         let shard = self.choose(&plan);
+        let sets = std::mem::take(&mut self.pending_sets);
+        if let Some(told) = prepared
+            .told
+            .get()
+            .filter(|told| told.reading != self.reading())
+        {
+            self.is_as_told(shard, &prepared, told).await?;
+        }
         if let Some(pin) = plan.pin {
             self.pin(shard, pin);
         }
-        let sets = std::mem::take(&mut self.pending_sets);
         let mut taken = self.take(shard, plan.access).await?;
         taken.sets = sets;
         let canonical = prepared.canonical(&self.worker.statements, self.reading());
@@ -370,19 +406,26 @@ impl Session {
         })
     }
 
+    /// What evaluating the arguments asks for, those that are no constants among them.
+    fn evaluated(&self, args: &[Range<usize>], own: &str) -> Result<Rc<Recipe>, SessionError> {
+        let texts: Vec<&str> = args.iter().map(|range| own[range.clone()].trim()).collect();
+        let text = format!("SELECT {}", texts.join(", "));
+        let scanned = self.scanned(&text)?.ok_or_else(not_constant)?;
+        let recipe = self.recipe(&text, &scanned).map_err(|_| not_constant())?;
+        // What `fill` refuses: values that a server's session has, or gets, and plans by a schema that has changed.
+        let changed = self.block.as_ref().is_some_and(|b| !b.changed.is_empty());
+        if changed || recipe.set_config || recipe.pin == Some(Pin::SessionFunction) {
+            return Err(not_constant());
+        }
+        Ok(recipe)
+    }
+
     /// A constant's value; NULL is `None`.
     fn constant(&self, text: &str) -> Result<Option<Vec<u8>>, SessionError> {
         let text = text.trim();
         if text.eq_ignore_ascii_case("null") {
             return Ok(None);
         }
-        let not_constant = || {
-            SessionError::unsupported(
-                "the arguments of EXECUTE must be constants",
-                "The shard is found from them before a server evaluates anything.",
-                "Write plain numbers and strings.",
-            )
-        };
         if matches!(text.to_ascii_lowercase().as_str(), "true" | "false") {
             return Ok(Some(text.to_ascii_lowercase().into_bytes()));
         }
@@ -418,4 +461,12 @@ impl Session {
         let recipe = self.recipe_of(prepared, scanned)?;
         self.fill(&recipe, &prepared.text, scanned, params)
     }
+}
+
+fn not_constant() -> SessionError {
+    SessionError::unsupported(
+        "the arguments of EXECUTE must be constants",
+        "The shard is found from them before a server evaluates anything.",
+        "Write plain numbers and strings.",
+    )
 }

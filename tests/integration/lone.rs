@@ -710,3 +710,51 @@ fn functions_that_leave_nothing_keep_no_server() {
     stays.bye();
     other.bye();
 }
+
+#[test]
+fn execute_finds_changed_columns_and_evaluates_its_arguments() {
+    let _turn = turn();
+    same(&[
+        query("create table grown (id int, a text); insert into grown values (3, 'three')"),
+        query("prepare p (int) as select * from grown where id = $1"),
+        query("prepare q (timestamptz) as select $1 > '2000-01-01'"),
+        query("prepare r (int) as select a from grown where id = $1"),
+        query("execute p(1 + 2)"),
+        query("execute q(now())"),
+        query("execute p((select 3))"),
+        query("execute p(nosuch)"),
+        query("alter table grown add b int"),
+        query("execute p(3)"),
+        query("execute p(2 + 1)"),
+        query("execute r(3)"),
+        query("execute r(3)"),
+        query("deallocate p"),
+        query("prepare p (int) as select * from grown where id = $1"),
+        query("execute p(3)"),
+        query("begin; alter table grown drop b"),
+        query("execute p(3)"),
+        query("rollback"),
+        query("execute p(3)"),
+        query("deallocate all"),
+        query("drop table grown"),
+    ]);
+    // What an argument leaves behind is the session's as ever.
+    let (_, target, plain) = env();
+    let mut holds = Client::connect(target);
+    holds.run("prepare l (text) as select $1 is null");
+    holds.run("execute l(pg_advisory_lock(4712))");
+    let locks = "select count(*) from pg_locks where locktype = 'advisory' and objid = 4712";
+    assert_eq!(holds.one(locks), "1");
+    let sets = holds.simple("execute l(set_config('work_mem', '1MB', false))");
+    assert!(
+        sets.iter()
+            .any(|m| m.tag == b'E' && m.sqlstate() == "0A000"),
+        "{sets:?}"
+    );
+    holds.bye();
+    let mut watches = Client::connect(plain);
+    eventually("the lock to be gone", || {
+        (watches.one(locks) == "0").then_some(())
+    });
+    watches.bye();
+}

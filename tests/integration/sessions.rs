@@ -1307,15 +1307,14 @@ fn a_transaction_reads_nothing_by_a_schema_it_has_changed() {
     client.run("rollback");
     // So does what is on one shard, with its new columns.
     client.run("begin");
-    client.run("drop table if exists user_settings");
-    client.run("create table user_settings (id int primary key)");
-    client.run("alter table user_settings add theme text default 'dark'");
-    client.run("insert into user_settings values (1)");
-    assert_eq!(client.one("select theme from user_settings"), "dark");
-    client.run("create view themes as select theme as look from user_settings");
-    client.run("alter table user_settings rename theme to colour");
+    client.run("create table activity_kinds (id int primary key)");
+    client.run("alter table activity_kinds add theme text default 'dark'");
+    client.run("insert into activity_kinds values (1)");
+    assert_eq!(client.one("select theme from activity_kinds"), "dark");
+    client.run("create view themes as select theme as look from activity_kinds");
+    client.run("alter table activity_kinds rename theme to colour");
     assert_eq!(
-        client.one("select colour from user_settings where id = 1"),
+        client.one("select colour from activity_kinds where id = 1"),
         "dark"
     );
     client.run("rollback");

@@ -44,6 +44,25 @@ set transform_null_equals = on;
 -- name: null_equals_by_set_config
 -- expect: refused
 select set_config('transform_null_equals', 'yes', false);
+-- name: array_nulls_on
+set array_nulls = on;
+select '{NULL}'::text[];
+reset array_nulls;
+-- name: array_nulls_off
+-- expect: refused
+set array_nulls = off;
+-- name: array_nulls_by_set_config
+-- expect: refused
+select set_config('array_nulls', 'false', false);
+-- name: array_nulls_by_escapes
+-- expect: refused
+set array_nulls = E'o\x66f';
+-- name: seed
+-- expect: refused
+set seed = 0.5;
+-- name: seed_by_set_config
+-- expect: refused
+select set_config('seed', '0.5', false);
 -- name: encoding_by_set_config
 -- expect: refused
 select set_config('client_encoding', 'latin1', false);
