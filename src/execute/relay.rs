@@ -114,8 +114,9 @@ pub struct Script {
     pub keeps: Keeps,
     /// What becomes of a simple Query's CommandComplete.
     pub tags: Tags,
-    /// The client is in a transaction block. A server that has left it has failed the block.
-    pub in_block: bool,
+    /// Where the client's transaction stands. A server that has left it has failed it, and one that joins a transaction
+    /// that has failed does not mend it.
+    pub status: Option<TransactionStatus>,
 }
 
 impl Script {
@@ -428,7 +429,12 @@ impl Relay<'_> {
             (tag::READY_FOR_QUERY, Reply::Sync) => {
                 let status = stop.body.first().copied().unwrap_or(0);
                 server.ready(status);
-                if self.script.in_block && status == b'I' && to == To::Client {
+                let failed = match self.script.status {
+                    Some(TransactionStatus::InTransaction) => status == b'I',
+                    Some(TransactionStatus::Failed) => true,
+                    Some(TransactionStatus::Idle) | None => false,
+                };
+                if failed && to == To::Client {
                     backend::ready_for_query(out, TransactionStatus::Failed);
                     self.script.steps.pop_front();
                     return Ok(());

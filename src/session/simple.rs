@@ -18,7 +18,7 @@ use crate::session::transaction::BlockKind;
 use crate::statement::command::{self, Command, Scope, SetValue};
 use crate::statement::parse::parse;
 use crate::statement::scan::{Scanned, Verb, scan, shape};
-use crate::wire::backend::{self as reply, TransactionStatus};
+use crate::wire::backend as reply;
 use crate::wire::error::{ErrorFields, SqlState};
 use crate::wire::frontend;
 use bytes::Bytes;
@@ -506,7 +506,7 @@ impl Session {
             .map_or("?", |s| s.name.as_str());
         let database = std::sync::Arc::clone(&self.database);
         let types = database.oid_map(shard).map(AsRef::as_ref);
-        taken.script.in_block = self.status() != TransactionStatus::Idle;
+        taken.script.status = Some(self.status());
         let result = relay(
             &mut taken.lease,
             &mut self.client,

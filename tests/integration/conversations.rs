@@ -173,7 +173,8 @@ fn batch(dice: &mut Dice) -> (String, Vec<u8>) {
                 label.push_str("E() ");
                 bytes.extend(execute("", 0));
             }
-            8 => {
+            // In a failed transaction a statement cannot be prepared on another server to be described.
+            8 if name.is_empty() || label.contains("P(s:") => {
                 label.push_str(&format!("D({name}) "));
                 bytes.extend(describe(b'S', name));
             }

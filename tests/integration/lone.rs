@@ -760,3 +760,17 @@ fn execute_finds_changed_columns_and_evaluates_its_arguments() {
     });
     watches.bye();
 }
+
+/// A server that joins a failed transaction, to describe a statement, does not mend it.
+#[test]
+fn a_failed_transaction_stays_failed() {
+    let _turn = turn();
+    let insert = "insert into v values ($1, 'p')";
+    same(&[
+        [parse("s", insert, &[]), sync()].concat(),
+        [batch("begin"), parse("s", insert, &[]), sync()].concat(),
+        [describe(b'S', "s"), sync()].concat(),
+        query("select 1"),
+        query("rollback"),
+    ]);
+}
