@@ -1,8 +1,11 @@
 //! Schema changes: on every shard of the keyspace or on none, and only what each shard can hold alone.
 
 use crate::route::bind::Binder;
+use crate::route::bind::calls::{Call, CallEffect};
 use crate::route::bind::constants::operand;
 use crate::route::bind::tables::{Found, find_table};
+use crate::route::builtin::Effect;
+use crate::route::choose::calls::traits_of;
 use crate::route::choose::context::Context;
 use crate::route::choose::names::{key_names, listed, names_of};
 use crate::route::error::RouteError;
@@ -575,6 +578,42 @@ impl ForeignKey<'_> {
     }
 }
 
+/// An expression that fills the rows there are: every shard computes it for its own rows, in a transaction of its own.
+/// What is another value for each row anyway may be computed anywhere.
+fn computed_alike(
+    table: &Table,
+    what: &str,
+    expr: &Expr,
+    context: &Context<'_>,
+) -> Result<(), RouteError> {
+    if context.shards(table.keyspace).len() < 2 {
+        return Ok(());
+    }
+    let mut binder = Binder::new(context);
+    binder.alone(std::slice::from_ref(expr))?;
+    traits_of(&mut binder, context).refuse()?;
+    let alike = |call: &&Call| match call.effect {
+        CallEffect::BuiltIn(Effect::Pure | Effect::Stable | Effect::NextValue) => true,
+        CallEffect::BuiltIn(Effect::Volatile) => OF_EACH_ROW.contains(&call.name.as_str()),
+        _ => false,
+    };
+    match binder.calls.iter().find(|call| !alike(call)) {
+        None => Ok(()),
+        Some(call) => Err(RouteError::Schema {
+            what: format!("{what} with {}()", call.name),
+            reason: format!(
+                "Each shard would fill its rows of table {} with a value of its own",
+                table.name
+            ),
+            hint: "Use a constant here; SET DEFAULT may follow for rows that are inserted later."
+                .to_owned(),
+        }),
+    }
+}
+
+/// Functions that give each row a value of its own on one PostgreSQL too.
+const OF_EACH_ROW: &[&str] = &["clock_timestamp", "gen_random_uuid", "random"];
+
 fn alter_table(
     name: &Name,
     actions: &[AlterAction],
@@ -614,6 +653,9 @@ fn alter_table(
                          with constants.",
                     ));
                 }
+                if let Some(default) = &column.default {
+                    computed_alike(&table, "ADD COLUMN … DEFAULT", default, context)?;
+                }
                 narrow_sequence(&table, column)?;
                 for constraint in &column.constraints {
                     constraint_holds(&table, constraint, std::slice::from_ref(column), context)?;
@@ -622,7 +664,9 @@ fn alter_table(
             AlterAction::AddConstraint(constraint) => {
                 constraint_holds(&table, constraint, &[], context)?
             }
-            AlterAction::DropColumn(column) | AlterAction::AlterType(column) if is_key(column) => {
+            AlterAction::DropColumn(column) | AlterAction::AlterType(column, _)
+                if is_key(column) =>
+            {
                 return Err(refused(
                     "changing the sharding key's column",
                     "Create a new table and copy the rows.",
@@ -634,8 +678,11 @@ fn alter_table(
                     "Keep its name, or create a new table.",
                 ));
             }
+            AlterAction::AlterType(_, Some(using)) => {
+                computed_alike(&table, "ALTER COLUMN … TYPE … USING", using, context)?;
+            }
             AlterAction::DropColumn(_)
-            | AlterAction::AlterType(_)
+            | AlterAction::AlterType(_, None)
             | AlterAction::SetDefault(..)
             | AlterAction::RenameColumn(..) => {}
             AlterAction::RenameTable(_) | AlterAction::SetSchema(_) => {

@@ -628,8 +628,8 @@ pub enum AlterAction {
     AddConstraint(TableConstraint),
     /// DROP COLUMN.
     DropColumn(String),
-    /// ALTER COLUMN … TYPE.
-    AlterType(String),
+    /// ALTER COLUMN … TYPE, with its USING.
+    AlterType(String, Option<Expr>),
     /// ALTER COLUMN … SET DEFAULT.
     SetDefault(String, Expr),
     /// RENAME COLUMN a TO b.

@@ -11,7 +11,7 @@ use crate::topology::{FunctionDeclaration, TableName};
 
 /// What a statement's calls ask for together.
 #[derive(Debug)]
-pub(super) struct CallTraits {
+pub(in crate::route) struct CallTraits {
     pub(super) home: Home,
     /// A call whose value differs between shards.
     pub(super) unmergeable: Option<String>,
@@ -32,7 +32,7 @@ pub(super) struct CallTraits {
 
 /// What calls ask of the home shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Home {
+pub(in crate::route) enum Home {
     /// Nothing.
     Anywhere,
     /// Without tables the statement goes there.
@@ -142,7 +142,7 @@ impl CallTraits {
         }
     }
 
-    pub(super) fn refuse(&self) -> Result<(), RouteError> {
+    pub(in crate::route) fn refuse(&self) -> Result<(), RouteError> {
         match &self.undeclared {
             None => Ok(()),
             Some((name, reason)) => Err(RouteError::Function {
@@ -158,7 +158,7 @@ impl CallTraits {
 }
 
 /// What a bound statement's calls ask for, those included that it does not name.
-pub(super) fn traits_of(binder: &mut Binder<'_>, context: &Context<'_>) -> CallTraits {
+pub(in crate::route) fn traits_of(binder: &mut Binder<'_>, context: &Context<'_>) -> CallTraits {
     implied::add_calls(binder, context);
     CallTraits::of(&binder.calls)
 }

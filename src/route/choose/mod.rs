@@ -7,7 +7,7 @@
 //! inserted), `utility`, `meet` (the shards that have all a statement needs), `scatter` (else its rows are merged),
 //! `calls` (what its functions ask for), `forced` (when the shard is settled before), `hint`, `names`.
 
-mod calls;
+pub(super) mod calls;
 pub mod context;
 mod forced;
 pub mod hint;

@@ -301,3 +301,89 @@ fn unique_indexes_compare_the_key_as_its_column_does() {
         ("CREATE INDEX ON words (w COLLATE ci)", all),
     ]);
 }
+
+/// What fills the rows that are there is computed by each shard.
+#[test]
+fn columns_are_filled_with_what_every_shard_computes_alike() {
+    let all = "broadcast s0,s1,s2";
+    let no = "refuse 0A000: ADD COLUMN … DEFAULT with";
+    let using = "refuse 0A000: ALTER COLUMN … TYPE … USING with";
+    check_all(&[
+        ("ALTER TABLE users ADD COLUMN n int DEFAULT 7", all),
+        (
+            "ALTER TABLE users ADD n text NOT NULL DEFAULT upper('x') || lower('Y'::text)",
+            all,
+        ),
+        ("ALTER TABLE users ADD COLUMN n int DEFAULT twice(2)", all),
+        (
+            "ALTER TABLE users ADD COLUMN n uuid DEFAULT gen_random_uuid()",
+            all,
+        ),
+        (
+            "ALTER TABLE users ADD COLUMN n float8 DEFAULT random()",
+            all,
+        ),
+        (
+            "ALTER TABLE users ADD COLUMN n bigint DEFAULT nextval('s')",
+            all,
+        ),
+        (
+            "ALTER TABLE users ADD COLUMN n text DEFAULT current_user",
+            all,
+        ),
+        (
+            "ALTER TABLE users ADD COLUMN n timestamptz DEFAULT now()",
+            no,
+        ),
+        (
+            "ALTER TABLE users ADD COLUMN n timestamptz NOT NULL DEFAULT CURRENT_TIMESTAMP",
+            no,
+        ),
+        (
+            "ALTER TABLE users ADD COLUMN n date DEFAULT (now() AT TIME ZONE 'UTC')::date",
+            no,
+        ),
+        (
+            "ALTER TABLE users ADD COLUMN n text DEFAULT current_database()",
+            no,
+        ),
+        (
+            "ALTER TABLE users ADD m int, ADD n text DEFAULT current_catalog",
+            no,
+        ),
+        (
+            "ALTER TABLE users ADD COLUMN n int DEFAULT poke()",
+            "refuse 0A000: function poke",
+        ),
+        ("ALTER TABLE users ADD COLUMN n int DEFAULT nosuch()", no),
+        ("ALTER TABLE users ALTER COLUMN age TYPE bigint", all),
+        (
+            "ALTER TABLE users ALTER age TYPE text USING age::text || upper(name)",
+            all,
+        ),
+        (
+            "ALTER TABLE users ALTER age SET DATA TYPE text COLLATE \"C\" USING lower(name), DROP flag",
+            all,
+        ),
+        (
+            "ALTER TABLE users ALTER age TYPE text USING age::text || current_database()",
+            using,
+        ),
+        (
+            "ALTER TABLE users ALTER age TYPE timestamptz USING now()",
+            using,
+        ),
+        (
+            "ALTER TABLE users ALTER age TYPE int USING peek(age)",
+            "refuse 0A000: function peek",
+        ),
+        (
+            "ALTER TABLE users ALTER age SET DEFAULT extract(year from now())",
+            all,
+        ),
+        (
+            "ALTER TABLE user_activities ADD COLUMN n timestamptz DEFAULT now()",
+            "single activity",
+        ),
+    ]);
+}

@@ -1114,8 +1114,15 @@ impl Reader<'_> {
     fn alter_column(&mut self, column: String) -> Parse<AlterAction> {
         if self.word("type") || self.words(&["set", "data", "type"]) {
             self.data_type()?;
-            self.skip_action()?;
-            return Ok(AlterAction::AlterType(column));
+            if self.word("collate") {
+                self.name()?;
+            }
+            let using = if self.word("using") {
+                Some(self.expr()?)
+            } else {
+                None
+            };
+            return Ok(AlterAction::AlterType(column, using));
         }
         if self.words(&["set", "default"]) {
             let default = self.expr()?;

@@ -1389,7 +1389,7 @@ fn definitions() {
             AlterAction::AddColumn(_),
             AlterAction::AddConstraint(TableConstraint::Unique(_)),
             AlterAction::DropColumn(_),
-            AlterAction::AlterType(_),
+            AlterAction::AlterType(..),
             AlterAction::SetDefault(_, _),
             AlterAction::Local,
             AlterAction::Local,
