@@ -179,7 +179,8 @@ fn what_code_sets_is_its_sessions_own() {
         leaves_nothing(&[change], probe);
     }
     // Its own: those of a server that is closing go when its process ends.
-    let locks = "select count(*) from pg_locks where locktype = 'advisory' and pid = pg_backend_pid()";
+    let locks =
+        "select count(*) from pg_locks where locktype = 'advisory' and pid = pg_backend_pid()";
     leaves_nothing(
         &[
             "create table lone_made as select pg_advisory_lock(77)::text as x",
