@@ -92,16 +92,16 @@ async def cursors(conn):
 
 
 async def copies(conn):
-    tag = await conn.copy_records_to_table("activity_log", records=[(i, f"r{i}") for i in range(300)], columns=["id", "what"])
+    tag = await conn.copy_records_to_table("activity_asyncpg", records=[(i, f"r{i}") for i in range(300)], columns=["id", "what"])
     expect(tag, "COPY 300", "binary records in")
     out = bytearray()
 
     async def sink(data):
         out.extend(data)
 
-    await conn.copy_from_query("select id, what from activity_log where id < $1 order by id", 3, output=sink, format="csv")
+    await conn.copy_from_query("select id, what from activity_asyncpg where id < $1 order by id", 3, output=sink, format="csv")
     expect(bytes(out), b"0,r0\n1,r1\n2,r2\n", "a query copied out")
-    await conn.execute("delete from activity_log")
+    await conn.execute("delete from activity_asyncpg")
 
 
 async def cancels(conn):

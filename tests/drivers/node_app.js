@@ -134,11 +134,11 @@ function copyIn(client, sql, text) {
 }
 
 async function copies(client) {
-  await copyIn(client, 'copy activity_log (id, what) from stdin', Array.from({ length: 200 }, (_, i) => `${i}\tline ${i}\n`).join(''));
-  const out = await copyOut(client, 'copy (select id, what from activity_log where id < 2 order by id) to stdout');
+  await copyIn(client, 'copy activity_node (id, what) from stdin', Array.from({ length: 200 }, (_, i) => `${i}\tline ${i}\n`).join(''));
+  const out = await copyOut(client, 'copy (select id, what from activity_node where id < 2 order by id) to stdout');
   assert.equal(out, '0\tline 0\n1\tline 1\n');
-  await fails(copyIn(client, 'copy activity_log (id, what) from stdin', 'x\ty\n'), '22P02', 'a bad row');
-  await client.query('delete from activity_log');
+  await fails(copyIn(client, 'copy activity_node (id, what) from stdin', 'x\ty\n'), '22P02', 'a bad row');
+  await client.query('delete from activity_node');
   const lines = await copyOut(client, 'copy (select line from entries where account_id = 3000 order by line) to stdout');
   assert.equal(lines.split('\n').length, 21);
 }

@@ -146,28 +146,28 @@ def cursors():
 
 def copies(conn):
     with conn.cursor() as cur:
-        with cur.copy("copy activity_log (id, what) from stdin") as copy:
+        with cur.copy("copy activity_psycopg (id, what) from stdin") as copy:
             for i in range(500):
                 copy.write_row((i, f"tab\there {i}"))
         expect(cur.rowcount, 500, "rows copied in")
-        with cur.copy("copy activity_log (id, what) from stdin (format binary)") as copy:
+        with cur.copy("copy activity_psycopg (id, what) from stdin (format binary)") as copy:
             copy.set_types(["int4", "text"])
             for i in range(500, 600):
                 copy.write_row((i, "binary"))
-        with cur.copy("copy (select id, what from activity_log where id < 502 order by id) to stdout") as copy:
+        with cur.copy("copy (select id, what from activity_psycopg where id < 502 order by id) to stdout") as copy:
             rows = list(copy.rows())
         expect((len(rows), rows[3], rows[501]), (502, ("3", "tab\there 3"), ("501", "binary")), "rows copied out")
         with cur.copy("copy (select line, note from entries where account_id = 1000 order by line) to stdout") as copy:
             expect(len(list(copy.rows())), 20, "copy out of one shard")
         try:
-            with cur.copy("copy activity_log (id, what) from stdin") as copy:
+            with cur.copy("copy activity_psycopg (id, what) from stdin") as copy:
                 copy.write_row((10_000, "never"))
                 raise RuntimeError("the application changes its mind")
         except RuntimeError:
             pass
-        cur.execute("select count(*) from activity_log where id = 10000")
+        cur.execute("select count(*) from activity_psycopg where id = 10000")
         expect(cur.fetchone()[0], 0, "an abandoned copy")
-        cur.execute("delete from activity_log")
+        cur.execute("delete from activity_psycopg")
 
 
 def cancels(conn):

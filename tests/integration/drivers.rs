@@ -17,16 +17,23 @@ use crate::harness::{Env, PASSWORD, Setup, file};
 /// The scripts' tables, also in the configuration.
 const TABLES: &str = "accounts = { key = \"id\" }\nentries = { key = \"account_id\" }\nregions = { reference = true }\n";
 
+/// Tables that live whole on one shard, one for each application: they run at the same time, and each empties its own.
+const ACTIVITY: &str = "[keyspaces.activity.tables.activity_rust]\n[keyspaces.activity.tables.activity_psycopg]\n\
+    [keyspaces.activity.tables.activity_asyncpg]\n[keyspaces.activity.tables.activity_node]\n";
+
 fn env() -> &'static Env {
     static ENV: OnceLock<Env> = OnceLock::new();
     ENV.get_or_init(|| {
-        Setup {
+        let env = Setup {
             name: "drivers",
             tables: TABLES,
+            more: ACTIVITY,
             schema: &file("drivers/schema.sql"),
             ..Setup::default()
         }
-        .start()
+        .start();
+        assert_eq!(env.schema_failures, Vec::<String>::new());
+        env
     })
 }
 
@@ -246,7 +253,7 @@ fn tokio_postgres_transactions_and_portals() {
 fn tokio_postgres_copies() {
     run(async |client| {
         let sink = client
-            .copy_in("copy activity_log (id, what) from stdin")
+            .copy_in("copy activity_rust (id, what) from stdin")
             .await
             .expect("COPY IN");
         pin_mut!(sink);
@@ -257,7 +264,7 @@ fn tokio_postgres_copies() {
         }
         assert_eq!(sink.finish().await.expect("the end"), 1_000);
         let sink = client
-            .copy_in("copy activity_log (id, what) from stdin binary")
+            .copy_in("copy activity_rust (id, what) from stdin binary")
             .await
             .expect("COPY IN");
         let writer = BinaryCopyInWriter::new(sink, &[Type::INT4, Type::TEXT]);
@@ -269,7 +276,7 @@ fn tokio_postgres_copies() {
             .expect("a row");
         assert_eq!(writer.finish().await.expect("the end"), 1);
         let stream = client
-            .copy_out("copy (select id, what from activity_log order by id) to stdout")
+            .copy_out("copy (select id, what from activity_rust order by id) to stdout")
             .await
             .expect("COPY OUT");
         let bytes: Vec<Bytes> = stream.try_collect().await.expect("all rows");
@@ -277,7 +284,7 @@ fn tokio_postgres_copies() {
         assert_eq!(text.lines().count(), 1_001);
         assert!(text.ends_with("5000\tbinary\n"));
         client
-            .execute("delete from activity_log", &[])
+            .execute("delete from activity_rust", &[])
             .await
             .expect("a delete");
     });

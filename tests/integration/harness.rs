@@ -323,7 +323,7 @@ impl Setup<'_> {
              {shards}\
              [databases.app]\nkeyspaces = [\"main\", \"activity\", \"settings\"]\ndefault = \"main\"\n\
              [keyspaces.main]\nshards = [\"s0\", \"s1\", \"s2\"]\n[keyspaces.main.tables]\n{tables}\n\
-             [keyspaces.activity]\nshards = [\"activity\"]\n[keyspaces.activity.tables]\nuser_activities = {{}}\nactivity_kinds = {{}}\nactivity_log = {{}}\n\
+             [keyspaces.activity]\nshards = [\"activity\"]\n[keyspaces.activity.tables]\nuser_activities = {{}}\nactivity_kinds = {{}}\n\
              [keyspaces.settings]\nshards = [\"settings\"]\n[keyspaces.settings.tables]\nuser_settings = {{}}\n\
              [pool]\nsize = {pool_size}\n{pool}\n{more}\n"
         );
