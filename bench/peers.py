@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 USER = DATABASE = PASSWORD = "bench"
-NAMES = ["direct", "pgbouncer", "keyway-1", "keyway-2"]
+NAMES = ["direct", "pgbouncer", "keyway-1", "keyway-1-one-worker", "keyway-2"]
 # How long a process may take to listen, or to leave.
 PATIENCE_SECONDS = 30
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -37,7 +37,7 @@ class Bench:
             self.postgres = Postgres(self)
             undo.callback(self.postgres.stop)
             self.postgres.start()
-            makers = {"direct": Direct, "pgbouncer": PgBouncer, "keyway-1": KeywayOne, "keyway-2": KeywayTwo}
+            makers = {maker.name: maker for maker in (Direct, PgBouncer, KeywayOne, KeywayOneWorker, KeywayTwo)}
             for name in self.options.peers:
                 peer = makers[name](self)
                 undo.callback(peer.stop)
@@ -262,6 +262,8 @@ class Keyway(Process):
     """The router, with `databases` as its shards."""
 
     databases = ()
+    # 0: one per core.
+    workers = 0
 
     def __init__(self, bench):
         super().__init__(bench)
@@ -278,6 +280,7 @@ class Keyway(Process):
         names = ", ".join(f'"s{number}"' for number in range(len(self.databases)))
         file.write_text(f"""listen = "127.0.0.1:{self.port}"
 http = "off"
+workers = {self.workers}
 [auth]
 method = "trust"
 [users.{USER}]
@@ -310,6 +313,12 @@ class KeywayOne(Keyway):
     def tables(self):
         tables = ("accounts", "branches", "tellers", "history")
         return "[keyspaces.main.tables]\n" + "".join(f"pgbench_{table} = {{}}\n" for table in tables)
+
+
+class KeywayOneWorker(KeywayOne):
+    """On one core, as PgBouncer is."""
+
+    name, workers = "keyway-1-one-worker", 1
 
 
 class KeywayTwo(Keyway):
