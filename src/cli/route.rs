@@ -124,7 +124,7 @@ fn explanation(
         statement,
         params: &Texts(&arguments.parameters),
     };
-    match made.and_then(|made| made.plan(&values, topology).map(|plan| (made, plan))) {
+    match made.and_then(|made| made.shown(&values, topology).map(|plan| (made, plan))) {
         Ok((made, plan)) => explain(&made, &plan, &values, topology),
         Err(error) => explain_refusal(&error, topology),
     }

@@ -259,7 +259,7 @@ impl ClientError for RouteError {
             ),
             Self::KeyUpdate { .. } => Some("Insert the row with its new key and delete the old one.".to_owned()),
             Self::KeyMissing { column, .. } => {
-                Some(format!("Give {column} as a constant or parameter, or hint /* keyway: key=… */."))
+                Some(format!("Give {column} as a constant or parameter; where only you can know it, hint /* keyway: key=… */."))
             }
             Self::Apart { .. } | Self::CatalogJoin { .. } => {
                 Some(format!("Ask for them in separate statements, or {shard}."))

@@ -74,7 +74,7 @@ pub fn explain(
         reason: recipe.reason.clone(),
         detail: None,
         hint: None,
-        rewritten: plan.text.is_some(),
+        rewritten: plan.text.is_some() || recipe.makes.is_some(),
         pinned: plan.pin.map(|pin| format!("{pin:?}")),
         epoch: plan.epoch,
     }

@@ -4,6 +4,7 @@
 
 use crate::route::bind::constants::{Constant, Operand};
 use crate::route::bind::differs::TimeTexts;
+use crate::route::choose::made::MadeKeys;
 use crate::route::error::RouteError;
 use crate::route::key::{KeyValue, Use, Values};
 use crate::route::merge::{Finish, Window};
@@ -31,6 +32,8 @@ pub struct Recipe {
     pub outside_transaction: bool,
     /// Why this route, for people.
     pub reason: String,
+    /// Keys that must be made before it can be planned: the statement with them is another one.
+    pub makes: Option<Arc<MadeKeys>>,
     /// Parameters whose type does not follow from their use.
     pub(crate) untyped: SmallVec<[u16; 2]>,
 }
@@ -137,6 +140,14 @@ impl Recipe {
     /// # Errors
     /// When this execution cannot be answered exactly.
     pub fn plan(&self, values: &Values<'_>, topology: &Topology) -> Result<Plan, RouteError> {
+        if let Some(made) = &self.makes {
+            return Err(RouteError::KeyMissing {
+                table: self.table_names(),
+                column: made.column.clone(),
+                reason: "Keyway makes its value for an INSERT that is sent by itself, not for one inside another statement"
+                    .to_owned(),
+            });
+        }
         match &self.route {
             Route::Fixed {
                 kind,
@@ -166,12 +177,34 @@ impl Recipe {
         }
     }
 
+    /// What is shown of one execution: of one whose key is made when it runs, where it may go.
+    ///
+    /// # Errors
+    /// As [`Recipe::plan`].
+    pub fn shown(&self, values: &Values<'_>, topology: &Topology) -> Result<Plan, RouteError> {
+        match &self.makes {
+            None => self.plan(values, topology),
+            Some(made) => {
+                let shards = made
+                    .only
+                    .map_or_else(|| self.shards(), |only| ShardSet::from_iter([only]));
+                Ok(self.plan_on(PlanKind::Any, shards, topology))
+            }
+        }
+    }
+
+    fn table_names(&self) -> String {
+        let names: Vec<String> = self.tables.iter().map(ToString::to_string).collect();
+        names.join(", ")
+    }
+
     /// The shard of an execution that one shard answers with the client's own text, and that asks nothing else of the
     /// session. `None` says only that [`Recipe::plan`] must be asked.
     #[inline]
     #[must_use]
     pub fn only_shard(&self, values: &Values<'_>, topology: &Topology) -> Option<ShardId> {
         let plain = self.pin.is_none()
+            && self.makes.is_none()
             && !self.set_config
             && !self.outside_transaction
             && self.access != Access::Schema;

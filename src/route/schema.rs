@@ -51,6 +51,7 @@ pub(crate) fn fixed(
         set_config: false,
         outside_transaction: false,
         reason: reason.to_owned(),
+        makes: None,
         untyped: SmallVec::new(),
     }
 }

@@ -194,12 +194,13 @@ impl Session {
     }
 
     /// The modes that AND CHAIN gives to the next transaction: those the block has now
-    /// (SaveTransactionCharacteristics in PostgreSQL's xact.c). One that failed has lost what was said of it.
+    /// (SaveTransactionCharacteristics in PostgreSQL's xact.c). One that failed has lost what was said of it; behind a
+    /// savepoint only what was said there is lost, by an error or by the rollback itself.
     fn chained_modes(&self, block: &Block, end: End) -> Result<TransactionModes, SessionError> {
-        let mut modes = if block.failed {
-            TransactionModes::default()
-        } else {
-            block.modes
+        let mut modes = match (end, block.savepoints.first()) {
+            (End::Rollback, Some(outermost)) => outermost.modes,
+            _ if block.failed => TransactionModes::default(),
+            _ => block.modes,
         };
         let default = |name: &str| match block.before.get(name) {
             Some(SettingValue::Raw(text) | SettingValue::Text(text)) => Some(text.as_str()),

@@ -7,6 +7,7 @@ use crate::backend::pool::Lease;
 use crate::backend::server::Doubt;
 use crate::execute::relay::{Described, Keeps, Relayed, Reply, Script, To};
 use crate::execute::scatter::Describe;
+use crate::route::choose::made::MadeKeys;
 use crate::route::plan::{Access, PlanKind, ShardSet};
 use crate::session::Session;
 use crate::session::cursors::{CursorStatement, cannot_run, declared_outside};
@@ -29,6 +30,7 @@ use bytes::{Bytes, BytesMut};
 use smallvec::SmallVec;
 use std::collections::BTreeSet;
 use std::rc::Rc;
+use std::sync::Arc;
 
 /// Bytes of one batch that are gathered before it is worked on without waiting for its Sync.
 const BATCH_BYTES_MAX: usize = 1 << 20;
@@ -194,7 +196,7 @@ impl Session {
     ) -> Result<bool, SessionError> {
         let mut rest = messages;
         loop {
-            let (batch, used) = self.understand(rest);
+            let (batch, used) = self.understand(rest).await;
             rest = &rest[used..];
             if rest.is_empty() {
                 return self.run_batch(batch, cut).await;
@@ -261,7 +263,7 @@ impl Session {
     /// Reads and plans messages as far as the first that Keyway executes itself, or that changes which cursors there
     /// are. Returns how many. Statements and portals are entered under their names as they would be when the message is
     /// reached, for the messages behind to find them.
-    fn understand(&mut self, messages: &[(u8, Bytes)]) -> (Batch, usize) {
+    async fn understand(&mut self, messages: &[(u8, Bytes)]) -> (Batch, usize) {
         let mut batch = Batch::default();
         self.said.clear();
         self.pinned_by_batch.clear();
@@ -270,7 +272,14 @@ impl Session {
             if takes_own_portal(*kind, body, &batch) {
                 return (batch, index);
             }
-            match self.item(*kind, body, &mut batch) {
+            let mut item = self.item(*kind, body, &mut batch);
+            if item.is_err()
+                && *kind == tag::BIND
+                && let Some((made, prepared)) = self.keys_of_bind(body)
+            {
+                item = Box::pin(self.bind_with_keys(&made, &prepared, body, &batch)).await;
+            }
+            match item {
                 Ok(entry) => {
                     let stops = match &entry {
                         (Item::Execute { .. }, Need::Own) => true,
@@ -509,11 +518,47 @@ impl Session {
         }
     }
 
-    /// In the order of PostgreSQL's exec_bind_message.
+    /// The keys that a Bind's statement leaves to their default.
+    fn keys_of_bind(&mut self, body: &Bytes) -> Option<(Arc<MadeKeys>, Rc<Prepared>)> {
+        let bind = frontend::Bind::decode(body).ok()?;
+        let prepared = self.find_statement(bind.statement).ok()?;
+        let made = self.keys_of_prepared(&prepared)?;
+        Some((made, prepared))
+    }
+
+    /// A Bind of the statement with keys for its rows.
+    async fn bind_with_keys(
+        &mut self,
+        made: &MadeKeys,
+        prepared: &Prepared,
+        body: &Bytes,
+        batch: &Batch,
+    ) -> Result<(Item, Need), SessionError> {
+        // The batch may be one transaction.
+        let near = batch.items.iter().find_map(|(_, need)| match need {
+            Need::Shard(shard) => Some(*shard),
+            _ => None,
+        });
+        let prepared = self.prepared_with_keys(made, prepared, near).await?;
+        self.bind_prepared(prepared, body, batch.items.len())
+    }
+
     fn bind_item(&mut self, body: &Bytes, item: usize) -> Result<(Item, Need), SessionError> {
         let bind = frontend::Bind::decode(body)
             .map_err(|error| SessionError::from_client_error(&error))?;
         let prepared = self.find_statement(bind.statement)?;
+        self.bind_prepared(prepared, body, item)
+    }
+
+    /// In the order of PostgreSQL's exec_bind_message.
+    fn bind_prepared(
+        &mut self,
+        prepared: Rc<Prepared>,
+        body: &Bytes,
+        item: usize,
+    ) -> Result<(Item, Need), SessionError> {
+        let bind = frontend::Bind::decode(body)
+            .map_err(|error| SessionError::from_client_error(&error))?;
         let given = bind.parameters.len();
         if let Some(wanted) = prepared.parameters().filter(|wanted| *wanted != given) {
             return Err(SessionError::refuse(

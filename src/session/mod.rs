@@ -4,7 +4,7 @@
 //! it goes, takes servers from `backend` and lets `execute` move the bytes. Only here an ErrorResponse is written.
 //!
 //! Reading order: `answer` (the loop), `quick` (the fast path), `simple` and `extended` (the two protocols), `planner`, `servers`,
-//! `transaction`, `commands` (statements about the session itself), `login`, `failures`, `listener`, `worker`.
+//! `transaction`, `commands` (statements about the session itself), `keys` (sharding keys that Keyway makes), `login`, `failures`, `listener`, `worker`.
 
 pub mod answer;
 pub mod cancel;
@@ -14,6 +14,7 @@ pub mod cursors;
 pub mod error;
 pub mod extended;
 pub mod failures;
+pub mod keys;
 pub mod listener;
 pub mod login;
 pub mod own;

@@ -160,7 +160,7 @@ impl Session {
         };
         let (made, _) = self.decide(text, &explained)?;
         Ok(
-            match made.and_then(|made| made.plan(&values, &self.topology).map(|plan| (made, plan)))
+            match made.and_then(|made| made.shown(&values, &self.topology).map(|plan| (made, plan)))
             {
                 Ok((made, plan)) => explain(&made, &plan, &values, &self.topology),
                 Err(error) => explain_refusal(&error, &self.topology),

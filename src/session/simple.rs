@@ -5,6 +5,7 @@ use crate::backend::settings::SettingValue;
 use crate::execute::relay::{RelayError, Relayed, Reply, Tags, To, relay};
 use crate::execute::scatter::Describe;
 use crate::metrics::Outcome;
+use crate::route::choose::made::MadeKeys;
 use crate::route::key::NoParams;
 use crate::route::plan::{Access, Plan, PlanKind};
 use crate::session::Session;
@@ -338,7 +339,13 @@ impl Session {
         }
         self.refuse_unless_unreadable(text, scanned)?;
         let plan = match self.cursor_statement(own, scanned, &NoParams)? {
-            CursorStatement::None => self.plan_simple(text, scanned)?,
+            CursorStatement::None => match self.plan_simple(text, scanned) {
+                Ok(plan) => plan,
+                Err(error) => match self.keys_to_make(text, scanned) {
+                    Some(made) => return Box::pin(self.insert_with_keys(&made, own, ending)).await,
+                    None => return Err(error),
+                },
+            },
             CursorStatement::Forward(plan, declare) => {
                 let shard = self.choose(&plan);
                 if declare.hold || self.counts_as_block() {
@@ -367,6 +374,19 @@ impl Session {
             self.names.portals.remove(&name);
         }
         Ok(ready)
+    }
+
+    /// An INSERT that leaves its sharding key to the default.
+    async fn insert_with_keys(
+        &mut self,
+        made: &MadeKeys,
+        own: &str,
+        ending: Ending,
+    ) -> Result<Ready, SessionError> {
+        let text = self.with_keys(made, own, None).await?;
+        let scanned = self.one_statement(&text)?;
+        let plan = self.plan_simple(&text, &scanned)?;
+        self.run_simple(&text, None, plan, ending).await
     }
 
     /// Runs a planned statement of the simple protocol.

@@ -275,6 +275,40 @@ fn a_chained_transaction_has_the_modes_of_the_one_before() {
             "select 1",
             "commit and chain",
         ],
+        // Behind a savepoint a rollback takes back what was said there, and nothing before.
+        &[
+            "begin",
+            "savepoint a",
+            "begin read only",
+            "rollback and chain",
+        ],
+        &[
+            "begin",
+            "savepoint a",
+            "begin read only",
+            "commit and chain",
+        ],
+        &[
+            "begin read only",
+            "savepoint a",
+            "select 1/0",
+            "rollback and chain",
+        ],
+        &[
+            "begin isolation level serializable",
+            "savepoint a",
+            "set transaction read only",
+            "savepoint b",
+            "select 1/0",
+            "commit and chain",
+        ],
+        &[
+            "begin read only",
+            "savepoint a",
+            "release a",
+            "select 1/0",
+            "rollback and chain",
+        ],
     ];
     for sql in each {
         let mut steps: Vec<(usize, &str)> = Vec::new();

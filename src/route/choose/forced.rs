@@ -42,6 +42,7 @@ pub(super) fn forced(
         set_config: false,
         outside_transaction: false,
         reason: reason.to_owned(),
+        makes: None,
         untyped: SmallVec::new(),
     };
     let Some(tree) = tree else {

@@ -4,7 +4,8 @@ use crate::route::bind::Binder;
 use crate::route::bind::tables::{Found, find_table};
 use crate::route::choose::context::Context;
 use crate::route::choose::forced::forced;
-use crate::route::choose::names::listed;
+use crate::route::choose::made::{generates_key, is_generated, made_keys};
+use crate::route::choose::names::{key_names, listed};
 use crate::route::choose::rows::{key_positions, row_key, rows_of};
 use crate::route::choose::write::guards;
 use crate::route::error::RouteError;
@@ -12,8 +13,13 @@ use crate::route::key::{self, ConstantType, KeyValue, Use};
 use crate::route::pins::{self, Analysis, KeySet, Keys, key_of};
 use crate::route::recipe::{Hinted, PlacedKeys, Recipe, Route};
 use crate::route::schema;
-use crate::statement::tree::{AlterAction, Body, Copy, CopySubject, Ddl, Name, Query, Statement};
-use crate::topology::{KeyFamily, KeyspaceId, KeyspaceKind, Placement, ShardId, Table, TableName};
+use crate::statement::scan::Verb;
+use crate::statement::tree::{
+    AlterAction, Body, Copy, CopyDirection, CopySubject, Cte, Ddl, Insert, Name, Query, Statement,
+};
+use crate::topology::{
+    KeyColumn, KeyFamily, KeyspaceId, KeyspaceKind, Placement, ShardId, Table, TableName,
+};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -123,6 +129,22 @@ fn hold_to_keys(
 ) -> Result<(), RouteError> {
     let mut rows = Vec::new();
     given_rows(tree, context, &mut rows);
+    if let Statement::Insert(insert) = tree
+        && context.verb == Verb::Insert
+        && let Some(table) = sharded_target(insert, context)
+        && let Some(mut made) = made_keys(insert, &table, context)
+    {
+        if !made.holders.contains(shard) {
+            return Err(RouteError::BadHint {
+                reason: format!("the hint's shard owns no key of table {}", table.name),
+                hint: "Leave the hint out: Keyway makes the key, and finds its shard.".to_owned(),
+            });
+        }
+        made.only = Some(shard);
+        recipe.makes = Some(Arc::new(made));
+        return Ok(());
+    }
+    no_generated_key(tree, context)?;
     let mut binder = Binder::new(context);
     let bound = match tree {
         Statement::Query(query) | Statement::Declare { query, .. } => binder.query(query),
@@ -137,8 +159,8 @@ fn hold_to_keys(
             subject: CopySubject::Statement(statement),
             ..
         }) => return hold_to_keys(statement, context, shard, recipe),
-        Statement::Copy(_)
-        | Statement::Ddl(_)
+        Statement::Copy(copy) => return copies_key(copy, context),
+        Statement::Ddl(_)
         | Statement::Truncate { .. }
         | Statement::Lock { .. }
         | Statement::Maintenance { .. }
@@ -170,22 +192,74 @@ fn hold_to_keys(
     Ok(())
 }
 
-/// The rows whose keys a statement and its WITH entries give, with their tables.
-fn given_rows(tree: &Statement, context: &Context<'_>, rows: &mut Vec<(String, KeySet)>) {
-    let with = match tree {
+/// A hint cannot know which value PostgreSQL will generate, nor therefore whose shard it is.
+fn no_generated_key(tree: &Statement, context: &Context<'_>) -> Result<(), RouteError> {
+    for entry in with_of(tree) {
+        no_generated_key(&entry.statement, context)?;
+    }
+    if let Statement::Insert(insert) = tree
+        && let Some(table) = sharded_target(insert, context)
+        && generates_key(insert, &table)
+    {
+        return Err(generated_key(&table));
+    }
+    Ok(())
+}
+
+fn copies_key(copy: &Copy, context: &Context<'_>) -> Result<(), RouteError> {
+    let CopySubject::Table { name, columns } = &copy.subject else {
+        return Ok(());
+    };
+    let Ok(Found::Table(table)) = find_table(context, name) else {
+        return Ok(());
+    };
+    let left_out =
+        |column: &KeyColumn| !columns.contains(&column.name) && is_generated(&table, &column.name);
+    if copy.direction == CopyDirection::From
+        && !columns.is_empty()
+        && key_of(&table).iter().any(left_out)
+    {
+        return Err(generated_key(&table));
+    }
+    Ok(())
+}
+
+fn generated_key(table: &Table) -> RouteError {
+    RouteError::KeyMissing {
+        table: table.name.to_string(),
+        column: key_names(key_of(table)),
+        reason: "PostgreSQL generates it, and a hint cannot know for which shard".to_owned(),
+    }
+}
+
+fn with_of(tree: &Statement) -> &[Cte] {
+    match tree {
         Statement::Query(query) => &query.with,
         Statement::Insert(insert) => &insert.with,
         Statement::Update(update) => &update.with,
         Statement::Delete(delete) => &delete.with,
         Statement::Merge(merge) => &merge.with,
-        _ => return,
-    };
-    for entry in with {
+        _ => &[],
+    }
+}
+
+/// The table that an INSERT writes, if it is sharded.
+fn sharded_target(insert: &Insert, context: &Context<'_>) -> Option<Arc<Table>> {
+    match find_table(context, &insert.table) {
+        Ok(Found::Table(table)) if matches!(table.placement, Placement::Sharded { .. }) => {
+            Some(table)
+        }
+        _ => None,
+    }
+}
+
+/// The rows whose keys a statement and its WITH entries give, with their tables.
+fn given_rows(tree: &Statement, context: &Context<'_>, rows: &mut Vec<(String, KeySet)>) {
+    for entry in with_of(tree) {
         given_rows(&entry.statement, context, rows);
     }
     if let Statement::Insert(insert) = tree
-        && let Ok(Found::Table(table)) = find_table(context, &insert.table)
-        && matches!(table.placement, Placement::Sharded { .. })
+        && let Some(table) = sharded_target(insert, context)
         && let Ok(positions) = key_positions(insert, &table)
     {
         let name = table.name.to_string();

@@ -168,6 +168,7 @@ pub(super) fn meet(
         set_config: traits.set_config,
         outside_transaction: false,
         reason: reason.to_owned(),
+        makes: None,
         untyped: binder.untyped_params().into(),
     })
 }

@@ -4,13 +4,14 @@
 //! execution of the shape, or a refusal. No value of a literal or parameter is looked at here.
 //!
 //! Reading order: this file ([`recipe`], then `choose`), `context`, `read`, `write` (and `rows`, the keys of what is
-//! inserted), `utility`, `meet` (the shards that have all a statement needs), `scatter` (else its rows are merged),
+//! inserted, and `made`, those that Keyway makes), `utility`, `meet` (the shards that have all a statement needs), `scatter` (else its rows are merged),
 //! `calls` (what its functions ask for), `forced` (when the shard is settled before), `hint`, `names`.
 
 pub(super) mod calls;
 pub mod context;
 mod forced;
 pub mod hint;
+pub mod made;
 mod meet;
 pub(super) mod names;
 mod read;

@@ -47,6 +47,7 @@ pub(super) fn explain(
     if !analyze {
         recipe.access = Access::Read;
         recipe.pin = None;
+        recipe.makes = None;
     }
     Ok(recipe)
 }

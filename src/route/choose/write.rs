@@ -6,6 +6,7 @@ use crate::route::bind::stored::Written;
 use crate::route::bind::tables::{Found, find_table};
 use crate::route::choose::calls::traits_of;
 use crate::route::choose::context::Context;
+use crate::route::choose::made::{made_keys, recipe_of_made};
 use crate::route::choose::meet::{ManyShards, meet};
 use crate::route::choose::names::key_names;
 use crate::route::choose::rows::{insert_rows, stored_part};
@@ -50,7 +51,17 @@ pub(super) fn write(tree: &Statement, context: &Context<'_>) -> Result<Recipe, R
         && matches!(table.placement, Placement::Sharded { .. })
         && !matches!(insert.source, InsertSource::Query(_))
     {
-        rows = insert_rows(insert, &table)?;
+        rows = match (
+            insert_rows(insert, &table),
+            made_keys(insert, &table, context),
+        ) {
+            (Ok(rows), _) => rows,
+            // The rest of the statement is looked at when its rows have their keys.
+            (Err(RouteError::KeyMissing { .. }), Some(made)) => {
+                return Ok(recipe_of_made(made, &table.name));
+            }
+            (Err(error), _) => return Err(error),
+        };
         if let Some(at) = analysis
             .sharded
             .iter()
