@@ -27,6 +27,9 @@ const DRAWN_MAX: usize = 10_000;
 /// How often values are asked for before the shard is given up: one that owns few buckets is seldom met.
 const ROUNDS_MAX: usize = 100;
 
+/// How often a value is left out because its shard cannot be reached.
+const ANEW_MAX: usize = 4;
+
 impl Session {
     /// The keys to be made before this statement can be planned.
     pub(super) fn keys_to_make(&self, text: &str, scanned: &Scanned) -> Option<Arc<MadeKeys>> {
@@ -128,7 +131,7 @@ impl Session {
     ) -> Result<Vec<String>, SessionError> {
         let mut place = made.only.or_else(|| self.key_place(made, near));
         let mut keys = Vec::with_capacity(made.rows);
-        for _ in 0..ROUNDS_MAX {
+        for round in 0..ROUNDS_MAX {
             // The first one decides, unless something else has.
             let count = match place {
                 None => 1,
@@ -142,7 +145,10 @@ impl Session {
             };
             for value in values {
                 let shard = made.shard_of(&value, &self.topology);
-                if place.is_none() {
+                // Nobody asks for a shard that is down; once in a while it is tried whether it still is.
+                if place.is_none()
+                    && (round >= ANEW_MAX || !shard.is_some_and(|s| self.is_failing(s)))
+                {
                     place = shard;
                 }
                 if shard.is_some() && shard == place && keys.len() < made.rows {

@@ -84,7 +84,8 @@ impl Session {
         reachable.or_else(|| in_turn().next()).unwrap_or(ShardId(0))
     }
 
-    fn is_failing(&self, shard: ShardId) -> bool {
+    /// Could a server of this shard not be connected to?
+    pub(super) fn is_failing(&self, shard: ShardId) -> bool {
         let pool = self.worker.pool(&self.topology, &self.pools, shard);
         pool.is_some_and(|(pool, _)| pool.is_failing())
     }

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::sync::OnceLock;
 
-use crate::harness::{Env, Setup};
+use crate::harness::{Env, Setup, eventually, new_cluster};
 use crate::raw::{Value, bind, describe, execute, parse, rows_of, sync, tags};
 
 const TABLES: &str = "members = { key = \"id\" }\nlines = { key = \"member_id\" }\ndocs = { key = \"id\" }\n\
@@ -42,9 +42,9 @@ fn well_placed(env: &Env, table: &str, key: &str) -> Vec<usize> {
     let mut client = env.client();
     let mut seen = BTreeSet::new();
     let counts = SHARDS.map(|shard| {
-        let rows = env
-            .direct(shard)
-            .rows(&format!("select {key} from {table}"));
+        let rows = client.rows(&format!(
+            "/* keyway: shard={shard} */ select {key} from {table}"
+        ));
         for row in &rows {
             let value = &row[0];
             assert!(
@@ -351,4 +351,54 @@ fn what_cannot_have_its_key_made_is_refused() {
         planned[0][0].starts_with("Insert on members"),
         "{planned:?}"
     );
+}
+
+#[test]
+fn new_rows_go_where_a_server_is() {
+    let mut cluster = new_cluster(50);
+    cluster.create_database("first").expect("a database");
+    // What is killed would lose its last rows.
+    cluster
+        .execute(
+            "postgres",
+            "alter database first set synchronous_commit = on",
+        )
+        .expect("a durable database");
+    // Values are asked of the first shard, as long as it is there.
+    let env = Setup {
+        name: "keys_dead",
+        tables: TABLES,
+        schema: SCHEMA,
+        elsewhere: &[("s0", cluster.dsn("first"))],
+        pool: "connect_timeout = \"2s\"\ncheckout_timeout = \"3s\"",
+        ..Setup::default()
+    }
+    .start();
+    let mut client = env.client();
+    let insert = "insert into members (name) values ('x') returning id";
+    for _ in 0..10 {
+        client.run(insert);
+    }
+    cluster.kill9().expect("kill the shard");
+    let mut done = 0;
+    for _ in 0..40 {
+        let messages = client.simple(insert);
+        match messages.iter().find(|m| m.tag == b'E') {
+            None => done += 1,
+            Some(error) => assert!(
+                ["08006", "57P03", "57P01", "57P02"].contains(&error.sqlstate().as_str()),
+                "{error:?}"
+            ),
+        }
+        assert_eq!(client.status, b'I');
+    }
+    assert!(done >= 30, "{done} of 40");
+    cluster.start_again().expect("start the shard");
+    eventually("new rows are put on the shard again", || {
+        client.simple(insert);
+        let fresh = client.simple("/* keyway: shard=s0 */ insert into members (name) values ('y')");
+        (tags(&fresh) == "C").then_some(())
+    });
+    let rows = well_placed(&env, "members", "id");
+    assert!(rows.iter().all(|count| *count > 0), "{rows:?}");
 }
