@@ -293,6 +293,7 @@ fn a_hint_does_not_put_a_generated_key_on_the_wrong_shard() {
             "with w as (select 1) insert into members (name) values ('w')",
             "explain analyze insert into members (name) values ('w')",
             "copy members (name) from stdin",
+            "insert into members (name) select 'x'",
             "insert into members (id, name) values (5, 'x'), (default, 'w')",
         ];
         for sql in refused {

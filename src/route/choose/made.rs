@@ -11,7 +11,7 @@ use crate::route::pins::key_of;
 use crate::route::plan::{Access, PlanKind, ShardSet};
 use crate::route::recipe::Recipe;
 use crate::route::schema;
-use crate::statement::tree::{Expr, Insert};
+use crate::statement::tree::{Expr, Insert, InsertSource};
 use crate::topology::{
     Column, KeyFamily, KeyspaceId, KeyspaceKind, ShardId, Table, TableName, Topology,
 };
@@ -134,7 +134,12 @@ pub(super) fn generates_key(insert: &Insert, table: &Table) -> bool {
             at.and_then(|at| row.get(at))
                 .is_none_or(|value| *value == Expr::Default)
         };
-        rows_of(insert).into_iter().any(left) && is_generated(table, &column.name)
+        let rows = rows_of(insert);
+        let leaves = match insert.source {
+            InsertSource::Query(_) => at.is_none(),
+            InsertSource::Values(_) | InsertSource::Default => rows.into_iter().any(left),
+        };
+        leaves && is_generated(table, &column.name)
     };
     positions.iter().zip(key_of(table)).any(generated)
 }
