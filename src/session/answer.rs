@@ -52,18 +52,10 @@ impl Session {
                 self.client.rest();
                 quick = poll_fn(|context| self.poll_quick(context)).await;
             }
-            while let Quick::Unfinished(rest) = quick {
-                quick = Box::pin(self.finish(*rest)).await;
-            }
             let ended = match quick {
                 Quick::Answered => self.say_rest().await,
-                Quick::Failed(error) => Err(error),
-                Quick::Ordinary | Quick::Unfinished(_) => match self.next_request().await {
-                    Ok(Ok(Request::Terminate)) => return,
-                    Ok(Ok(request)) => Box::pin(self.answer(request)).await,
-                    Ok(Err(silence)) => Err(self.silence(&silence)),
-                    Err(error) => Err(error),
-                },
+                // Of a size of its own: an idle session takes no more than it needs to wait.
+                other => Box::pin(self.go_on_with(other)).await,
             };
             match ended {
                 Ok(()) => {}
@@ -71,13 +63,29 @@ impl Session {
                 Err(SessionError::Fatal(fields)) => {
                     self.say_error(&fields);
                     // The client may be gone already; there is nobody else to tell.
-                    let _ = self.client.flush().await;
+                    let _ = Box::pin(self.client.flush()).await;
                     return;
                 }
                 Err(SessionError::Statement(_) | SessionError::Unparsed(..)) => {
                     unreachable!("answer() tells the client of these")
                 }
             }
+        }
+    }
+
+    /// What the fast path leaves: the rest of a reply, or the whole of a request.
+    async fn go_on_with(&mut self, mut quick: Quick) -> Result<(), SessionError> {
+        while let Quick::Unfinished(rest) = quick {
+            quick = Box::pin(self.finish(*rest)).await;
+        }
+        match quick {
+            Quick::Answered => self.say_rest().await,
+            Quick::Failed(error) => Err(error),
+            Quick::Ordinary | Quick::Unfinished(_) => match self.next_request().await? {
+                Ok(Request::Terminate) => Err(SessionError::ClientGone),
+                Ok(request) => Box::pin(self.answer(request)).await,
+                Err(silence) => Err(self.silence(&silence)),
+            },
         }
     }
 

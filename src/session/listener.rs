@@ -2,7 +2,6 @@
 
 use crate::backend::budget::Ask;
 use crate::backend::pool::Pools;
-use crate::backend::stream::Stream;
 use crate::metrics::WorkerMetrics;
 use crate::session::cancel::Delivery;
 use crate::session::login;
@@ -12,7 +11,6 @@ use std::net::TcpStream as StdTcpStream;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
 /// Mail that may wait for a worker.
@@ -103,19 +101,13 @@ fn read(worker: &Rc<Worker>, letter: Mail) {
             let worker = Rc::clone(worker);
             tokio::task::spawn_local(async move {
                 let _count = count;
-                // None when it is gone already.
-                let from = stream.peer_addr().ok();
-                match TcpStream::from_std(stream) {
-                    Ok(stream) => {
-                        worker.metrics.clients.up();
-                        worker.metrics.clients_accepted.raise();
-                        login::serve(Stream::Tcp(stream), from, Rc::clone(&worker)).await;
-                        worker.metrics.clients.down();
-                    }
-                    Err(error) => {
-                        tracing::warn!(%error, "a client's connection could not be taken over")
-                    }
+                worker.metrics.clients.up();
+                worker.metrics.clients_accepted.raise();
+                // What a login needs is gone when the session begins.
+                if let Some(mut session) = Box::pin(login::enter(stream, &worker)).await {
+                    session.run().await;
                 }
+                worker.metrics.clients.down();
             });
         }
         Mail::Cancel { pid, key, delivery } => {

@@ -29,9 +29,9 @@ use crate::wire::startup::{
 };
 use bytes::BytesMut;
 use std::collections::{BTreeMap, HashMap};
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio_rustls::TlsAcceptor;
 
@@ -195,25 +195,25 @@ struct Hello {
     encrypted: bool,
 }
 
-/// Serves one connection from its first byte to its last.
-pub async fn serve(stream: Stream, from: Option<SocketAddr>, worker: Rc<Worker>) {
-    // What a login needs is gone when the session begins.
-    if let Some(mut session) = Box::pin(enter(stream, from, worker)).await {
-        session.run().await;
-    }
-}
-
 /// Makes a session of a connection, or says why there is none.
-async fn enter(
-    stream: Stream,
-    from: Option<SocketAddr>,
-    worker: Rc<Worker>,
+pub(super) async fn enter(
+    stream: std::net::TcpStream,
+    worker: &Rc<Worker>,
 ) -> Option<Box<Session>> {
+    // None when it is gone already.
+    let from = stream.peer_addr().ok();
+    let stream = match TcpStream::from_std(stream) {
+        Ok(stream) => Stream::Tcp(stream),
+        Err(error) => {
+            tracing::warn!(%error, "a client's connection could not be taken over");
+            return None;
+        }
+    };
     let limits = worker.shared.config.load().limits.clone();
     let timeout = limits.client_login_timeout;
     let mut client = Client::new(stream, limits.message_max);
     let mut attempt = Attempt::default();
-    let login = login(&mut client, &worker, &mut attempt);
+    let login = login(&mut client, worker, &mut attempt);
     let (refusal, reason) = match tokio::time::timeout(timeout, login).await {
         Ok(Ok((ready, pid))) => return Some(Box::new(ready.around(pid, client))),
         Ok(Err(NoSession::Refused(fields, reason))) => (fields, reason),
