@@ -114,6 +114,18 @@ pub enum RouteError {
         /// What to do.
         hint: String,
     },
+    /// A value that would have to be compared with other shards' rows.
+    #[error("{constraint} on table {table} cannot be checked by one shard alone")]
+    Unchecked {
+        /// The table.
+        table: String,
+        /// The constraint's name.
+        name: String,
+        /// `UNIQUE (email)` …
+        constraint: String,
+        /// The column whose default is unique over all shards.
+        generated: Option<String>,
+    },
     /// A function that cannot run where this would send it.
     #[error("function {name} cannot be used here")]
     Function {
@@ -227,6 +239,16 @@ impl ClientError for RouteError {
             Self::Constraint { table, .. } => Some(format!(
                 "Rows of table {table} are spread over shards by the sharding key, and PostgreSQL checks one shard only"
             )),
+            Self::Unchecked {
+                table, generated, ..
+            } => Some(match generated {
+                Some(column) => format!(
+                    "Values of {column} are unique over the shards of table {table} as long as they are its default's; any other may be in a row of another shard, and PostgreSQL checks one shard only"
+                ),
+                None => format!(
+                    "Rows of table {table} are spread over shards by the sharding key, which the constraint does not contain, and PostgreSQL checks one shard only"
+                ),
+            }),
             Self::Function { reason, .. }
             | Self::Schema { reason, .. }
             | Self::OneShardOnly { reason, .. }
@@ -275,6 +297,17 @@ impl ClientError for RouteError {
                     .to_owned(),
             ),
             Self::View { .. } => Some(format!("Query the view's tables, or {shard}.")),
+            Self::Unchecked {
+                name, generated, ..
+            } => {
+                let others = format!(
+                    "make the sharding key part of the constraint, or vouch for the values with trust = [\"{name}\"] in the table's configuration."
+                );
+                Some(match generated {
+                    Some(column) => format!("Leave {column} out or write DEFAULT, {others}"),
+                    None => format!("Let a generated column be part of it, {others}"),
+                })
+            }
             Self::Constraint { hint, .. } | Self::Function { hint, .. } | Self::Schema { hint, .. } => {
                 Some(hint.clone())
             }

@@ -4,7 +4,7 @@ use crate::route::bind::Binder;
 use crate::route::bind::calls::{Call, CallEffect};
 use crate::route::bind::constants::operand;
 use crate::route::bind::tables::{Found, find_table};
-use crate::route::builtin::Effect;
+use crate::route::builtin::{Effect, OF_EACH_ROW};
 use crate::route::choose::calls::traits_of;
 use crate::route::choose::context::Context;
 use crate::route::choose::names::{key_names, listed, names_of};
@@ -16,6 +16,7 @@ use crate::route::recipe::{Recipe, Route};
 use crate::statement::tree::{
     AlterAction, Becomes, ColumnDefinition, CreateTable, Ddl, Expr, Name, Query, TableConstraint,
 };
+use crate::topology::build::UUID_GENERATORS;
 use crate::topology::{KeyspaceId, Placement, ShardId, Table, TableName};
 use smallvec::SmallVec;
 use std::sync::Arc;
@@ -187,6 +188,7 @@ pub(crate) fn recipe(ddl: &Ddl, context: &Context<'_>) -> Result<Recipe, RouteEr
             concurrently,
         } => {
             let found = table_of(table, context)?;
+            let mut late = false;
             if *unique {
                 let plain: Vec<String> = columns.iter().flatten().cloned().collect();
                 let shown: Vec<&str> = columns
@@ -194,11 +196,23 @@ pub(crate) fn recipe(ddl: &Ddl, context: &Context<'_>) -> Result<Recipe, RouteEr
                     .map(|c| c.as_deref().unwrap_or("(…)"))
                     .collect();
                 unique_over_shards(&found, "UNIQUE INDEX", &plain, &shown.join(", "), &[])?;
+                late = relies_on_defaults(&found, &plain);
             }
-            let mut recipe = everywhere(
-                context.shards(found.keyspace),
-                Arc::from([found.name.clone()]),
-            );
+            let shards = context.shards(found.keyspace);
+            let mut recipe = everywhere(shards.clone(), Arc::from([found.name.clone()]));
+            if late && *concurrently {
+                return Err(RouteError::Schema {
+                    what: "CREATE UNIQUE INDEX CONCURRENTLY without the sharding key".to_owned(),
+                    reason: format!(
+                        "Table {} may have rows on several shards, and each shard would compare its own only",
+                        found.name
+                    ),
+                    hint: "Create it without CONCURRENTLY while the table is empty.".to_owned(),
+                });
+            }
+            if late && let Route::Fixed { after, .. } = &mut recipe.route {
+                *after = while_empty(&shards, &found.name);
+            }
             recipe.outside_transaction = *concurrently;
             Ok(recipe)
         }
@@ -492,13 +506,52 @@ fn trusted(table: &Table, columns: &[String]) -> bool {
     })
 }
 
+/// Is what makes a permitted UNIQUE of these columns right that nobody gives one of them another value than its default?
+fn relies_on_defaults(table: &Table, columns: &[String]) -> bool {
+    match &table.placement {
+        Placement::Sharded { key } => {
+            !key.iter().all(|k| columns.contains(&k.name)) && !trusted(table, columns)
+        }
+        Placement::Reference | Placement::Unsharded => false,
+    }
+}
+
+/// Does a table that is created rely on the defaults of its columns?
+pub(crate) fn created_relies_on_defaults(create: &CreateTable, table: &Table) -> bool {
+    let of_columns = create.columns.iter().flat_map(|column| &column.constraints);
+    let mut constraints = create.constraints.iter().chain(of_columns);
+    constraints.any(|constraint| match constraint {
+        TableConstraint::PrimaryKey(columns) | TableConstraint::Unique(columns) => {
+            relies_on_defaults(table, columns)
+        }
+        _ => false,
+    })
+}
+
+/// A block for each shard that fails where the table has rows: before they had to be unique, anything could be given.
+fn while_empty(shards: &ShardSet, table: &TableName) -> Vec<(ShardId, String)> {
+    let block = format!(
+        "DO $keyway$ BEGIN IF EXISTS (SELECT FROM {}.{}) THEN RAISE EXCEPTION USING ERRCODE = '0A000', MESSAGE = {}, \
+         DETAIL = {}, HINT = {}; END IF; END $keyway$",
+        identifier(&table.schema),
+        identifier(&table.name),
+        literal("a constraint without the sharding key cannot be added to a table that has rows"),
+        literal(&format!(
+            "Rows of table {table} are spread over shards by the sharding key, and PostgreSQL compares those of one shard only"
+        )),
+        literal(
+            "Add the constraint while the table is empty, make the sharding key part of it, or vouch for its columns \
+             with trust in the table's configuration."
+        ),
+    );
+    let shards = shards.iter().filter(|_| shards.len() > 1);
+    shards.map(|shard| (shard, block.clone())).collect()
+}
+
 /// `uuid DEFAULT gen_random_uuid()`
 fn random_uuid(column: &ColumnDefinition) -> bool {
     let random = |call: &crate::statement::tree::FunctionCall| {
-        matches!(
-            call.name.name.as_str(),
-            "gen_random_uuid" | "uuid_generate_v4" | "uuidv7" | "uuidv4"
-        )
+        UUID_GENERATORS.contains(&call.name.name.as_str())
     };
     column.data_type == "uuid"
         && matches!(&column.default, Some(Expr::Function(call)) if random(call))
@@ -611,9 +664,6 @@ fn computed_alike(
     }
 }
 
-/// Functions that give each row a value of its own on one PostgreSQL too.
-const OF_EACH_ROW: &[&str] = &["clock_timestamp", "gen_random_uuid", "random"];
-
 fn alter_table(
     name: &Name,
     actions: &[AlterAction],
@@ -641,6 +691,7 @@ fn alter_table(
     };
     let is_key = |column: &String| key.iter().any(|k| k.name == *column);
     let mut sequences = false;
+    let mut late = false;
     for action in actions {
         match action {
             AlterAction::Local => {}
@@ -662,7 +713,13 @@ fn alter_table(
                 }
             }
             AlterAction::AddConstraint(constraint) => {
-                constraint_holds(&table, constraint, &[], context)?
+                constraint_holds(&table, constraint, &[], context)?;
+                late |= match constraint {
+                    TableConstraint::PrimaryKey(columns) | TableConstraint::Unique(columns) => {
+                        relies_on_defaults(&table, columns)
+                    }
+                    _ => false,
+                };
             }
             AlterAction::DropColumn(column) | AlterAction::AlterType(column, _)
                 if is_key(column) =>
@@ -699,15 +756,18 @@ fn alter_table(
             }
         }
     }
+    if let (true, Route::Fixed { after, .. }) = (late, &mut recipe.route) {
+        *after = while_empty(&shards, &table.name);
+    }
     if sequences && table.placement != Placement::Reference {
-        let after = ranges(
+        let ranges = ranges(
             context,
             &shards,
             &owned_by(&table.name),
             &Fix::SetIfEmpty(table.name.clone()),
         );
-        if let Route::Fixed { after: slot, .. } = &mut recipe.route {
-            *slot = after;
+        if let Route::Fixed { after, .. } = &mut recipe.route {
+            after.extend(ranges);
         }
     }
     Ok(recipe)

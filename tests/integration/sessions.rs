@@ -19,6 +19,8 @@ hooked = { key = "id" }
 parents = { key = "id" }
 counted = { key = "id" }
 veiled = { key = "id" }
+numbered = { key = "user_id" }
+vouched = { key = "user_id", trust = ["vouched_pkey"] }
 "##;
 
 const SCHEMA: &str = r#"
@@ -77,6 +79,55 @@ fn the_schema_applies() {
         "{}",
         env.schema_failures.join("\n")
     );
+}
+
+#[test]
+fn values_that_no_shard_can_compare_are_refused() {
+    let (env, _turn) = one_connection();
+    let mut client = env.client();
+    let refused = |client: &mut Client, sql: &str| {
+        assert_eq!(client.error(sql), "0A000", "{sql}");
+    };
+    for table in ["numbered", "vouched"] {
+        client.run(&format!("create table {table} (id bigserial primary key, user_id int not null, uid uuid default gen_random_uuid())"));
+    }
+    client.run("insert into numbered (user_id) values (1)");
+    client.run("insert into numbered values (default, 2, gen_random_uuid())");
+    refused(&mut client, "insert into numbered values (1, 3)");
+    refused(&mut client, "update numbered set id = 1 where user_id = 2");
+    client.run("update numbered set id = id where user_id = 2");
+    // It may hold what the table would not have compared before.
+    client.run("insert into numbered (user_id, uid) values (3, '00000000-0000-4000-8000-000000000001'), (3, default)");
+    client.run(
+        "insert into numbered (user_id, uid) values (2, '00000000-0000-4000-8000-000000000001')",
+    );
+    refused(
+        &mut client,
+        "create unique index numbered_uid on numbered (uid)",
+    );
+    refused(
+        &mut client,
+        "alter table numbered add constraint numbered_uid unique (uid)",
+    );
+    for user in 1..=3 {
+        client.run(&format!("delete from numbered where user_id = {user}"));
+    }
+    client.run("create unique index numbered_uid on numbered (uid)");
+    client.run("insert into numbered (user_id) values (3)");
+    refused(
+        &mut client,
+        "insert into numbered (user_id, uid) values (2, '00000000-0000-4000-8000-000000000001')",
+    );
+    // Within the transaction that creates it, no plan knows its columns yet.
+    client.run("drop table numbered");
+    client.run("begin");
+    client.run("create table numbered (id bigserial primary key, user_id int not null)");
+    client.run("create index on numbered (user_id)");
+    refused(&mut client, "insert into numbered values (1, 3)");
+    client.run("rollback");
+    client.run("insert into vouched (id, user_id) values (1, 3)");
+    client.run("drop table vouched");
+    client.bye();
 }
 
 #[test]
