@@ -8,6 +8,7 @@ use crate::route::builtin::{Effect, OF_EACH_ROW};
 use crate::route::choose::calls::traits_of;
 use crate::route::choose::context::Context;
 use crate::route::choose::names::{key_names, listed, names_of};
+use crate::route::clock::fixes_time;
 use crate::route::error::RouteError;
 use crate::route::key::{ConstantType, type_named};
 use crate::route::pins::{self, key_of};
@@ -17,7 +18,7 @@ use crate::statement::tree::{
     AlterAction, Becomes, ColumnDefinition, CreateTable, Ddl, Expr, Name, Query, TableConstraint,
 };
 use crate::topology::build::UUID_GENERATORS;
-use crate::topology::{KeyspaceId, Placement, ShardId, Table, TableName};
+use crate::topology::{KeyColumn, KeyFamily, KeyspaceId, Placement, ShardId, Table, TableName};
 use smallvec::SmallVec;
 use std::sync::Arc;
 
@@ -178,6 +179,20 @@ pub(crate) fn recipe(ddl: &Ddl, context: &Context<'_>) -> Result<Recipe, RouteEr
     if is_temporary(context) {
         return Err(temporary());
     }
+    let recipe = changed(ddl, context)?;
+    if recipe.shards().len() > 1 && fixes_time(ddl, context) {
+        return Err(RouteError::Schema {
+            what: "a time that each shard would take from its own clock".to_owned(),
+            reason: "A literal like 'now' and a partition's bound become constants when the schema is changed, and every \
+                     shard changes it at another moment"
+                .to_owned(),
+            hint: "Write the time itself, or now() in a default for the time of each row.".to_owned(),
+        });
+    }
+    Ok(recipe)
+}
+
+fn changed(ddl: &Ddl, context: &Context<'_>) -> Result<Recipe, RouteError> {
     match ddl {
         Ddl::CreateTable(create) => create_table(create, context),
         Ddl::AlterTable { table, actions } => alter_table(table, actions, context),
@@ -277,14 +292,15 @@ fn create_table(create: &CreateTable, context: &Context<'_>) -> Result<Recipe, R
         }
         return Ok(recipe);
     };
+    let mut key_to_see = false;
     for column in key {
         match create
             .columns
             .iter()
             .find(|definition| definition.name == column.name)
         {
-            Some(definition) => key_type(&table, definition)?,
-            None if create.columns_from.is_some() => {}
+            Some(definition) => key_to_see |= key_type(&table, definition)?,
+            None if create.columns_from.is_some() => key_to_see = true,
             None => {
                 return Err(RouteError::Schema {
                     what: "a table without its sharding key".to_owned(),
@@ -303,16 +319,17 @@ fn create_table(create: &CreateTable, context: &Context<'_>) -> Result<Recipe, R
     for constraint in &create.constraints {
         constraint_holds(&table, constraint, &create.columns, context)?;
     }
+    let created = created(create, context);
+    let mut blocks = Vec::new();
+    if key_to_see {
+        let block = key_block(&created, key);
+        blocks.extend(shards.iter().map(|shard| (shard, block.clone())));
+    }
     if create.columns.iter().any(has_sequence) {
-        let after = ranges(
-            context,
-            &shards,
-            &owned_by(&created(create, context)),
-            &Fix::Set,
-        );
-        if let Route::Fixed { after: slot, .. } = &mut recipe.route {
-            *slot = after;
-        }
+        blocks.extend(ranges(context, &shards, &owned_by(&created), &Fix::Set));
+    }
+    if let Route::Fixed { after, .. } = &mut recipe.route {
+        *after = blocks;
     }
     Ok(recipe)
 }
@@ -349,25 +366,31 @@ fn reference_constraints(
     Ok(())
 }
 
-/// Is the key's type one whose equality is equality of bytes?
-fn key_type(table: &Table, column: &ColumnDefinition) -> Result<(), RouteError> {
+/// What a sharding key may be.
+const KEY_TYPES: &str =
+    "Use an integer, text, uuid, boolean, date, timestamp or bytea column as the sharding key.";
+
+/// Is the key's type one whose equality is equality of bytes? True when only a server can tell: what a type of the
+/// user's own is made of, how a collation compares.
+fn key_type(table: &Table, column: &ColumnDefinition) -> Result<bool, RouteError> {
     let base = column
         .data_type
         .split('(')
         .next()
         .unwrap_or_default()
         .trim();
-    let serial = matches!(
-        base,
-        "serial" | "serial4" | "bigserial" | "serial8" | "smallserial" | "serial2"
-    );
-    let known = matches!(type_named(base), ConstantType::Family(_))
-        || matches!(base, "char" | "character")
-        || column.data_type.ends_with("time zone");
     let array = column.data_type.ends_with(']');
+    if !array && (is_serial(base) || column.data_type.ends_with("time zone")) {
+        return Ok(false);
+    }
+    let family = type_named(base);
+    if let (ConstantType::Family(family), false) = (family, array) {
+        return Ok(matches!(family, KeyFamily::Text | KeyFamily::Bpchar));
+    }
     let built_in = [
         "numeric",
         "decimal",
+        "dec",
         "real",
         "float",
         "float4",
@@ -377,15 +400,42 @@ fn key_type(table: &Table, column: &ColumnDefinition) -> Result<(), RouteError> 
         "jsonb",
         "citext",
     ];
-    if (serial || known || !built_in.contains(&base)) && !array {
-        // A type of the user's own is left to `check`, which sees what it is a domain of.
-        return Ok(());
+    if !built_in.contains(&base) && !array {
+        return Ok(true);
     }
     Err(RouteError::Schema {
         what: format!("a sharding key of type {base}"),
-        reason: format!("Column {} of table {}: equal values of the type may have different bytes", column.name, table.name),
-        hint: "Use an integer, text, uuid, boolean, date, timestamp or bytea column as the sharding key.".to_owned(),
+        reason: format!(
+            "Column {} of table {}: equal values of the type may have different bytes",
+            column.name, table.name
+        ),
+        hint: KEY_TYPES.to_owned(),
     })
+}
+
+/// A block that fails when a key column of the new table has a type, or a collation, that is none for a key.
+fn key_block(table: &TableName, key: &[KeyColumn]) -> String {
+    let names: Vec<String> = key.iter().map(|column| literal(&column.name)).collect();
+    let types: Vec<String> = KeyFamily::OIDS.iter().map(u32::to_string).collect();
+    format!(
+        "DO $keyway$ DECLARE k record; BEGIN SELECT a.attname, pg_catalog.format_type(a.atttypid, a.atttypmod) AS type \
+         INTO k FROM pg_catalog.pg_attribute a LEFT JOIN pg_catalog.pg_collation c ON c.oid = a.attcollation \
+         WHERE a.attrelid = {}::pg_catalog.regclass AND a.attnum > 0 AND NOT a.attisdropped AND a.attname IN ({}) \
+         AND (coalesce(NOT c.collisdeterministic, false) OR NOT EXISTS (WITH RECURSIVE base(oid) AS (SELECT a.atttypid \
+         UNION SELECT t.typbasetype FROM base JOIN pg_catalog.pg_type t ON t.oid = base.oid AND t.typtype = 'd') \
+         SELECT FROM base WHERE base.oid IN ({}))) LIMIT 1; IF FOUND THEN RAISE EXCEPTION USING ERRCODE = '0A000', \
+         MESSAGE = pg_catalog.concat({}, k.type), DETAIL = pg_catalog.concat({}, k.attname, {}), HINT = {}; END IF; END \
+         $keyway$",
+        quoted_name(&table.schema, &table.name),
+        names.join(", "),
+        types.join(", "),
+        literal("a sharding key cannot have the type or collation of this column: "),
+        literal("Column "),
+        literal(&format!(
+            " of table {table}: equal values may have different bytes, or the same value other bytes on another shard"
+        )),
+        literal(KEY_TYPES),
+    )
 }
 
 fn has_sequence(column: &ColumnDefinition) -> bool {
@@ -1155,11 +1205,30 @@ fn range_block(id: u16, which: &str, fix: &Fix) -> String {
     // The last range ends where integer does.
     let (narrow_low, narrow_end) = range(NARROW_RANGE_BITS);
     let narrow_high = narrow_end.min(i64::from(i32::MAX));
+    // What sequences have by default (manual, CREATE SEQUENCE). The least bigint cannot be written without a cast.
+    let (wide_least, wide_most) = (format!("(-{}-1)", i64::MAX), i64::MAX);
+    let (narrow_least, narrow_most) = (i32::MIN, i32::MAX);
     let refuse = |message: &str| {
         format!(
             "RAISE EXCEPTION USING ERRCODE = '0A000', MESSAGE = {}",
             literal(message)
         )
+    };
+    let refuse_options = format!(
+        "{}, DETAIL = {}, HINT = {}",
+        refuse(
+            "START, MINVALUE, MAXVALUE and CYCLE of a sequence cannot be chosen on a sharded keyspace"
+        ),
+        literal("Each shard counts in a range of its own, so that no value is on two shards"),
+        literal("Leave them out; INCREMENT and CACHE may be given.")
+    );
+    // Of a new sequence, what is not the default was asked for.
+    let chosen = match fix {
+        Fix::Check => "s.seqcycle",
+        Fix::Set | Fix::SetIfEmpty(_) => {
+            "s.seqcycle OR (s.seqmin, s.seqmax, s.seqstart) IS DISTINCT FROM (CASE WHEN s.up THEN 1 ELSE s.least END, \
+             CASE WHEN s.up THEN s.most ELSE -1 END, CASE WHEN s.up THEN 1 ELSE -1 END)"
+        }
     };
     let act = match fix {
         Fix::Check => refuse("the range of a sequence belongs to its shard"),
@@ -1181,10 +1250,12 @@ fn range_block(id: u16, which: &str, fix: &Fix) -> String {
     };
     format!(
         "DO $keyway$ DECLARE s record; BEGIN FOR s IN SELECT c.oid::pg_catalog.regclass AS name, q.seqincrement > 0 AS up, \
-         r.low, r.high, q.seqtypid FROM pg_catalog.pg_class c JOIN pg_catalog.pg_sequence q ON q.seqrelid = c.oid \
-         LEFT JOIN (VALUES ('int8'::pg_catalog.regtype, {wide_low}::int8, {wide_high}::int8), ('int4', {narrow_low}, \
-         {narrow_high})) r (type, low, high) ON r.type = q.seqtypid WHERE {which} AND (q.seqmin, q.seqmax) IS DISTINCT \
-         FROM (r.low, r.high) LOOP IF s.low IS NULL THEN {}; END IF; {guard}{act}; END LOOP; END $keyway$",
+         r.low, r.high, r.least, r.most, q.seqtypid, q.seqmin, q.seqmax, q.seqstart, q.seqcycle FROM pg_catalog.pg_class c \
+         JOIN pg_catalog.pg_sequence q ON q.seqrelid = c.oid LEFT JOIN (VALUES ('int8'::pg_catalog.regtype, \
+         {wide_low}::int8, {wide_high}::int8, {wide_least}::int8, {wide_most}::int8), ('int4', {narrow_low}, {narrow_high}, \
+         {narrow_least}, {narrow_most})) r (type, low, high, least, most) ON r.type = q.seqtypid WHERE {which} AND \
+         ((q.seqmin, q.seqmax) IS DISTINCT FROM (r.low, r.high) OR q.seqcycle) LOOP IF s.low IS NULL THEN {}; END IF; \
+         IF ({chosen}) THEN {refuse_options}; END IF; {guard}{act}; END LOOP; END $keyway$",
         refuse("a smallint sequence cannot be divided among shards")
     )
 }

@@ -20,6 +20,7 @@ parents = { key = "id" }
 counted = { key = "id" }
 veiled = { key = "id" }
 numbered = { key = "user_id" }
+keyed = { key = "k" }
 vouched = { key = "user_id", trust = ["vouched_pkey"] }
 "##;
 
@@ -127,6 +128,72 @@ fn values_that_no_shard_can_compare_are_refused() {
     client.run("rollback");
     client.run("insert into vouched (id, user_id) values (1, 3)");
     client.run("drop table vouched");
+    client.bye();
+}
+
+#[test]
+fn the_types_of_keys_and_the_ranges_of_sequences_are_looked_at() {
+    let (env, _turn) = one_connection();
+    let mut client = env.client();
+    client.run("create type feeling as enum ('sad', 'happy')");
+    client.run("create domain small_text as varchar(9)");
+    client.run("create domain smaller_text as small_text check (length(value) < 5)");
+    client.run("create domain felt as feeling");
+    client.run(
+        "create collation ci (provider = icu, locale = 'und-u-ks-level2', deterministic = false)",
+    );
+    for key in ["feeling", "felt", "inet", "text collate ci", "interval"] {
+        let sql = format!("create table keyed (k {key} primary key)");
+        assert_eq!(client.error(&sql), "0A000", "{sql}");
+    }
+    for key in [
+        "smaller_text",
+        "text",
+        "char(3)",
+        "varchar(3) collate \"C\"",
+        "serial",
+    ] {
+        client.run(&format!("create table keyed (k {key} primary key)"));
+        client.run("drop table keyed");
+    }
+    for options in [
+        "start 1000",
+        "minvalue 5 start 5",
+        "maxvalue 100",
+        "cycle",
+        "start 7 increment -1 minvalue -9 maxvalue 9",
+    ] {
+        let sql = format!(
+            "create table keyed (k int, n bigint generated always as identity ({options}))"
+        );
+        assert_eq!(client.error(&sql), "0A000", "{sql}");
+        let sql = format!("create sequence chosen {options}");
+        assert_eq!(client.error(&sql), "0A000", "{sql}");
+    }
+    for options in [
+        "start 1",
+        "start with 1 increment by 2 no minvalue no maxvalue cache 10 no cycle",
+        "increment -1",
+        "minvalue 1",
+    ] {
+        for of in ["bigint", "int"] {
+            client.run(&format!(
+                "create table keyed (k int, n {of} generated always as identity ({options}))"
+            ));
+            client.run("insert into keyed values (1), (1)");
+            assert_eq!(
+                client.one("select count(distinct n) from keyed where k = 1"),
+                "2"
+            );
+            client.run("drop table keyed");
+        }
+    }
+    client.run("create sequence chosen");
+    assert_eq!(client.error("alter sequence chosen cycle"), "0A000");
+    client.run("drop sequence chosen");
+    client.run("drop collation ci");
+    client.run("drop domain felt, smaller_text, small_text");
+    client.run("drop type feeling");
     client.bye();
 }
 
