@@ -152,6 +152,9 @@ pub enum RouteError {
         /// What to do.
         hint: String,
     },
+    /// Keyway's own schema.
+    #[error("schema keyway is Keyway's own")]
+    OwnSchema,
     /// A name that would hide what has it now.
     #[error("{name} is a table of keyspace {keyspace}")]
     NameTaken {
@@ -260,6 +263,9 @@ impl ClientError for RouteError {
             Self::NameTaken { .. } => Some(
                 "A name finds one table in the whole database, so what took this one could not be reached".to_owned(),
             ),
+            Self::OwnSchema => Some(
+                "It says which shard holds what, on every shard; what a client changes there, no other Keyway would agree with".to_owned(),
+            ),
             Self::Unparsed { reason } => Some(reason.clone()),
             Self::WindowValue => Some("Its value decides which shards' rows are shown, and it is not one that Keyway can read.".to_owned()),
             Self::BadHint { .. } | Self::Window(_) | Self::NoShard => None,
@@ -313,6 +319,7 @@ impl ClientError for RouteError {
             }
             Self::OneShardOnly { .. } | Self::Unparsed { .. } => Some(format!("Choose a shard: {shard}.")),
             Self::NameTaken { .. } => Some("Choose another name.".to_owned()),
+            Self::OwnSchema => Some("Look at it on a shard itself; `keyway check` says what it holds.".to_owned()),
             Self::BadHint { hint, .. } => Some(hint.clone()),
             Self::TooComplex { .. } => Some("Split the statement.".to_owned()),
             Self::WindowValue => Some("Give it as an integer literal or parameter.".to_owned()),

@@ -5,7 +5,7 @@ use std::sync::{Barrier, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use crate::harness::{Env, SHARDS, Setup, eventually};
+use crate::harness::{Env, SHARDS, Setup, direct_target, eventually};
 use crate::raw::{Client, Message, Value, bind, describe, execute, parse, rows_of, sync, tags};
 
 const TABLES: &str = r##"
@@ -195,6 +195,81 @@ fn the_types_of_keys_and_the_ranges_of_sequences_are_looked_at() {
     client.run("drop domain felt, smaller_text, small_text");
     client.run("drop type feeling");
     client.bye();
+}
+
+#[test]
+fn the_catalogs_schema_is_reached_by_no_name() {
+    let (env, _turn) = one_connection();
+    let mut client = env.client();
+    for sql in [
+        "set search_path = public, keyway",
+        "set search_path to \"keyway\"",
+        "set schema 'keyway'",
+        "select set_config('search_path', 'keyway,public', false)",
+        "set role keyway",
+        "set local role 'keyway'",
+        "set session authorization keyway",
+        "select set_config('role', 'keyway', true)",
+        "/* keyway: shard=s0 */ select * from keyway.identity",
+        "/* keyway: shard=s0 */ copy keyway.settings to stdout",
+        "/* keyway: shard=s0 */ do $$ begin perform from keyway.settings; end $$",
+    ] {
+        assert_eq!(client.error(sql), "0A000", "{sql}");
+    }
+    client.run("set search_path = public, \"left\"");
+    for options in ["-c search_path=keyway", "-c role=keyway"] {
+        let refused = Client::try_connect(&env.target, &[("options", options)]);
+        assert_eq!(
+            refused.err().map(|r| r.sqlstate()).as_deref(),
+            Some("0A000"),
+            "{options}"
+        );
+    }
+    client.bye();
+}
+
+/// `"$user"` is the schema of whatever role the session has taken.
+#[test]
+fn a_role_finds_its_own_schema() {
+    let (env, _turn) = one_connection();
+    let mut client = env.client();
+    let plain = "select v from same where k = 1";
+    for role in ["left", "right"] {
+        let shards = ["s0", "s1", "s2"];
+        for (index, shard) in shards.iter().enumerate() {
+            let mut direct = Client::connect(&direct_target(&format!("sessions_{shard}")));
+            if index == 0 {
+                direct.run(&format!("create role \"{role}\""));
+            }
+            direct.run(&format!("grant usage on schema \"{role}\" to \"{role}\"; grant select on all tables in schema \"{role}\" to \"{role}\""));
+            direct.bye();
+        }
+    }
+    assert_eq!(
+        client.error(plain),
+        "0A000",
+        "no schema of the login's name has it"
+    );
+    client.run("set role \"left\"");
+    assert_eq!(client.one(plain), "from left");
+    client.run("begin");
+    client.run("set local role \"right\"");
+    assert_eq!(client.one(plain), "from right");
+    client.run("commit");
+    assert_eq!(client.one(plain), "from left");
+    client.run("reset role");
+    client.run("set session authorization \"right\"");
+    assert_eq!(client.one(plain), "from right");
+    client.run("reset session authorization");
+    client.bye();
+    for shard in ["s0", "s1", "s2"] {
+        let mut direct = Client::connect(&direct_target(&format!("sessions_{shard}")));
+        direct.run("drop owned by \"left\", \"right\"");
+        direct.bye();
+    }
+    let mut direct = Client::connect(&direct_target("sessions_s0"));
+    direct.run("drop role \"left\", \"right\"");
+    direct.bye();
 }
 
 #[test]

@@ -11,7 +11,7 @@ use crate::route::error::RouteError;
 use crate::route::key::{self, ConstantType, KeyValue, Use};
 use crate::route::pins::{self, Analysis, KeySet, Keys, key_of};
 use crate::route::recipe::{Hinted, PlacedKeys, Recipe, Route};
-use crate::route::schema;
+use crate::route::{reserved, schema};
 use crate::statement::tree::{AlterAction, Body, Copy, CopySubject, Ddl, Name, Query, Statement};
 use crate::topology::{KeyFamily, KeyspaceId, KeyspaceKind, Placement, ShardId, Table, TableName};
 use std::collections::BTreeSet;
@@ -35,6 +35,7 @@ pub fn hinted(
     context: &Context<'_>,
     hint: RouteHint<'_>,
 ) -> Result<Recipe, RouteError> {
+    reserved::refuse(context)?;
     let shard = match hint {
         RouteHint::Shard(name) => shard_named(context, name)?,
         RouteHint::Key(text) => {

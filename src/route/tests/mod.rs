@@ -5,6 +5,7 @@
 
 mod choices;
 mod oracle;
+mod reserved;
 mod rivals;
 mod schema;
 mod soundness;
