@@ -559,7 +559,7 @@ impl KeyspaceView<'_> {
             ) {
                 let hint = match constraint.kind {
                     ConstraintKind::Foreign { .. } => "refer by the sharding key, make the other table a reference table, or drop the constraint".to_owned(),
-                    _ => format!("add the sharding key to it, or say trust = [{:?}] for {name} if its values are unique anyway", constraint.name),
+                    _ => format!("add the sharding key to it, or say trust = [{:?}] for {name} if its values are unique anyway; until then the table takes no new rows", constraint.name),
                 };
                 report.add_with_hint(
                     Severity::Error,

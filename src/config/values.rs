@@ -240,6 +240,9 @@ impl KeyFamily {
         })
     }
 
+    /// The OIDs that [`KeyFamily::of_oid`] knows.
+    pub const OIDS: [u32; 12] = [16, 17, 20, 21, 23, 25, 1042, 1043, 1082, 1114, 1184, 2950];
+
     /// The family of a built-in type by its OID (`pg_type.oid`, the same on every server).
     #[must_use]
     pub fn of_oid(oid: u32) -> Option<Self> {

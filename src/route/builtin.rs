@@ -35,6 +35,9 @@ pub enum Effect {
     Server,
 }
 
+/// Functions that give each row a value of its own on one PostgreSQL too.
+pub(crate) const OF_EACH_ROW: &[&str] = &["clock_timestamp", "gen_random_uuid", "random"];
+
 /// What the built-in function of this name does; `None` when PostgreSQL 15 to 18 have none.
 #[must_use]
 pub fn effect(name: &str) -> Option<Effect> {

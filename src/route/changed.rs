@@ -8,6 +8,7 @@ use crate::route::bind::tables::{Found, find_table};
 use crate::route::choose::context::Context;
 use crate::route::implied::{is_word, text_with_views};
 use crate::route::plan::{Plan, ShardSet};
+use crate::route::schema::created_relies_on_defaults;
 use crate::statement::tree::{AlterAction, Becomes, Ddl, Name, Statement};
 
 /// One change.
@@ -46,10 +47,12 @@ impl Changed {
             Some(Statement::Maintenance { .. }) => return None,
             Some(Statement::Ddl(ddl)) => match ddl {
                 Ddl::CreateIndex { .. } => return None,
-                // One that is configured has no columns yet, which plans allow for; one that exists stays as it is.
+                // One that is configured has no columns yet, which plans allow for; one that exists stays as it is. Which
+                // values must be left to their defaults no plan knows before there are columns.
                 Ddl::CreateTable(create) => match find_table(context, &create.name) {
                     Ok(Found::Table(table))
-                        if context.database.tables.contains_key(&table.name) =>
+                        if context.database.tables.contains_key(&table.name)
+                            && !created_relies_on_defaults(create, &table) =>
                     {
                         return None;
                     }

@@ -114,6 +114,18 @@ pub enum RouteError {
         /// What to do.
         hint: String,
     },
+    /// A value that would have to be compared with other shards' rows.
+    #[error("{constraint} on table {table} cannot be checked by one shard alone")]
+    Unchecked {
+        /// The table.
+        table: String,
+        /// The constraint's name.
+        name: String,
+        /// `UNIQUE (email)` …
+        constraint: String,
+        /// The column whose default is unique over all shards.
+        generated: Option<String>,
+    },
     /// A function that cannot run where this would send it.
     #[error("function {name} cannot be used here")]
     Function {
@@ -140,6 +152,9 @@ pub enum RouteError {
         /// What to do.
         hint: String,
     },
+    /// Keyway's own schema.
+    #[error("schema keyway is Keyway's own")]
+    OwnSchema,
     /// A name that would hide what has it now.
     #[error("{name} is a table of keyspace {keyspace}")]
     NameTaken {
@@ -227,6 +242,16 @@ impl ClientError for RouteError {
             Self::Constraint { table, .. } => Some(format!(
                 "Rows of table {table} are spread over shards by the sharding key, and PostgreSQL checks one shard only"
             )),
+            Self::Unchecked {
+                table, generated, ..
+            } => Some(match generated {
+                Some(column) => format!(
+                    "Values of {column} are unique over the shards of table {table} as long as they are its default's; any other may be in a row of another shard, and PostgreSQL checks one shard only"
+                ),
+                None => format!(
+                    "Rows of table {table} are spread over shards by the sharding key, which the constraint does not contain, and PostgreSQL checks one shard only"
+                ),
+            }),
             Self::Function { reason, .. }
             | Self::Schema { reason, .. }
             | Self::OneShardOnly { reason, .. }
@@ -237,6 +262,9 @@ impl ClientError for RouteError {
             )),
             Self::NameTaken { .. } => Some(
                 "A name finds one table in the whole database, so what took this one could not be reached".to_owned(),
+            ),
+            Self::OwnSchema => Some(
+                "It says which shard holds what, on every shard; what a client changes there, no other Keyway would agree with".to_owned(),
             ),
             Self::Unparsed { reason } => Some(reason.clone()),
             Self::WindowValue => Some("Its value decides which shards' rows are shown, and it is not one that Keyway can read.".to_owned()),
@@ -275,11 +303,23 @@ impl ClientError for RouteError {
                     .to_owned(),
             ),
             Self::View { .. } => Some(format!("Query the view's tables, or {shard}.")),
+            Self::Unchecked {
+                name, generated, ..
+            } => {
+                let others = format!(
+                    "make the sharding key part of the constraint, or vouch for the values with trust = [\"{name}\"] in the table's configuration."
+                );
+                Some(match generated {
+                    Some(column) => format!("Leave {column} out or write DEFAULT, {others}"),
+                    None => format!("Let a generated column be part of it, {others}"),
+                })
+            }
             Self::Constraint { hint, .. } | Self::Function { hint, .. } | Self::Schema { hint, .. } => {
                 Some(hint.clone())
             }
             Self::OneShardOnly { .. } | Self::Unparsed { .. } => Some(format!("Choose a shard: {shard}.")),
             Self::NameTaken { .. } => Some("Choose another name.".to_owned()),
+            Self::OwnSchema => Some("Look at it on a shard itself; `keyway check` says what it holds.".to_owned()),
             Self::BadHint { hint, .. } => Some(hint.clone()),
             Self::TooComplex { .. } => Some("Split the statement.".to_owned()),
             Self::WindowValue => Some("Give it as an integer literal or parameter.".to_owned()),

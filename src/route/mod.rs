@@ -6,13 +6,15 @@
 //!
 //! Reading order: `choose` (one function per kind of statement), `bind` (what names mean), `implied` (what
 //! runs without a name), `pins` (which keys rows can
-//! have), `recipe` (the cached result and the hot step), `key` (bytes and buckets), `schema` (DDL), `merge` (several
-//! shards' rows become one answer), `changed` (what a transaction has changed of the schema), `explain` (for people).
+//! have), `recipe` (the cached result and the hot step), `key` (bytes and buckets), `schema` (DDL), `clock` (what it would fix of a shard's time), `merge` (several
+//! shards' rows become one answer), `changed` (what a transaction has changed of the schema), `reserved` (Keyway's own
+//! schema), `explain` (for people).
 
 mod bind;
 pub mod builtin;
 pub(crate) mod changed;
 pub mod choose;
+pub(crate) mod clock;
 pub mod error;
 pub mod explain;
 pub(crate) mod implied;
@@ -21,6 +23,7 @@ pub mod merge;
 pub(crate) mod pins;
 pub mod plan;
 pub mod recipe;
+pub(crate) mod reserved;
 pub(crate) mod schema;
 
 #[cfg(test)]

@@ -4,10 +4,11 @@ use crate::route::bind::Binder;
 use crate::route::bind::calls::{Call, CallEffect};
 use crate::route::bind::constants::operand;
 use crate::route::bind::tables::{Found, find_table};
-use crate::route::builtin::Effect;
+use crate::route::builtin::{Effect, OF_EACH_ROW};
 use crate::route::choose::calls::traits_of;
 use crate::route::choose::context::Context;
 use crate::route::choose::names::{key_names, listed, names_of};
+use crate::route::clock::fixes_time;
 use crate::route::error::RouteError;
 use crate::route::key::{ConstantType, type_named};
 use crate::route::pins::{self, key_of};
@@ -16,7 +17,8 @@ use crate::route::recipe::{Recipe, Route};
 use crate::statement::tree::{
     AlterAction, Becomes, ColumnDefinition, CreateTable, Ddl, Expr, Name, Query, TableConstraint,
 };
-use crate::topology::{KeyspaceId, Placement, ShardId, Table, TableName};
+use crate::topology::build::UUID_GENERATORS;
+use crate::topology::{KeyColumn, KeyFamily, KeyspaceId, Placement, ShardId, Table, TableName};
 use smallvec::SmallVec;
 use std::sync::Arc;
 
@@ -178,6 +180,20 @@ pub(crate) fn recipe(ddl: &Ddl, context: &Context<'_>) -> Result<Recipe, RouteEr
     if is_temporary(context) {
         return Err(temporary());
     }
+    let recipe = changed(ddl, context)?;
+    if recipe.shards().len() > 1 && fixes_time(ddl, context) {
+        return Err(RouteError::Schema {
+            what: "a time that each shard would take from its own clock".to_owned(),
+            reason: "A literal like 'now' and a partition's bound become constants when the schema is changed, and every \
+                     shard changes it at another moment"
+                .to_owned(),
+            hint: "Write the time itself, or now() in a default for the time of each row.".to_owned(),
+        });
+    }
+    Ok(recipe)
+}
+
+fn changed(ddl: &Ddl, context: &Context<'_>) -> Result<Recipe, RouteError> {
     match ddl {
         Ddl::CreateTable(create) => create_table(create, context),
         Ddl::AlterTable { table, actions } => alter_table(table, actions, context),
@@ -188,6 +204,7 @@ pub(crate) fn recipe(ddl: &Ddl, context: &Context<'_>) -> Result<Recipe, RouteEr
             concurrently,
         } => {
             let found = table_of(table, context)?;
+            let mut late = false;
             if *unique {
                 let plain: Vec<String> = columns.iter().flatten().cloned().collect();
                 let shown: Vec<&str> = columns
@@ -195,11 +212,23 @@ pub(crate) fn recipe(ddl: &Ddl, context: &Context<'_>) -> Result<Recipe, RouteEr
                     .map(|c| c.as_deref().unwrap_or("(…)"))
                     .collect();
                 unique_over_shards(&found, "UNIQUE INDEX", &plain, &shown.join(", "), &[])?;
+                late = relies_on_defaults(&found, &plain);
             }
-            let mut recipe = everywhere(
-                context.shards(found.keyspace),
-                Arc::from([found.name.clone()]),
-            );
+            let shards = context.shards(found.keyspace);
+            let mut recipe = everywhere(shards.clone(), Arc::from([found.name.clone()]));
+            if late && *concurrently {
+                return Err(RouteError::Schema {
+                    what: "CREATE UNIQUE INDEX CONCURRENTLY without the sharding key".to_owned(),
+                    reason: format!(
+                        "Table {} may have rows on several shards, and each shard would compare its own only",
+                        found.name
+                    ),
+                    hint: "Create it without CONCURRENTLY while the table is empty.".to_owned(),
+                });
+            }
+            if late && let Route::Fixed { after, .. } = &mut recipe.route {
+                *after = while_empty(&shards, &found.name);
+            }
             recipe.outside_transaction = *concurrently;
             Ok(recipe)
         }
@@ -264,14 +293,15 @@ fn create_table(create: &CreateTable, context: &Context<'_>) -> Result<Recipe, R
         }
         return Ok(recipe);
     };
+    let mut key_to_see = false;
     for column in key {
         match create
             .columns
             .iter()
             .find(|definition| definition.name == column.name)
         {
-            Some(definition) => key_type(&table, definition)?,
-            None if create.columns_from.is_some() => {}
+            Some(definition) => key_to_see |= key_type(&table, definition)?,
+            None if create.columns_from.is_some() => key_to_see = true,
             None => {
                 return Err(RouteError::Schema {
                     what: "a table without its sharding key".to_owned(),
@@ -290,16 +320,17 @@ fn create_table(create: &CreateTable, context: &Context<'_>) -> Result<Recipe, R
     for constraint in &create.constraints {
         constraint_holds(&table, constraint, &create.columns, context)?;
     }
+    let created = created(create, context);
+    let mut blocks = Vec::new();
+    if key_to_see {
+        let block = key_block(&created, key);
+        blocks.extend(shards.iter().map(|shard| (shard, block.clone())));
+    }
     if create.columns.iter().any(has_sequence) {
-        let after = ranges(
-            context,
-            &shards,
-            &owned_by(&created(create, context)),
-            &Fix::Set,
-        );
-        if let Route::Fixed { after: slot, .. } = &mut recipe.route {
-            *slot = after;
-        }
+        blocks.extend(ranges(context, &shards, &owned_by(&created), &Fix::Set));
+    }
+    if let Route::Fixed { after, .. } = &mut recipe.route {
+        *after = blocks;
     }
     Ok(recipe)
 }
@@ -336,25 +367,31 @@ fn reference_constraints(
     Ok(())
 }
 
-/// Is the key's type one whose equality is equality of bytes?
-fn key_type(table: &Table, column: &ColumnDefinition) -> Result<(), RouteError> {
+/// What a sharding key may be.
+const KEY_TYPES: &str =
+    "Use an integer, text, uuid, boolean, date, timestamp or bytea column as the sharding key.";
+
+/// Is the key's type one whose equality is equality of bytes? True when only a server can tell: what a type of the
+/// user's own is made of, how a collation compares.
+fn key_type(table: &Table, column: &ColumnDefinition) -> Result<bool, RouteError> {
     let base = column
         .data_type
         .split('(')
         .next()
         .unwrap_or_default()
         .trim();
-    let serial = matches!(
-        base,
-        "serial" | "serial4" | "bigserial" | "serial8" | "smallserial" | "serial2"
-    );
-    let known = matches!(type_named(base), ConstantType::Family(_))
-        || matches!(base, "char" | "character")
-        || column.data_type.ends_with("time zone");
     let array = column.data_type.ends_with(']');
+    if !array && (is_serial(base) || column.data_type.ends_with("time zone")) {
+        return Ok(false);
+    }
+    let family = type_named(base);
+    if let (ConstantType::Family(family), false) = (family, array) {
+        return Ok(matches!(family, KeyFamily::Text | KeyFamily::Bpchar));
+    }
     let built_in = [
         "numeric",
         "decimal",
+        "dec",
         "real",
         "float",
         "float4",
@@ -364,15 +401,42 @@ fn key_type(table: &Table, column: &ColumnDefinition) -> Result<(), RouteError> 
         "jsonb",
         "citext",
     ];
-    if (serial || known || !built_in.contains(&base)) && !array {
-        // A type of the user's own is left to `check`, which sees what it is a domain of.
-        return Ok(());
+    if !built_in.contains(&base) && !array {
+        return Ok(true);
     }
     Err(RouteError::Schema {
         what: format!("a sharding key of type {base}"),
-        reason: format!("Column {} of table {}: equal values of the type may have different bytes", column.name, table.name),
-        hint: "Use an integer, text, uuid, boolean, date, timestamp or bytea column as the sharding key.".to_owned(),
+        reason: format!(
+            "Column {} of table {}: equal values of the type may have different bytes",
+            column.name, table.name
+        ),
+        hint: KEY_TYPES.to_owned(),
     })
+}
+
+/// A block that fails when a key column of the new table has a type, or a collation, that is none for a key.
+fn key_block(table: &TableName, key: &[KeyColumn]) -> String {
+    let names: Vec<String> = key.iter().map(|column| literal(&column.name)).collect();
+    let types: Vec<String> = KeyFamily::OIDS.iter().map(u32::to_string).collect();
+    format!(
+        "DO $keyway$ DECLARE k record; BEGIN SELECT a.attname, pg_catalog.format_type(a.atttypid, a.atttypmod) AS type \
+         INTO k FROM pg_catalog.pg_attribute a LEFT JOIN pg_catalog.pg_collation c ON c.oid = a.attcollation \
+         WHERE a.attrelid = {}::pg_catalog.regclass AND a.attnum > 0 AND NOT a.attisdropped AND a.attname IN ({}) \
+         AND (coalesce(NOT c.collisdeterministic, false) OR NOT EXISTS (WITH RECURSIVE base(oid) AS (SELECT a.atttypid \
+         UNION SELECT t.typbasetype FROM base JOIN pg_catalog.pg_type t ON t.oid = base.oid AND t.typtype = 'd') \
+         SELECT FROM base WHERE base.oid IN ({}))) LIMIT 1; IF FOUND THEN RAISE EXCEPTION USING ERRCODE = '0A000', \
+         MESSAGE = pg_catalog.concat({}, k.type), DETAIL = pg_catalog.concat({}, k.attname, {}), HINT = {}; END IF; END \
+         $keyway$",
+        quoted_name(&table.schema, &table.name),
+        names.join(", "),
+        types.join(", "),
+        literal("a sharding key cannot have the type or collation of this column: "),
+        literal("Column "),
+        literal(&format!(
+            " of table {table}: equal values may have different bytes, or the same value other bytes on another shard"
+        )),
+        literal(KEY_TYPES),
+    )
 }
 
 fn has_sequence(column: &ColumnDefinition) -> bool {
@@ -493,13 +557,52 @@ fn trusted(table: &Table, columns: &[String]) -> bool {
     })
 }
 
+/// Is what makes a permitted UNIQUE of these columns right that nobody gives one of them another value than its default?
+fn relies_on_defaults(table: &Table, columns: &[String]) -> bool {
+    match &table.placement {
+        Placement::Sharded { key } => {
+            !key.iter().all(|k| columns.contains(&k.name)) && !trusted(table, columns)
+        }
+        Placement::Reference | Placement::Unsharded => false,
+    }
+}
+
+/// Does a table that is created rely on the defaults of its columns?
+pub(crate) fn created_relies_on_defaults(create: &CreateTable, table: &Table) -> bool {
+    let of_columns = create.columns.iter().flat_map(|column| &column.constraints);
+    let mut constraints = create.constraints.iter().chain(of_columns);
+    constraints.any(|constraint| match constraint {
+        TableConstraint::PrimaryKey(columns) | TableConstraint::Unique(columns) => {
+            relies_on_defaults(table, columns)
+        }
+        _ => false,
+    })
+}
+
+/// A block for each shard that fails where the table has rows: before they had to be unique, anything could be given.
+fn while_empty(shards: &ShardSet, table: &TableName) -> Vec<(ShardId, String)> {
+    let block = format!(
+        "DO $keyway$ BEGIN IF EXISTS (SELECT FROM {}.{}) THEN RAISE EXCEPTION USING ERRCODE = '0A000', MESSAGE = {}, \
+         DETAIL = {}, HINT = {}; END IF; END $keyway$",
+        identifier(&table.schema),
+        identifier(&table.name),
+        literal("a constraint without the sharding key cannot be added to a table that has rows"),
+        literal(&format!(
+            "Rows of table {table} are spread over shards by the sharding key, and PostgreSQL compares those of one shard only"
+        )),
+        literal(
+            "Add the constraint while the table is empty, make the sharding key part of it, or vouch for its columns \
+             with trust in the table's configuration."
+        ),
+    );
+    let shards = shards.iter().filter(|_| shards.len() > 1);
+    shards.map(|shard| (shard, block.clone())).collect()
+}
+
 /// `uuid DEFAULT gen_random_uuid()`
 fn random_uuid(column: &ColumnDefinition) -> bool {
     let random = |call: &crate::statement::tree::FunctionCall| {
-        matches!(
-            call.name.name.as_str(),
-            "gen_random_uuid" | "uuid_generate_v4" | "uuidv7" | "uuidv4"
-        )
+        UUID_GENERATORS.contains(&call.name.name.as_str())
     };
     column.data_type == "uuid"
         && matches!(&column.default, Some(Expr::Function(call)) if random(call))
@@ -612,9 +715,6 @@ fn computed_alike(
     }
 }
 
-/// Functions that give each row a value of its own on one PostgreSQL too.
-const OF_EACH_ROW: &[&str] = &["clock_timestamp", "gen_random_uuid", "random"];
-
 fn alter_table(
     name: &Name,
     actions: &[AlterAction],
@@ -642,6 +742,7 @@ fn alter_table(
     };
     let is_key = |column: &String| key.iter().any(|k| k.name == *column);
     let mut sequences = false;
+    let mut late = false;
     for action in actions {
         match action {
             AlterAction::Local => {}
@@ -663,7 +764,13 @@ fn alter_table(
                 }
             }
             AlterAction::AddConstraint(constraint) => {
-                constraint_holds(&table, constraint, &[], context)?
+                constraint_holds(&table, constraint, &[], context)?;
+                late |= match constraint {
+                    TableConstraint::PrimaryKey(columns) | TableConstraint::Unique(columns) => {
+                        relies_on_defaults(&table, columns)
+                    }
+                    _ => false,
+                };
             }
             AlterAction::DropColumn(column) | AlterAction::AlterType(column, _)
                 if is_key(column) =>
@@ -700,15 +807,18 @@ fn alter_table(
             }
         }
     }
+    if let (true, Route::Fixed { after, .. }) = (late, &mut recipe.route) {
+        *after = while_empty(&shards, &table.name);
+    }
     if sequences && table.placement != Placement::Reference {
-        let after = ranges(
+        let ranges = ranges(
             context,
             &shards,
             &owned_by(&table.name),
             &Fix::SetIfEmpty(table.name.clone()),
         );
-        if let Route::Fixed { after: slot, .. } = &mut recipe.route {
-            *slot = after;
+        if let Route::Fixed { after, .. } = &mut recipe.route {
+            after.extend(ranges);
         }
     }
     Ok(recipe)
@@ -1096,11 +1206,30 @@ fn range_block(id: u16, which: &str, fix: &Fix) -> String {
     // The last range ends where integer does.
     let (narrow_low, narrow_end) = range(NARROW_RANGE_BITS);
     let narrow_high = narrow_end.min(i64::from(i32::MAX));
+    // What sequences have by default (manual, CREATE SEQUENCE). The least bigint cannot be written without a cast.
+    let (wide_least, wide_most) = (format!("(-{}-1)", i64::MAX), i64::MAX);
+    let (narrow_least, narrow_most) = (i32::MIN, i32::MAX);
     let refuse = |message: &str| {
         format!(
             "RAISE EXCEPTION USING ERRCODE = '0A000', MESSAGE = {}",
             literal(message)
         )
+    };
+    let refuse_options = format!(
+        "{}, DETAIL = {}, HINT = {}",
+        refuse(
+            "START, MINVALUE, MAXVALUE and CYCLE of a sequence cannot be chosen on a sharded keyspace"
+        ),
+        literal("Each shard counts in a range of its own, so that no value is on two shards"),
+        literal("Leave them out; INCREMENT and CACHE may be given.")
+    );
+    // Of a new sequence, what is not the default was asked for.
+    let chosen = match fix {
+        Fix::Check => "s.seqcycle",
+        Fix::Set | Fix::SetIfEmpty(_) => {
+            "s.seqcycle OR (s.seqmin, s.seqmax, s.seqstart) IS DISTINCT FROM (CASE WHEN s.up THEN 1 ELSE s.least END, \
+             CASE WHEN s.up THEN s.most ELSE -1 END, CASE WHEN s.up THEN 1 ELSE -1 END)"
+        }
     };
     let act = match fix {
         Fix::Check => refuse("the range of a sequence belongs to its shard"),
@@ -1122,10 +1251,12 @@ fn range_block(id: u16, which: &str, fix: &Fix) -> String {
     };
     format!(
         "DO $keyway$ DECLARE s record; BEGIN FOR s IN SELECT c.oid::pg_catalog.regclass AS name, q.seqincrement > 0 AS up, \
-         r.low, r.high, q.seqtypid FROM pg_catalog.pg_class c JOIN pg_catalog.pg_sequence q ON q.seqrelid = c.oid \
-         LEFT JOIN (VALUES ('int8'::pg_catalog.regtype, {wide_low}::int8, {wide_high}::int8), ('int4', {narrow_low}, \
-         {narrow_high})) r (type, low, high) ON r.type = q.seqtypid WHERE {which} AND (q.seqmin, q.seqmax) IS DISTINCT \
-         FROM (r.low, r.high) LOOP IF s.low IS NULL THEN {}; END IF; {guard}{act}; END LOOP; END $keyway$",
+         r.low, r.high, r.least, r.most, q.seqtypid, q.seqmin, q.seqmax, q.seqstart, q.seqcycle FROM pg_catalog.pg_class c \
+         JOIN pg_catalog.pg_sequence q ON q.seqrelid = c.oid LEFT JOIN (VALUES ('int8'::pg_catalog.regtype, \
+         {wide_low}::int8, {wide_high}::int8, {wide_least}::int8, {wide_most}::int8), ('int4', {narrow_low}, {narrow_high}, \
+         {narrow_least}, {narrow_most})) r (type, low, high, least, most) ON r.type = q.seqtypid WHERE {which} AND \
+         ((q.seqmin, q.seqmax) IS DISTINCT FROM (r.low, r.high) OR q.seqcycle) LOOP IF s.low IS NULL THEN {}; END IF; \
+         IF ({chosen}) THEN {refuse_options}; END IF; {guard}{act}; END LOOP; END $keyway$",
         refuse("a smallint sequence cannot be divided among shards")
     )
 }

@@ -7,6 +7,7 @@ use crate::backend::server::ServerState;
 use crate::backend::settings::{DATESTYLE, SettingValue, Settings};
 use crate::execute::relay::drain;
 use crate::route::plan::Access;
+use crate::route::reserved::SCHEMA;
 use crate::session::Session;
 use crate::session::error::SessionError;
 use crate::session::servers::append_query;
@@ -1221,6 +1222,8 @@ pub(super) fn check_setting(name: &str, value: Option<&SettingValue>) -> Result<
         "transform_null_equals" => check_null_equals(value),
         "array_nulls" => check_array_nulls(value),
         "seed" => check_seed(value),
+        "search_path" => check_search_path(value),
+        "role" | "session_authorization" => check_role(value),
         _ => Ok(()),
     }
 }
@@ -1286,4 +1289,35 @@ fn check_seed(value: Option<&SettingValue>) -> Result<(), SessionError> {
         "The random numbers behind it belong to a server's session, which other clients use too.",
         "With pool.mode = \"session\", call setseed().",
     ))
+}
+
+/// A name without a schema would be the catalog's before it is the application's.
+fn check_search_path(value: Option<&SettingValue>) -> Result<(), SessionError> {
+    let Some(SettingValue::Raw(text) | SettingValue::Text(text)) = value else {
+        return Ok(());
+    };
+    let names = super::planner::split_identifiers(text.trim_matches('\''));
+    if names.iter().all(|name| name != SCHEMA) {
+        return Ok(());
+    }
+    Err(own_schema("search_path"))
+}
+
+/// `"$user"` in the search_path stands for the schema of the role's name.
+fn check_role(value: Option<&SettingValue>) -> Result<(), SessionError> {
+    let Some(SettingValue::Raw(text) | SettingValue::Text(text)) = value else {
+        return Ok(());
+    };
+    if super::planner::role_named(text) != SCHEMA {
+        return Ok(());
+    }
+    Err(own_schema("the role"))
+}
+
+fn own_schema(what: &str) -> SessionError {
+    SessionError::unsupported(
+        &format!("{what} cannot be keyway"),
+        "The schema of this name is Keyway's own, and statements would find its tables before the application's.",
+        "Use another schema, or another role.",
+    )
 }

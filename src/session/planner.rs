@@ -380,12 +380,26 @@ impl Session {
 
     /// What `"$user"` stands for: the schema of the role's name, if it is there.
     fn own_schema(&self) -> Option<String> {
-        let user = self.greeting.user.as_ref()?;
+        let user = self.current_role()?;
         self.database
             .tables
             .keys()
-            .any(|table| table.schema == *user)
-            .then(|| user.clone())
+            .any(|table| table.schema == user)
+            .then_some(user)
+    }
+
+    /// The role that statements run as: SET ROLE's, SET SESSION AUTHORIZATION's, or the one the session began with.
+    fn current_role(&self) -> Option<String> {
+        let settings = self.effective();
+        let set = |name: &str| match settings.get(name) {
+            Some(SettingValue::Raw(text) | SettingValue::Text(text)) => {
+                Some(role_named(text)).filter(|role| role != "none")
+            }
+            None => None,
+        };
+        set("role")
+            .or_else(|| set("session_authorization"))
+            .or_else(|| self.greeting.user.clone())
     }
 
     /// The shard for what belongs to no table.
@@ -626,7 +640,7 @@ fn is_one_value(item: &Item) -> bool {
 }
 
 /// A comma separated list of identifiers, as search_path is written.
-fn split_identifiers(text: &str) -> Vec<String> {
+pub(super) fn split_identifiers(text: &str) -> Vec<String> {
     let mut names = Vec::new();
     let mut rest = text.trim();
     while !rest.is_empty() {
@@ -662,6 +676,17 @@ fn split_identifiers(text: &str) -> Vec<String> {
     }
     names.retain(|name| !name.is_empty());
     names
+}
+
+/// The role that a setting's text names: plain, or as SQL quotes it.
+pub(super) fn role_named(text: &str) -> String {
+    let quoted = |mark: char| {
+        let body = text.strip_prefix(mark)?.strip_suffix(mark)?;
+        Some(body.replace(&String::from_iter([mark, mark]), &String::from(mark)))
+    };
+    quoted('"')
+        .or_else(|| quoted('\''))
+        .unwrap_or_else(|| text.to_owned())
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use crate::backend::settings::{DATESTYLE, SettingValue, Settings};
 use crate::execute::relay::{RelayError, Reply, Script, To, drain, drain_rows};
 use crate::route::plan::{Access, Pin, Plan, PlanKind, ShardSet};
 use crate::session::Session;
+use crate::session::commands::check_setting;
 use crate::session::error::SessionError;
 use crate::session::planner::PendingSet;
 use crate::session::transaction::{Participant, Wrote};
@@ -590,9 +591,13 @@ pub(super) async fn greet(
     for (name, value) in DECISIVE.iter().zip(columns) {
         // A client may have given one part of DateStyle.
         if startup.get(name).is_none() || *name == DATESTYLE {
-            startup = startup.with(name, Some(SettingValue::Text(value)));
+            let value = Some(SettingValue::Text(value));
+            check_default(name, value.as_ref(), &shard)?;
+            startup = startup.with(name, value);
         }
     }
+    let role = user.clone().map(SettingValue::Text);
+    check_default("role", role.as_ref(), &shard)?;
     // What it said of parameters is in its greeting, and nobody else's to hear.
     lease.take_aside();
     let mut parameters: Vec<(String, String)> = lease
@@ -606,6 +611,24 @@ pub(super) async fn greet(
         user,
         startup: Arc::new(startup),
         extra_float_digits,
+    })
+}
+
+/// A default that Keyway would read statements otherwise by than the server does, and that the client has not set.
+fn check_default(
+    name: &str,
+    value: Option<&SettingValue>,
+    shard: &str,
+) -> Result<(), SessionError> {
+    check_setting(name, value).map_err(|error| match error {
+        SessionError::Statement(Some(fields)) => {
+            let hint = format!(
+                "It is so by default on shard {shard}: change it there with ALTER DATABASE or ALTER ROLE, or set it in the \
+                 connection's options."
+            );
+            SessionError::Statement(Some(Box::new(fields.hint(hint))))
+        }
+        other => other,
     })
 }
 

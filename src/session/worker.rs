@@ -120,7 +120,7 @@ pub struct Greeting {
 
 /// Settings that decide how a statement is read, where it goes, and what rows look like to a merge. Servers may have other defaults (ALTER DATABASE … SET,
 /// ALTER ROLE … SET), each connection those of the time it was opened, so a session keeps the ones it was greeted with.
-pub const DECISIVE: [&str; 8] = [
+pub const DECISIVE: [&str; 10] = [
     "search_path",
     "standard_conforming_strings",
     "default_transaction_isolation",
@@ -129,6 +129,8 @@ pub const DECISIVE: [&str; 8] = [
     "timezone",
     "extra_float_digits",
     "bytea_output",
+    "transform_null_equals",
+    "array_nulls",
 ];
 
 /// Greetings kept per worker; beyond it all are forgotten and asked again.

@@ -5,7 +5,7 @@ use crate::topology::schema::{ColumnFacts, Constraint, ConstraintKind, Relation,
 use crate::topology::{
     BUCKETS, Column, Database, FIRST_USER_OID, Function, FunctionDeclaration, ImpliedCall,
     ImpliedCalls, KeyColumn, KeyFamily, KeyHash, Keyspace, KeyspaceId, KeyspaceKind, OidMap,
-    Placement, Shard, ShardId, Table, TableName, Topology,
+    Placement, Shard, ShardId, SharedConstraint, Table, TableName, Topology,
 };
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -426,6 +426,7 @@ impl DatabaseBuilder<'_> {
                 let (placement, trust) = (parent.placement.clone(), parent.trust.clone());
                 tables.push(self.table(id, &relation.name, placement, &trust, oid_maps));
             }
+            add_changing_actions(schema, &mut tables);
         }
         tables
     }
@@ -478,6 +479,7 @@ impl DatabaseBuilder<'_> {
             hazards: Vec::new(),
             view: relation.and_then(|relation| relation.view.clone()),
             policy_hazards: Vec::new(),
+            shared: Vec::new(),
         };
         let (Some(keyspace), Some((shard, schema)), Some(relation)) = (keyspace, leader, relation)
         else {
@@ -504,6 +506,7 @@ impl DatabaseBuilder<'_> {
             })
             .collect();
         if keyspace.kind != KeyspaceKind::Unsharded {
+            table.shared = shared_constraints(schema, relation, &table);
             table.hazards = hazards(self.config, keyspace, schema, relation, &table.placement);
             table.policy_hazards = policy_hazards(self.config, keyspace, schema, relation);
         }
@@ -520,7 +523,8 @@ impl DatabaseBuilder<'_> {
         let default = column.default.as_deref().unwrap_or_default();
         if column.base_oid == 2950 {
             let bare = default.strip_prefix("public.").unwrap_or(default);
-            return matches!(bare, "gen_random_uuid()" | "uuid_generate_v4()");
+            let call = bare.strip_suffix("()");
+            return call.is_some_and(|name| UUID_GENERATORS.contains(&name));
         }
         if column.sequence.is_none() {
             return false;
@@ -622,6 +626,87 @@ impl DatabaseBuilder<'_> {
     }
 }
 
+/// Functions that give a uuid that nobody else has.
+pub const UUID_GENERATORS: &[&str] = &["gen_random_uuid", "uuid_generate_v4", "uuidv4", "uuidv7"];
+
+/// The constraints that hold for rows written to `relation`, whose table is `table`, and that no shard can check alone.
+fn shared_constraints(
+    schema: &Schema,
+    relation: &Relation,
+    table: &Table,
+) -> Vec<SharedConstraint> {
+    let unique = |column: &String| {
+        let known = table.columns.iter().find(|known| known.name == *column);
+        known.is_some_and(|known| known.unique_by_construction)
+    };
+    let is_unique = |constraint: &&Constraint| {
+        matches!(
+            constraint.kind,
+            ConstraintKind::Primary
+                | ConstraintKind::Unique
+                | ConstraintKind::UniqueIndex
+                | ConstraintKind::Exclusion
+        )
+    };
+    // A partition's own copy of a constraint has another name.
+    let trusted_above = |constraint: &Constraint| {
+        relation.constraints.iter().filter(is_unique).any(|own| {
+            own.columns == constraint.columns
+                && own.expressions == constraint.expressions
+                && is_trusted(own, &table.trust)
+        })
+    };
+    let mut shared: Vec<SharedConstraint> = Vec::new();
+    for relation in with_descendants(schema, relation) {
+        for constraint in relation.constraints.iter().filter(is_unique) {
+            let beyond = constraint_beyond_one_shard(
+                &table.placement,
+                constraint,
+                &table.trust,
+                |_| false,
+                |_| None,
+            );
+            if beyond.is_none() || trusted_above(constraint) {
+                continue;
+            }
+            let generated = match constraint.kind {
+                ConstraintKind::Exclusion => None,
+                _ => constraint.columns.iter().find(|c| unique(c)).cloned(),
+            };
+            shared.push(SharedConstraint {
+                name: constraint.name.clone(),
+                shown: match constraint.kind {
+                    ConstraintKind::UniqueIndex => format!("UNIQUE INDEX {}", constraint.name),
+                    _ => constraint.definition.clone(),
+                },
+                columns: constraint.columns.clone(),
+                expressions: constraint.expressions,
+                generated,
+            });
+        }
+    }
+    shared
+}
+
+/// A relation, its partitions and children, and theirs.
+fn with_descendants<'s>(schema: &'s Schema, relation: &'s Relation) -> Vec<&'s Relation> {
+    let mut found = vec![relation];
+    let mut next = 0;
+    while let Some(parent) = found.get(next).map(|parent| &parent.name) {
+        next += 1;
+        let children = schema
+            .relations
+            .iter()
+            .filter(|child| child.parents.contains(parent));
+        for child in children {
+            if !found.iter().any(|known| known.name == child.name) {
+                found.push(child);
+            }
+        }
+    }
+    found
+}
+
 /// True when the column's sequence counts in `stable_id`'s range and nowhere else.
 #[must_use]
 pub fn has_own_range(column: &ColumnFacts, stable_id: u16) -> bool {
@@ -716,7 +801,9 @@ pub fn hazards(
             }
         }
     }
-    for trigger in &relation.triggers {
+    // A row that is written by way of a parent runs its partition's triggers.
+    let own_and_below = with_descendants(schema, relation);
+    for trigger in own_and_below.iter().flat_map(|below| &below.triggers) {
         let builtin = trigger.function.schema == "pg_catalog";
         if !builtin && !config.functions.contains_key(&trigger.function) {
             hazards.push(format!(
@@ -736,8 +823,9 @@ pub fn hazards(
         hazards.push(format!("rule {rule:?} rewrites statements on it"));
     }
     if let Placement::Sharded { key } = placement {
-        for constraint in &relation.constraints {
-            if let Some(action) = key_changing_action(constraint, key) {
+        let is_key = |name: &str| key.iter().any(|column| column.name == name);
+        for constraint in own_and_below.iter().flat_map(|below| &below.constraints) {
+            if let Some(action) = changing_action(constraint, is_key) {
                 hazards.push(format!(
                     "foreign key {:?} changes the sharding key {action}",
                     constraint.name
@@ -757,11 +845,11 @@ pub fn hazards(
         else {
             continue;
         };
-        let key = key_columns(columns, None, Some(other));
+        let is_key = |name: &str| columns.iter().any(|column| column == name);
         for constraint in &other.constraints {
             if other.name != relation.name
                 && matches!(&constraint.kind, ConstraintKind::Foreign { table, .. } if *table == relation.name)
-                && let Some(action) = key_changing_action(constraint, &key)
+                && let Some(action) = changing_action(constraint, is_key)
             {
                 hazards.push(format!(
                     "foreign key {:?} of {} changes that table's sharding key {action}",
@@ -828,8 +916,47 @@ pub fn policy_hazards(
     hazards
 }
 
-/// The action of a foreign key that assigns a key column of the referring table.
-fn key_changing_action(constraint: &Constraint, key: &[KeyColumn]) -> Option<&'static str> {
+/// Foreign keys whose actions assign a column that no shard can compare alone make writes to both their tables unsafe.
+fn add_changing_actions(schema: &Schema, tables: &mut [Table]) {
+    let mut found: Vec<(TableName, String)> = Vec::new();
+    for table in tables.iter().filter(|table| !table.shared.is_empty()) {
+        let Some(relation) = schema.relation(&table.name) else {
+            continue;
+        };
+        let below = with_descendants(schema, relation);
+        for constraint in below.iter().flat_map(|below| &below.constraints) {
+            let ConstraintKind::Foreign { table: other, .. } = &constraint.kind else {
+                continue;
+            };
+            for shared in &table.shared {
+                let is_shared = |column: &str| match &shared.generated {
+                    Some(generated) => generated == column,
+                    None => shared.columns.iter().any(|own| own == column),
+                };
+                if let Some(action) = changing_action(constraint, is_shared) {
+                    let hazard = format!(
+                        "foreign key {:?} of {} changes columns of {} {action}, which each shard would check among its own rows only",
+                        constraint.name, table.name, shared.shown
+                    );
+                    found.extend([
+                        (table.name.clone(), hazard.clone()),
+                        (other.clone(), hazard),
+                    ]);
+                }
+            }
+        }
+    }
+    for (name, hazard) in found {
+        if let Some(table) = tables.iter_mut().find(|table| table.name == name)
+            && !table.hazards.contains(&hazard)
+        {
+            table.hazards.push(hazard);
+        }
+    }
+}
+
+/// The action of a foreign key that assigns one of these columns of the referring table.
+fn changing_action(constraint: &Constraint, is_one: impl Fn(&str) -> bool) -> Option<&'static str> {
     let ConstraintKind::Foreign {
         on_update,
         on_delete,
@@ -838,10 +965,7 @@ fn key_changing_action(constraint: &Constraint, key: &[KeyColumn]) -> Option<&'s
     else {
         return None;
     };
-    if !key
-        .iter()
-        .any(|column| constraint.columns.contains(&column.name))
-    {
+    if !constraint.columns.iter().any(|column| is_one(column)) {
         return None;
     }
     match (on_update, on_delete) {

@@ -201,6 +201,24 @@ pub struct Table {
     pub view: Option<String>,
     /// Why its row-level security could show or hide other rows than on one PostgreSQL: reads and writes are refused.
     pub policy_hazards: Vec<String>,
+    /// Its constraints (and its partitions' and children's) that no shard can check alone.
+    pub shared: Vec<SharedConstraint>,
+}
+
+/// A unique or exclusion constraint of a sharded table that does not contain the sharding key and is not trusted: equal
+/// values may be on two shards, each of which sees its own rows only.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SharedConstraint {
+    /// Its name.
+    pub name: String,
+    /// What people know it by: `PRIMARY KEY (id)`.
+    pub shown: String,
+    /// Its columns.
+    pub columns: Vec<String>,
+    /// It has expressions besides the columns, so any column may be part of it.
+    pub expressions: bool,
+    /// The column whose default is unique over all shards: as long as nobody gives it another value, rows are too.
+    pub generated: Option<String>,
 }
 
 /// How a table is placed in its keyspace.

@@ -339,6 +339,106 @@ fn hazards_are_named() {
     );
 }
 
+/// What no shard can check alone, of a table and of its partitions, but for what is trusted.
+#[test]
+fn shared_constraints_are_known_with_the_default_that_holds_them() {
+    let token = || ColumnFacts {
+        default: Some("gen_random_uuid()".into()),
+        ..column("token", 2950, "uuid")
+    };
+    let columns = || {
+        vec![
+            column("id", 20, "bigint"),
+            token(),
+            column("email", 25, "text"),
+        ]
+    };
+    let of = |kind: ConstraintKind, columns: &[&str], shown: &str| Constraint {
+        name: columns.join("_"),
+        definition: shown.into(),
+        ..constraint(kind, columns)
+    };
+    let mut users = relation("users", columns());
+    users.constraints = vec![
+        of(ConstraintKind::Primary, &["id"], "PRIMARY KEY (id)"),
+        of(
+            ConstraintKind::Unique,
+            &["id", "email"],
+            "UNIQUE (id, email)",
+        ),
+        of(
+            ConstraintKind::Unique,
+            &["email", "token"],
+            "UNIQUE (email, token)",
+        ),
+        of(ConstraintKind::Check, &["email"], "CHECK (true)"),
+    ];
+    let mut partition = relation("users_1", columns());
+    partition.parents = vec![name("users")];
+    partition.constraints = vec![of(ConstraintKind::UniqueIndex, &["email"], "CREATE …")];
+    partition.triggers = vec![Trigger {
+        name: "t".into(),
+        function: name("other"),
+        timing: "BEFORE",
+        definition: String::new(),
+    }];
+    let app = built(vec![(0, schema(vec![users.clone(), partition.clone()]))]);
+    let table = &app.tables[&name("users")];
+    let shared: Vec<_> = table
+        .shared
+        .iter()
+        .map(|c| (c.name.as_str(), c.shown.as_str(), c.generated.as_deref()))
+        .collect();
+    assert_eq!(
+        shared,
+        [
+            ("email_token", "UNIQUE (email, token)", Some("token")),
+            ("email", "UNIQUE INDEX email", None),
+        ]
+    );
+    assert!(
+        table.hazards[0].contains("function other"),
+        "a partition's trigger runs for rows written by way of its parent"
+    );
+    let trusting = TEXT.replace(
+        "type = \"bigint\" }",
+        "type = \"bigint\", trust = [\"email\", \"email_token\"] }",
+    );
+    let config = parse(&trusting, &Variables::new()).unwrap();
+    let schemas = [(0, schema(vec![users, partition]))].into_iter().collect();
+    let topology = build(&config, &Assignments::new(&config), &schemas).unwrap();
+    assert_eq!(topology.databases["app"].tables[&name("users")].shared, []);
+}
+
+/// PostgreSQL would give such a column a value that came from elsewhere.
+#[test]
+fn foreign_keys_that_change_shared_columns_are_hazards() {
+    let cascade = |on_update: char| ConstraintKind::Foreign {
+        table: name("countries"),
+        columns: vec!["code".into()],
+        on_update,
+        on_delete: 'a',
+    };
+    let hazards = |on_update: char, columns: &[&str]| {
+        let mut users = relation(
+            "users",
+            vec![column("id", 20, "bigint"), column("country", 25, "text")],
+        );
+        users.constraints = vec![
+            constraint(ConstraintKind::Unique, columns),
+            constraint(cascade(on_update), &["country"]),
+        ];
+        let countries = relation("countries", vec![column("code", 25, "text")]);
+        let app = built(vec![(0, schema(vec![users, countries]))]);
+        ["users", "countries"].map(|table| app.tables[&name(table)].hazards.join(";"))
+    };
+    for hazard in hazards('c', &["country"]) {
+        assert!(hazard.contains("among its own rows only"), "{hazard}");
+    }
+    assert_eq!(hazards('a', &["country"]), ["", ""]);
+    assert_eq!(hazards('c', &["country", "id"]), ["", ""]);
+}
+
 #[test]
 fn tables_found_on_shards_join_by_their_keyspaces_rules() {
     let mut partition = relation("users_1", vec![column("id", 20, "bigint")]);

@@ -420,6 +420,40 @@ fn a_servers_own_defaults_are_the_sessions() {
     assert_eq!(says(target, None).len(), says(plain, None).len());
 }
 
+/// A default by which Keyway would find other rows than the server has is said at login.
+#[test]
+fn a_servers_default_that_reads_otherwise_is_refused() {
+    let _turn = turn();
+    let (_, target, _) = env();
+    let mut owner = Client::connect(&direct_target("lone"));
+    for (number, (name, value, usual)) in [
+        ("transform_null_equals", "on", "off"),
+        ("array_nulls", "off", "on"),
+        ("search_path", "public, keyway", "public"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        owner.run(&format!("alter database lone set {name} = {value}"));
+        owner.run("select pg_terminate_backend(pid, 20000) from pg_stat_activity where datname = 'lone' and pid <> pg_backend_pid()");
+        // A session of its own settings is greeted anew.
+        let login = format!("otherwise {number}");
+        let options = format!("-c {name}={usual}");
+        let refused = Client::try_connect(target, &[("application_name", &login)]).err();
+        let refused = refused.map(|refused| refused.sqlstate());
+        assert_eq!(refused.as_deref(), Some("0A000"), "{name}");
+        let mut client = Client::try_connect(
+            target,
+            &[("application_name", &login), ("options", &options)],
+        )
+        .unwrap_or_else(|refused| panic!("{name}: {}", refused.sqlstate()));
+        assert_eq!(client.one(&format!("show {name}")), usual);
+        client.bye();
+        owner.run("alter database lone reset all");
+    }
+    owner.bye();
+}
+
 #[test]
 fn a_statement_stays_what_its_client_was_told() {
     let _turn = turn();

@@ -5,7 +5,7 @@ use std::sync::{Barrier, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use crate::harness::{Env, SHARDS, Setup, eventually};
+use crate::harness::{Env, SHARDS, Setup, direct_target, eventually};
 use crate::raw::{Client, Message, Value, bind, describe, execute, parse, rows_of, sync, tags};
 
 const TABLES: &str = r##"
@@ -19,6 +19,9 @@ hooked = { key = "id" }
 parents = { key = "id" }
 counted = { key = "id" }
 veiled = { key = "id" }
+numbered = { key = "user_id" }
+keyed = { key = "k" }
+vouched = { key = "user_id", trust = ["vouched_pkey"] }
 "##;
 
 const SCHEMA: &str = r#"
@@ -77,6 +80,196 @@ fn the_schema_applies() {
         "{}",
         env.schema_failures.join("\n")
     );
+}
+
+#[test]
+fn values_that_no_shard_can_compare_are_refused() {
+    let (env, _turn) = one_connection();
+    let mut client = env.client();
+    let refused = |client: &mut Client, sql: &str| {
+        assert_eq!(client.error(sql), "0A000", "{sql}");
+    };
+    for table in ["numbered", "vouched"] {
+        client.run(&format!("create table {table} (id bigserial primary key, user_id int not null, uid uuid default gen_random_uuid())"));
+    }
+    client.run("insert into numbered (user_id) values (1)");
+    client.run("insert into numbered values (default, 2, gen_random_uuid())");
+    refused(&mut client, "insert into numbered values (1, 3)");
+    refused(&mut client, "update numbered set id = 1 where user_id = 2");
+    client.run("update numbered set id = id where user_id = 2");
+    // It may hold what the table would not have compared before.
+    client.run("insert into numbered (user_id, uid) values (3, '00000000-0000-4000-8000-000000000001'), (3, default)");
+    client.run(
+        "insert into numbered (user_id, uid) values (2, '00000000-0000-4000-8000-000000000001')",
+    );
+    refused(
+        &mut client,
+        "create unique index numbered_uid on numbered (uid)",
+    );
+    refused(
+        &mut client,
+        "alter table numbered add constraint numbered_uid unique (uid)",
+    );
+    for user in 1..=3 {
+        client.run(&format!("delete from numbered where user_id = {user}"));
+    }
+    client.run("create unique index numbered_uid on numbered (uid)");
+    client.run("insert into numbered (user_id) values (3)");
+    refused(
+        &mut client,
+        "insert into numbered (user_id, uid) values (2, '00000000-0000-4000-8000-000000000001')",
+    );
+    // Within the transaction that creates it, no plan knows its columns yet.
+    client.run("drop table numbered");
+    client.run("begin");
+    client.run("create table numbered (id bigserial primary key, user_id int not null)");
+    client.run("create index on numbered (user_id)");
+    refused(&mut client, "insert into numbered values (1, 3)");
+    client.run("rollback");
+    client.run("insert into vouched (id, user_id) values (1, 3)");
+    client.run("drop table vouched");
+    client.bye();
+}
+
+#[test]
+fn the_types_of_keys_and_the_ranges_of_sequences_are_looked_at() {
+    let (env, _turn) = one_connection();
+    let mut client = env.client();
+    client.run("create type feeling as enum ('sad', 'happy')");
+    client.run("create domain small_text as varchar(9)");
+    client.run("create domain smaller_text as small_text check (length(value) < 5)");
+    client.run("create domain felt as feeling");
+    client.run(
+        "create collation ci (provider = icu, locale = 'und-u-ks-level2', deterministic = false)",
+    );
+    for key in ["feeling", "felt", "inet", "text collate ci", "interval"] {
+        let sql = format!("create table keyed (k {key} primary key)");
+        assert_eq!(client.error(&sql), "0A000", "{sql}");
+    }
+    for key in [
+        "smaller_text",
+        "text",
+        "char(3)",
+        "varchar(3) collate \"C\"",
+        "serial",
+    ] {
+        client.run(&format!("create table keyed (k {key} primary key)"));
+        client.run("drop table keyed");
+    }
+    for options in [
+        "start 1000",
+        "minvalue 5 start 5",
+        "maxvalue 100",
+        "cycle",
+        "start 7 increment -1 minvalue -9 maxvalue 9",
+    ] {
+        let sql = format!(
+            "create table keyed (k int, n bigint generated always as identity ({options}))"
+        );
+        assert_eq!(client.error(&sql), "0A000", "{sql}");
+        let sql = format!("create sequence chosen {options}");
+        assert_eq!(client.error(&sql), "0A000", "{sql}");
+    }
+    for options in [
+        "start 1",
+        "start with 1 increment by 2 no minvalue no maxvalue cache 10 no cycle",
+        "increment -1",
+        "minvalue 1",
+    ] {
+        for of in ["bigint", "int"] {
+            client.run(&format!(
+                "create table keyed (k int, n {of} generated always as identity ({options}))"
+            ));
+            client.run("insert into keyed values (1), (1)");
+            assert_eq!(
+                client.one("select count(distinct n) from keyed where k = 1"),
+                "2"
+            );
+            client.run("drop table keyed");
+        }
+    }
+    client.run("create sequence chosen");
+    assert_eq!(client.error("alter sequence chosen cycle"), "0A000");
+    client.run("drop sequence chosen");
+    client.run("drop collation ci");
+    client.run("drop domain felt, smaller_text, small_text");
+    client.run("drop type feeling");
+    client.bye();
+}
+
+#[test]
+fn the_catalogs_schema_is_reached_by_no_name() {
+    let (env, _turn) = one_connection();
+    let mut client = env.client();
+    for sql in [
+        "set search_path = public, keyway",
+        "set search_path to \"keyway\"",
+        "set schema 'keyway'",
+        "select set_config('search_path', 'keyway,public', false)",
+        "set role keyway",
+        "set local role 'keyway'",
+        "set session authorization keyway",
+        "select set_config('role', 'keyway', true)",
+        "/* keyway: shard=s0 */ select * from keyway.identity",
+        "/* keyway: shard=s0 */ copy keyway.settings to stdout",
+        "/* keyway: shard=s0 */ do $$ begin perform from keyway.settings; end $$",
+    ] {
+        assert_eq!(client.error(sql), "0A000", "{sql}");
+    }
+    client.run("set search_path = public, \"left\"");
+    for options in ["-c search_path=keyway", "-c role=keyway"] {
+        let refused = Client::try_connect(&env.target, &[("options", options)]);
+        assert_eq!(
+            refused.err().map(|r| r.sqlstate()).as_deref(),
+            Some("0A000"),
+            "{options}"
+        );
+    }
+    client.bye();
+}
+
+/// `"$user"` is the schema of whatever role the session has taken.
+#[test]
+fn a_role_finds_its_own_schema() {
+    let (env, _turn) = one_connection();
+    let mut client = env.client();
+    let plain = "select v from same where k = 1";
+    for role in ["left", "right"] {
+        let shards = ["s0", "s1", "s2"];
+        for (index, shard) in shards.iter().enumerate() {
+            let mut direct = Client::connect(&direct_target(&format!("sessions_{shard}")));
+            if index == 0 {
+                direct.run(&format!("create role \"{role}\""));
+            }
+            direct.run(&format!("grant usage on schema \"{role}\" to \"{role}\"; grant select on all tables in schema \"{role}\" to \"{role}\""));
+            direct.bye();
+        }
+    }
+    assert_eq!(
+        client.error(plain),
+        "0A000",
+        "no schema of the login's name has it"
+    );
+    client.run("set role \"left\"");
+    assert_eq!(client.one(plain), "from left");
+    client.run("begin");
+    client.run("set local role \"right\"");
+    assert_eq!(client.one(plain), "from right");
+    client.run("commit");
+    assert_eq!(client.one(plain), "from left");
+    client.run("reset role");
+    client.run("set session authorization \"right\"");
+    assert_eq!(client.one(plain), "from right");
+    client.run("reset session authorization");
+    client.bye();
+    for shard in ["s0", "s1", "s2"] {
+        let mut direct = Client::connect(&direct_target(&format!("sessions_{shard}")));
+        direct.run("drop owned by \"left\", \"right\"");
+        direct.bye();
+    }
+    let mut direct = Client::connect(&direct_target("sessions_s0"));
+    direct.run("drop role \"left\", \"right\"");
+    direct.bye();
 }
 
 #[test]

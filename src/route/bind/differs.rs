@@ -114,7 +114,7 @@ fn makes_time(name: &str) -> bool {
 }
 
 /// A type whose input reads the clock for 'now' and 'today'.
-pub(super) fn is_time(data_type: &str) -> bool {
+pub(in crate::route) fn is_time(data_type: &str) -> bool {
     let name = bare_type(data_type);
     [
         "time",

@@ -7,7 +7,7 @@
 //! Reading order: `bound` (the result), `scope` (the names in sight), `query`, `with`, `from` and `write` (statements
 //! and their parts), `tables` and `columns` (what a name means), `facts` (what holds for a query's rows), `conditions`
 //! and `constants` (what a WHERE says), `expressions` (whatever else stands in one: `calls`, `differs`, `params`),
-//! `stored` (what a write puts into its columns).
+//! `stored` (what a write puts into its columns), `unique` (may it put there what other shards may have).
 
 pub(super) mod bound;
 pub(super) mod calls;
@@ -23,6 +23,7 @@ mod query;
 mod scope;
 pub(super) mod stored;
 pub(super) mod tables;
+mod unique;
 mod with;
 mod write;
 
@@ -67,6 +68,8 @@ pub(crate) struct Binder<'c> {
     pub(crate) separate: Vec<BoundQuery>,
     /// Key columns that are set.
     pub(crate) key_writes: Vec<KeyWrite>,
+    /// The first write that could give a row what a row of another shard has, and must not.
+    pub(crate) unchecked: Option<RouteError>,
     /// FOR UPDATE and kin anywhere.
     pub(crate) locking: bool,
     /// SELECT … INTO, or a data-modifying statement.
@@ -89,6 +92,7 @@ impl<'c> Binder<'c> {
             params: HashMap::new(),
             separate: Vec::new(),
             key_writes: Vec::new(),
+            unchecked: None,
             locking: false,
             writes: false,
             time_casts: TimeTexts::default(),

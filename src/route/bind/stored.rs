@@ -63,6 +63,7 @@ impl Binder<'_> {
                 });
             }
         }
+        self.assigns(target, columns, value, here);
         if let [column] = columns {
             let node = self.refs[target]
                 .columns

@@ -82,6 +82,7 @@ pub(crate) fn find_table(context: &Context<'_>, name: &Name) -> Result<Found, Ro
             hazards: Vec::new(),
             view: None,
             policy_hazards: Vec::new(),
+            shared: Vec::new(),
         }))),
         other => {
             let keyspace = other

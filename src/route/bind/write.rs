@@ -7,6 +7,7 @@ use crate::route::bind::expressions::{Bag, Place};
 use crate::route::bind::from::Side;
 use crate::route::bind::scope::{Level, Scope};
 use crate::route::bind::tables::{Found, find_table};
+use crate::route::bind::unique::Given;
 use crate::route::bind::{Binder, QUERY_DEPTH};
 use crate::route::error::RouteError;
 use crate::statement::tree::{
@@ -76,8 +77,9 @@ impl Binder<'_> {
         let mut filter = Vec::new();
         let mut tree = Joined::Leaf(target);
         match &insert.source {
-            InsertSource::Default => {}
+            InsertSource::Default => self.inserts(target, insert, &Given::Rows(&[])),
             InsertSource::Values(rows) => {
+                self.inserts(target, insert, &Given::Rows(rows));
                 for row in rows {
                     for (index, value) in row.iter().enumerate() {
                         let column = self.insert_column(insert, target, index);
@@ -89,6 +91,8 @@ impl Binder<'_> {
             InsertSource::Query(query) => {
                 let bound = self.bind_query(query, scope)?;
                 let positional = bound.output.positional;
+                let width = positional.then_some(bound.output.columns.len());
+                self.inserts(target, insert, &Given::Query { width });
                 let columns: Vec<Option<NodeId>> = bound
                     .output
                     .columns
@@ -248,6 +252,7 @@ impl Binder<'_> {
                 } => {
                     let given = values.as_deref().unwrap_or_default();
                     self.merge_insert(target, columns, (given, *overriding_user), &here);
+                    self.merge_inserts(target, columns, (given, *overriding_user));
                     for value in values.iter().flatten() {
                         self.visit(value, &here, Place::Output, &mut bag)?;
                     }

@@ -12,7 +12,7 @@ use crate::route::error::RouteError;
 use crate::route::key::{self, ConstantType, KeyValue, Use};
 use crate::route::pins::{self, Analysis, KeySet, Keys, key_of};
 use crate::route::recipe::{Hinted, PlacedKeys, Recipe, Route};
-use crate::route::schema;
+use crate::route::{reserved, schema};
 use crate::statement::scan::Verb;
 use crate::statement::tree::{
     AlterAction, Body, Copy, CopyDirection, CopySubject, Cte, Ddl, Insert, Name, Query, Statement,
@@ -41,6 +41,7 @@ pub fn hinted(
     context: &Context<'_>,
     hint: RouteHint<'_>,
 ) -> Result<Recipe, RouteError> {
+    reserved::refuse(context)?;
     let shard = match hint {
         RouteHint::Shard(name) => shard_named(context, name)?,
         RouteHint::Key(text) => {

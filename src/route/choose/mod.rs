@@ -26,6 +26,7 @@ use crate::route::choose::read::read;
 use crate::route::choose::write::write;
 use crate::route::error::RouteError;
 use crate::route::recipe::Recipe;
+use crate::route::reserved;
 use crate::route::schema;
 use crate::statement::tree::Statement;
 
@@ -34,6 +35,7 @@ use crate::statement::tree::Statement;
 /// # Errors
 /// When they cannot be answered exactly, whatever their values.
 pub fn recipe(tree: &Statement, context: &Context<'_>) -> Result<Recipe, RouteError> {
+    reserved::refuse(context)?;
     let mut recipe = chosen(tree, context)?;
     if let Some(pin) = pin_of_definition(tree, context) {
         if recipe.shards().len() > 1 {
@@ -52,6 +54,7 @@ pub fn recipe(tree: &Statement, context: &Context<'_>) -> Result<Recipe, RouteEr
 /// # Errors
 /// Unless the database has one shard.
 pub fn unparsed(reason: &str, context: &Context<'_>) -> Result<Recipe, RouteError> {
+    reserved::refuse(context)?;
     match context.only_shard() {
         Some(shard) => Ok(forced(None, context, shard, "the database has one shard")),
         None => Err(RouteError::Unparsed {

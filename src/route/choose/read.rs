@@ -4,9 +4,10 @@ use crate::route::bind::Binder;
 use crate::route::choose::calls::traits_of;
 use crate::route::choose::context::Context;
 use crate::route::choose::meet::{ManyShards, meet};
+use crate::route::choose::write::guards;
 use crate::route::error::RouteError;
 use crate::route::pins;
-use crate::route::recipe::Recipe;
+use crate::route::recipe::{Recipe, Route};
 use crate::route::schema;
 use crate::statement::tree::{Body, Query};
 
@@ -20,6 +21,9 @@ pub(super) fn read(query: &Query, context: &Context<'_>) -> Result<Recipe, Route
     let bound = binder.query(query)?;
     let traits = traits_of(&mut binder, context);
     traits.refuse()?;
+    if let Some(refused) = binder.unchecked.take() {
+        return Err(refused);
+    }
     let analysis = pins::place(&binder, &bound);
     if let Some(table) = analysis
         .sharded
@@ -29,7 +33,12 @@ pub(super) fn read(query: &Query, context: &Context<'_>) -> Result<Recipe, Route
     {
         // A data-modifying WITH entry.
         let several = ManyShards::Write(table.name.to_string());
-        return meet(&binder, &analysis, &traits, several, context);
+        let guards = guards(&binder, &analysis)?;
+        let mut recipe = meet(&binder, &analysis, &traits, several, context)?;
+        if let Route::Keyed(keyed) = &mut recipe.route {
+            keyed.guards = guards;
+        }
+        return Ok(recipe);
     }
     meet(
         &binder,

@@ -2,9 +2,11 @@
 
 use crate::route::bind::Binder;
 use crate::route::bind::bound::{Bound, BoundQuery, Source};
+use crate::route::bind::calls::{Call, CallEffect};
 use crate::route::bind::stored::Written;
 use crate::route::bind::tables::{Found, find_table};
-use crate::route::choose::calls::traits_of;
+use crate::route::builtin::{Effect, OF_EACH_ROW};
+use crate::route::choose::calls::{Home, traits_of};
 use crate::route::choose::context::Context;
 use crate::route::choose::made::{made_keys, recipe_of_made};
 use crate::route::choose::meet::{ManyShards, meet};
@@ -20,8 +22,11 @@ use crate::topology::{Placement, TableName};
 pub(super) fn write(tree: &Statement, context: &Context<'_>) -> Result<Recipe, RouteError> {
     let mut binder = Binder::new(context);
     let bound = binder.modifying(tree)?;
-    let traits = traits_of(&mut binder, context);
+    let mut traits = traits_of(&mut binder, context);
     traits.refuse()?;
+    if let Some(refused) = binder.unchecked.take() {
+        return Err(refused);
+    }
     let mut analysis = pins::place(&binder, &bound);
     let target = match tree {
         Statement::Insert(insert) => &insert.table,
@@ -71,6 +76,10 @@ pub(super) fn write(tree: &Statement, context: &Context<'_>) -> Result<Recipe, R
         }
     }
     let inserted = !rows.is_empty();
+    // The row's shard computes its values.
+    if inserted && binder.calls.iter().all(is_of_each_row) {
+        traits.home = Home::Anywhere;
+    }
     let mut recipe = meet(
         &binder,
         &analysis,
@@ -99,6 +108,15 @@ pub(super) fn write(tree: &Statement, context: &Context<'_>) -> Result<Recipe, R
         recipe.tables = tables.into();
     }
     Ok(recipe)
+}
+
+/// A call that gives each row a value of its own on one PostgreSQL too, or the same everywhere.
+fn is_of_each_row(call: &Call) -> bool {
+    match call.effect {
+        CallEffect::BuiltIn(Effect::Pure | Effect::Stable | Effect::Now) => true,
+        CallEffect::BuiltIn(Effect::Volatile) => OF_EACH_ROW.contains(&call.name.as_str()),
+        _ => false,
+    }
 }
 
 /// The written reference of a statement is the first leaf of its block.

@@ -5,10 +5,12 @@
 
 mod choices;
 mod oracle;
+mod reserved;
 mod rivals;
 mod schema;
 mod soundness;
 mod stress;
+mod unique;
 
 use crate::route::choose::context::Context;
 use crate::route::choose::hint::{RouteHint, hinted};
@@ -22,8 +24,8 @@ use crate::statement::parse::parse;
 use crate::statement::scan::{ScanSettings, Scanned, scan, shape};
 use crate::topology::{
     BUCKETS, Column, Database, Dsn, Function, FunctionDeclaration, KeyColumn, KeyFamily, KeyHash,
-    Keyspace, KeyspaceId, KeyspaceKind, Placement, ServerTls, Shard, ShardId, Table, TableName,
-    Topology,
+    Keyspace, KeyspaceId, KeyspaceKind, Placement, ServerTls, Shard, ShardId, SharedConstraint,
+    Table, TableName, Topology,
 };
 use crate::wire::error::ClientError;
 use std::collections::HashMap;
@@ -126,6 +128,17 @@ fn table(name: &str, keyspace: u16, placement: Placement, columns: &[(&str, &str
         hazards: Vec::new(),
         view: None,
         policy_hazards: Vec::new(),
+        shared: Vec::new(),
+    }
+}
+
+fn shared(name: &str, shown: &str, columns: &[&str], generated: Option<&str>) -> SharedConstraint {
+    SharedConstraint {
+        name: name.into(),
+        shown: shown.into(),
+        columns: columns.iter().map(|column| (*column).into()).collect(),
+        expressions: false,
+        generated: generated.map(Into::into),
     }
 }
 
@@ -223,6 +236,38 @@ fn topology() -> Arc<Topology> {
         ],
     );
     posts.columns[0].unique_by_construction = true;
+    // What DEFAULT makes unique over all shards, and what nothing does.
+    let mut tickets = table(
+        "tickets",
+        0,
+        user_id(),
+        &[
+            ("id", "bigint"),
+            ("user_id", "bigint"),
+            ("uid", "uuid"),
+            ("note", "text"),
+        ],
+    );
+    tickets.columns[0].generated = Some('d');
+    tickets.columns[0].unique_by_construction = true;
+    tickets.columns[2].default = Some("gen_random_uuid()".into());
+    tickets.columns[2].unique_by_construction = true;
+    tickets.shared = vec![
+        shared("tickets_pkey", "PRIMARY KEY (id)", &["id"], Some("id")),
+        shared("tickets_uid_key", "UNIQUE (uid)", &["uid"], Some("uid")),
+    ];
+    let mut accounts = table(
+        "accounts",
+        0,
+        user_id(),
+        &[("user_id", "bigint"), ("email", "text"), ("x", "integer")],
+    );
+    accounts.shared = vec![shared(
+        "accounts_email_key",
+        "UNIQUE (email)",
+        &["email"],
+        None,
+    )];
     let mut guarded = table(
         "guarded",
         0,
@@ -289,6 +334,8 @@ fn topology() -> Arc<Topology> {
         tags,
         users,
         posts,
+        tickets,
+        accounts,
         guarded,
         veiled,
         defaults,

@@ -387,3 +387,137 @@ fn columns_are_filled_with_what_every_shard_computes_alike() {
         ),
     ]);
 }
+
+/// What becomes a constant in the schema must be the same one on every shard.
+#[test]
+fn a_shards_clock_does_not_become_part_of_the_schema() {
+    let no = "refuse 0A000: a time that each shard would take from its own clock";
+    let all = "broadcast s0,s1,s2";
+    check_all(&[
+        (
+            "CREATE TABLE users (id bigint, at timestamptz DEFAULT 'now')",
+            no,
+        ),
+        (
+            "CREATE TABLE users (id bigint, at timestamp DEFAULT 'now'::timestamp)",
+            no,
+        ),
+        (
+            "CREATE TABLE users (id bigint, at date DEFAULT (('today'))::date)",
+            no,
+        ),
+        (
+            "CREATE TABLE users (id bigint, at text DEFAULT CAST('tomorrow' AS pg_catalog.date)::text)",
+            no,
+        ),
+        (
+            "CREATE TABLE users (id bigint, at text DEFAULT timestamp(3) with time zone 'now')",
+            no,
+        ),
+        (
+            "CREATE TABLE users (id bigint, at mytime DEFAULT 'now')",
+            no,
+        ),
+        (
+            "CREATE TABLE users (id bigint, at timestamptz CHECK (at > 'now'))",
+            no,
+        ),
+        (
+            "CREATE TABLE users (id bigint, at timestamptz, CHECK ('2020-01-01' < at AND 'now' < at))",
+            no,
+        ),
+        (
+            "CREATE TABLE users (id bigint, at date GENERATED ALWAYS AS (date 'today') STORED)",
+            no,
+        ),
+        (
+            "CREATE TABLE users (id bigint, at timestamptz) PARTITION BY RANGE (at)",
+            all,
+        ),
+        (
+            "CREATE TABLE events_1 PARTITION OF events FOR VALUES FROM ('today') TO ('2030-01-01')",
+            "refuse 0A000",
+        ),
+        ("ALTER TABLE users ALTER COLUMN age SET DEFAULT 'now'", no),
+        (
+            "ALTER TABLE users ADD COLUMN at timestamp DEFAULT 'now'",
+            no,
+        ),
+        (
+            "ALTER TABLE orders ALTER placed SET DEFAULT timestamptz 'today'",
+            no,
+        ),
+        ("ALTER TABLE orders ADD CHECK (placed > 'yesterday')", no),
+        ("CREATE INDEX ON orders (total) WHERE placed > 'now'", no),
+        (
+            "CREATE VIEW v AS SELECT * FROM orders WHERE placed > 'now'",
+            no,
+        ),
+        (
+            "CREATE VIEW v AS SELECT id, 'now'::timestamptz FROM orders",
+            no,
+        ),
+        (
+            "CREATE TABLE users (id bigint, at timestamptz DEFAULT now())",
+            all,
+        ),
+        (
+            "CREATE TABLE users (id bigint, at timestamptz DEFAULT CURRENT_TIMESTAMP, d date DEFAULT CURRENT_DATE)",
+            all,
+        ),
+        (
+            "CREATE TABLE users (id bigint, due text DEFAULT 'today', v varchar(9) DEFAULT 'now')",
+            all,
+        ),
+        (
+            "CREATE TABLE users (id bigint, due text CHECK (due IN ('today', 'tomorrow')), at timestamptz)",
+            all,
+        ),
+        (
+            "CREATE TABLE users (id bigint, at timestamptz DEFAULT '2024-01-01', note text DEFAULT 'now and then')",
+            all,
+        ),
+        ("ALTER TABLE users ALTER name SET DEFAULT 'now'", all),
+        ("COMMENT ON TABLE users IS 'as of now'", all),
+        (
+            "CREATE TABLE user_activities (id bigint, at timestamp DEFAULT 'now')",
+            "single activity",
+        ),
+    ]);
+}
+
+/// What only a server knows of a key's type, each shard is asked behind CREATE TABLE.
+#[test]
+fn the_types_of_keys_are_known_or_looked_at() {
+    let case = Case::new();
+    for (sql, looked_at) in [
+        ("CREATE TABLE users (id mood)", true),
+        ("CREATE TABLE users (id public.positive)", true),
+        ("CREATE TABLE users (id inet)", true),
+        ("CREATE TABLE users (id text COLLATE ci)", true),
+        ("CREATE TABLE users (LIKE posts)", true),
+        ("CREATE TABLE users (id bigint)", false),
+        ("CREATE TABLE users (id uuid)", false),
+        ("CREATE TABLE users (id timestamp(3) with time zone)", false),
+    ] {
+        let after = case.plan(sql, &[], None).unwrap().after;
+        assert_eq!(after.len(), if looked_at { 3 } else { 0 }, "{sql}");
+        for (_, block) in after {
+            assert!(block.contains("a.attname IN (E'id')"), "{block}");
+        }
+    }
+    check_all(&[
+        (
+            "CREATE TABLE users (id int[])",
+            "refuse 0A000: a sharding key of type",
+        ),
+        (
+            "CREATE TABLE users (id jsonb)",
+            "refuse 0A000: a sharding key of type jsonb",
+        ),
+        (
+            "CREATE TABLE users (id mood[])",
+            "refuse 0A000: a sharding key of type",
+        ),
+    ]);
+}

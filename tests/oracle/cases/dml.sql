@@ -118,6 +118,26 @@ insert into notes (user_id, id, body) values (5, 1, 'b');
 insert into notes (user_id, id, body) overriding system value values (5, 1, 'b') returning id;
 -- name: insert_serial
 insert into tickets (user_id, note) values (5, 'x') returning id > 0, user_id, note;
+-- name: insert_serial_default
+insert into tickets values (default, 5, 'x'), (default, 5, 'y') returning id > 0, user_id, note;
+-- name: insert_serial_explicit
+-- expect: refused
+insert into tickets (id, user_id, note) values (1, 5, 'x');
+-- name: insert_serial_explicit_all
+-- expect: refused
+insert into tickets values (1, 5, 'x') on conflict do nothing;
+-- name: insert_serial_selected
+-- expect: refused
+insert into tickets (id, user_id) select 1, 5;
+-- name: update_serial
+-- expect: refused
+update tickets set id = 1 where user_id = 5;
+-- name: update_serial_itself
+update tickets set id = id, note = 'z' where user_id = 5;
+-- name: update_serial_default
+update tickets set id = default where user_id = 5;
+-- name: insert_uuid_generated
+insert into notes (user_id, uid, body) values (5, gen_random_uuid(), 'b') returning user_id, body, uid is not null;
 -- name: insert_all_types
 -- expect: listed
 insert into users values (1000, 'n', 'e', 'DE', 5, 1.5, 2.25, true, '2000-01-01', '2000-01-01 01:02:03', '2000-01-01 01:02:03+01', '00000000-0000-0000-0000-000000000001', '\x01', 'ok', '{a,"b c"}', '{"a": 1}', '("S",1,10001)', '12345', '{ok,sad}') returning *;
@@ -206,7 +226,6 @@ select count(*) from t where k = 7;
 -- expect: refused
 insert into t (id, k) values (1000, (random() * 100)::int);
 -- name: insert_value_volatile
--- expect: listed
 insert into stamps values ('2030-01-01 00:00:00', (random() * 0)::int) returning at, n;
 
 -- name: update_key
