@@ -40,7 +40,7 @@ fn start_with(name: &str, elsewhere: &[(&str, String)]) -> (Env, [i32; 3]) {
         schema: SCHEMA,
         elsewhere,
         top: "workers = 1",
-        pool: "checkout_timeout = \"4s\"",
+        pool: "checkout_timeout = \"30s\"",
         ..Setup::default()
     }
     .start();
@@ -358,7 +358,7 @@ fn a_server_that_was_taken_ahead_is_not_given_on_with_a_cancel_behind_it() {
     let (gate, env, [a, b, _]) = gated(name);
     let mut client = env.client();
     let bytes = [
-        batch("select pg_sleep(60) from items where k = $1", a),
+        batch("select pg_sleep(300) from items where k = $1", a),
         batch("select v from items where k = $1", b),
         sync(),
     ]

@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::harness::{PASSWORD, Setup};
+use crate::harness::{PASSWORD, Setup, eventually};
 use crate::raw::{self, Client, Message, Value, bind, execute, parse, query, rows_of, sync};
 
 const CLIENTS: u64 = 2_000;
@@ -21,7 +21,7 @@ const ROWS: u64 = 500;
 /// Threads that log clients in.
 const DOORS: u64 = 8;
 /// A statement that takes longer counts as lost.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// xorshift64*: random enough, and the same for the same seed.
 #[derive(Clone)]
@@ -219,7 +219,7 @@ fn soak_two_thousand_clients_over_a_pool_of_twenty() {
         pool_size: 20,
         tables: "items = { key = \"k\" }",
         more: &format!("[users.crowd]\npassword = \"{verifier}\""),
-        pool: "checkout_timeout = \"50s\"",
+        pool: "checkout_timeout = \"150s\"",
         schema: "create table items (k int primary key, v text, n int not null default 0);\n",
         ..Setup::default()
     }
@@ -295,9 +295,10 @@ fn soak_two_thousand_clients_over_a_pool_of_twenty() {
     assert!(acts >= CLIENTS, "only {acts} acts");
     env.wait_idle();
     for shard in ["s0", "s1", "s2"] {
-        let servers = env.servers(shard).len();
-        // The pool's twenty, twice because of two roles, and the control plane's few.
-        assert!(servers <= 2 * 20 + 4, "{servers} connections on {shard}");
+        // The pool's twenty, twice because of two roles.
+        eventually("the pools' bound holds", || {
+            (env.servers(shard).len() <= 2 * 20).then_some(())
+        });
     }
     assert!(!env.router.log().contains("panicked"));
 }

@@ -1,6 +1,7 @@
 //! What breaks: shards that die and come back, clients that leave in the middle, queries that are cancelled at any
 //! moment. Afterwards the pools hold only idle servers, and nobody ever saw another's rows.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use tokio::time::Instant;
 
 use keyway::demo::cluster::Cluster;
 
-use crate::harness::{Env, POLL, Setup, eventually, http_get, new_cluster};
+use crate::harness::{Env, Setup, eventually, http_get, new_cluster};
 use crate::raw::{Client, Message, Value, bind, execute, parse, query, rows_of, sync, terminate};
 
 const TABLES: &str = "items = { key = \"k\" }\nnames = { reference = true }";
@@ -24,7 +25,7 @@ fn start(name: &str, elsewhere: &[(&str, String)]) -> Env {
         tables: TABLES,
         schema: SCHEMA,
         elsewhere,
-        pool: "connect_timeout = \"2s\"\ncheckout_timeout = \"3s\"",
+        pool: "connect_timeout = \"10s\"\ncheckout_timeout = \"10s\"",
         ..Setup::default()
     }
     .start();
@@ -106,7 +107,7 @@ fn a_dead_shard_fails_only_what_needs_it_and_comes_back() {
         assert_eq!(client.status, b'I');
     }
     assert!(
-        started.elapsed() < Duration::from_secs(20),
+        started.elapsed() < Duration::from_secs(60),
         "refused connections are told at once, not after {:?}",
         started.elapsed()
     );
@@ -194,11 +195,11 @@ fn a_client_that_leaves_in_the_middle_frees_its_servers() {
     // More leavers than the pool has servers, in every posture.
     let postures: [&dyn Fn(&mut Client); 7] = [
         &|c| {
-            c.send(&query("select pg_sleep(60) from items where k = 3"))
+            c.send(&query("select pg_sleep(300) from items where k = 3"))
                 .expect("send")
         },
         &|c| {
-            c.send(&query("select pg_sleep(60), * from items"))
+            c.send(&query("select pg_sleep(300), * from items"))
                 .expect("send")
         },
         &|c| {
@@ -248,11 +249,10 @@ fn a_client_that_leaves_in_the_middle_frees_its_servers() {
     }
     env.wait_idle();
     for shard in ["s0", "s1", "s2"] {
-        assert!(
-            env.servers(shard).len() <= 4 + 2,
-            "the pool's bound holds on {shard}: {:?}",
-            env.servers(shard)
-        );
+        // Those whose client has left are closed, which takes the server a moment.
+        eventually("the pool's bound holds", || {
+            (env.servers(shard).len() <= 4).then_some(())
+        });
     }
 }
 
@@ -314,28 +314,28 @@ fn many_cancels_at_once() {
     for (n, client) in clients.iter_mut().enumerate() {
         client
             .send(&query(&format!(
-                "select pg_sleep(60) from items where k = {}",
+                "select pg_sleep(300) from items where k = {}",
                 n + 1
             )))
             .expect("send");
     }
     let cancellers: Vec<_> = clients.iter().map(Client::canceller).collect();
+    let (count, ended) = (clients.len(), AtomicUsize::new(0));
     thread::scope(|scope| {
         for mut client in clients {
+            let ended = &ended;
             scope.spawn(move || {
                 let messages = client.until_ready().expect("an answer");
                 let error = error_of(&messages).expect("an error").sqlstate();
                 assert!(["57014", "53300"].contains(&error.as_str()), "{error}");
+                ended.fetch_add(1, Ordering::SeqCst);
             });
         }
-        let started = Instant::now();
-        scope.spawn(move || {
-            while started.elapsed() < Duration::from_secs(4) {
-                for canceller in &cancellers {
-                    canceller.cancel();
-                }
-                thread::sleep(POLL);
+        eventually("all are canceled", || {
+            for canceller in &cancellers {
+                canceller.cancel();
             }
+            (ended.load(Ordering::SeqCst) == count).then_some(())
         });
     });
     env.wait_idle();
@@ -363,7 +363,7 @@ fn a_slow_reader_does_not_grow_the_router() {
 fn many_statements_time_out_on_their_own() {
     let env = start("faults_timeout", &[]);
     let mut client = env.client();
-    client.run("set statement_timeout = '30ms'");
+    client.run("set statement_timeout = '100ms'");
     for _ in 0..10 {
         assert_eq!(
             client.error("select pg_sleep(5) from items where k = 3"),
@@ -379,15 +379,29 @@ fn many_statements_time_out_on_their_own() {
 
 #[test]
 fn a_stop_lets_queries_finish_and_a_second_signal_does_not() {
+    let draining = |env: &Env| {
+        eventually("the router drains", || {
+            env.router.log().contains("draining").then_some(())
+        });
+    };
     let mut env = start("faults_stop", &[]);
+    let mut owners = ["s0", "s1", "s2"].map(|shard| env.direct(shard));
+    for owner in &mut owners {
+        owner.run("begin; lock table items");
+    }
     let mut busy = env.client();
-    busy.send(&query("select pg_sleep(1), v from items where k = 3"))
+    busy.send(&query("select v, 'waits' from items where k = 3"))
         .expect("send");
-    // The query has reached its server before the router is told to stop.
-    env.wait_running(&["s0", "s1", "s2"], "pg_sleep(");
+    // The query has reached its server before the router is told to stop, and ends when it has heard of it.
+    env.wait_running(&["s0", "s1", "s2"], "waits");
     env.router.signal("TERM");
+    draining(&env);
+    assert!(env.router.is_alive(), "it waits for the query");
+    for owner in owners {
+        owner.bye();
+    }
     let messages = busy.until_ready().expect("the query finishes");
-    assert_eq!(rows_of(&messages)[0][1], "v3");
+    assert_eq!(rows_of(&messages)[0][0], "v3");
     drop(busy);
     assert_eq!(env.router.wait_exit(), Some(0));
 
@@ -398,7 +412,8 @@ fn a_stop_lets_queries_finish_and_a_second_signal_does_not() {
         .expect("send");
     env.wait_running(&["s0", "s1", "s2"], "pg_sleep(");
     env.router.signal("TERM");
-    thread::sleep(Duration::from_millis(200));
+    // Two signals that nobody has taken yet would be one.
+    draining(&env);
     assert!(env.router.is_alive(), "it waits for the query");
     env.router.signal("TERM");
     env.router.wait_exit();

@@ -18,6 +18,9 @@ use crate::raw::{Client, PATIENCE, Target};
 
 /// How often something that is awaited is looked at.
 pub(crate) const POLL: Duration = Duration::from_millis(10);
+/// A router's ports are taken from here, below the clusters' and the range that systems use for outgoing connections:
+/// it binds them seconds after they were found free.
+const PORTS: std::ops::Range<u16> = 10_000..15_000;
 /// The clients' password towards Keyway.
 pub(crate) const PASSWORD: &str = "app secret";
 
@@ -51,16 +54,22 @@ pub(crate) fn eventually<T>(what: &str, mut probe: impl FnMut() -> Option<T>) ->
 
 /// A port that nobody listens on now. Handed out once per run.
 pub(crate) fn free_port() -> u16 {
-    static TAKEN: Mutex<Vec<u16>> = Mutex::new(Vec::new());
-    let mut taken = TAKEN.lock().expect("no test panics while it picks a port");
-    loop {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-        let port = listener.local_addr().expect("an address").port();
-        if !taken.contains(&port) {
-            taken.push(port);
+    static NEXT: Mutex<Option<u16>> = Mutex::new(None);
+    let mut next = NEXT.lock().expect("no test panics while it picks a port");
+    for _ in PORTS {
+        // Another run on this machine begins elsewhere.
+        let anywhere = || getrandom::u32().unwrap_or(0) % PORTS.len() as u32;
+        let port = next.unwrap_or_else(|| PORTS.start + anywhere() as u16);
+        *next = Some(if port + 1 < PORTS.end {
+            port + 1
+        } else {
+            PORTS.start
+        });
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
             return port;
         }
     }
+    panic!("no port of {PORTS:?} is free");
 }
 
 /// A GET request's status and body.
@@ -82,7 +91,8 @@ pub(crate) fn http_get(port: u16, path: &str) -> io::Result<(u16, String)> {
     Ok((status, body.to_owned()))
 }
 
-/// The router as a process. Killed when dropped, and by its watchdog when this process ends without dropping it.
+/// The router as a process. Killed when dropped, and by its watchdog when this process ends without dropping it; its
+/// directory goes with it.
 pub(crate) struct Router {
     child: Child,
     watchdog: Child,
@@ -107,7 +117,14 @@ impl Router {
         let text = format!("listen = \"127.0.0.1:{port}\"\nhttp = \"127.0.0.1:{http}\"\n{config}");
         fs::write(&file, text).expect("write the configuration");
         let log = |name: &str| fs::File::create(directory.path().join(name)).expect("create a log");
-        let child = Command::new(env!("CARGO_BIN_EXE_keyway"))
+        let mut command = Command::new(env!("CARGO_BIN_EXE_keyway"));
+        // What configures a router of the machine is not about this one.
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("KEYWAY__") {
+                command.env_remove(name);
+            }
+        }
+        let child = command
             .arg("serve")
             .arg("-c")
             .arg(&file)
@@ -120,9 +137,10 @@ impl Router {
         let watchdog = Command::new("/bin/sh")
             .args([
                 "-c",
-                r#"cat >/dev/null; kill -9 "$0""#,
+                r#"cat >/dev/null; kill -9 "$0"; rm -rf "$1""#,
                 &child.id().to_string(),
             ])
+            .arg(directory.path())
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -370,15 +388,16 @@ impl Env {
         &self.config
     }
 
-    /// The router's server connections on `shard`, as `state` and the last query.
+    /// The pools' connections on `shard`, as `state` and the last query; the control plane's are not among them.
     pub(crate) fn servers(&self, shard: &str) -> Vec<Vec<String>> {
         let database = format!("{}_{shard}", self.name);
         Client::connect(&direct_target("postgres")).rows(&format!(
-            "select coalesce(state, ''), query from pg_stat_activity where datname = '{database}' and backend_type = 'client backend'"
+            "select coalesce(state, ''), query from pg_stat_activity \
+             where datname = '{database}' and backend_type = 'client backend' and application_name <> 'keyway control'"
         ))
     }
 
-    /// Waits until a query with this in its text runs on one of these shards. What the control plane asks them is none.
+    /// Waits until a query with this in its text runs on one of these shards.
     pub(crate) fn wait_running(&self, shards: &[&str], text: &str) {
         eventually("the query runs", || {
             let running = |row: &Vec<String>| row[0] == "active" && row[1].contains(text);
@@ -392,15 +411,19 @@ impl Env {
     /// Waits until no server connection of the router is inside a query or a transaction.
     pub(crate) fn wait_idle(&self) {
         let mut watcher = Client::connect(&direct_target("postgres"));
+        let shards = SHARDS.map(|shard| format!("'{}_{shard}'", self.name));
         let busy = format!(
-            "select count(*) from pg_stat_activity where datname like '{}\\_%' and backend_type = 'client backend' and state <> 'idle'",
-            self.name.replace('_', "\\_")
+            "select count(*) from pg_stat_activity where datname in ({}) and backend_type = 'client backend' and state <> 'idle'",
+            shards.join(", ")
         );
         let mut all_idle = || (watcher.one(&busy) == "0").then_some(());
         eventually("every server connection is idle again", &mut all_idle);
     }
 
     fn apply_schema(&mut self, schema: &str) {
+        if schema.is_empty() {
+            return;
+        }
         let mut client = self.client();
         let mut keyspace = "main".to_owned();
         let mut restart = false;

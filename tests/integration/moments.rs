@@ -322,6 +322,7 @@ fn at_each_moment(name: &str, leaves: Leaves) {
     for (what, requests) in conversations(keys) {
         // A change of the schema has the schemas read again, in hundreds of messages that are alike.
         let stride = if what == SCHEMA_CHANGE { 14 } else { 1 };
+        gate.hold_control(what == SCHEMA_CHANGE);
         for messages in (0..).step_by(stride) {
             if what == NEW {
                 let database = format!("{name}_s0");

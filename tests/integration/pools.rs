@@ -81,13 +81,16 @@ fn workers_do_not_take_from_each_other_what_is_only_to_be_kept() {
     let first = busy.one(PID);
     let second = idle.one(PID);
     assert_ne!(first, second);
-    let mut seen = watcher.pids();
-    assert!(seen.len() <= 2, "the pool's size holds: {seen:?}");
+    // One that the router has closed is there until its server has noticed.
+    let mut at_most_two = || {
+        eventually("the pool's size holds", || {
+            Some(watcher.pids()).filter(|pids| pids.len() <= 2)
+        })
+    };
+    let mut seen = at_most_two();
     let end = Instant::now() + Duration::from_secs(4);
     while Instant::now() < end {
-        let now = watcher.pids();
-        assert!(now.len() <= 2, "the pool's size holds: {now:?}");
-        seen.extend(now);
+        seen.extend(at_most_two());
         thread::sleep(POLL);
     }
     assert!(seen.len() <= 3, "connections come and go: {seen:?}");
@@ -97,7 +100,7 @@ fn workers_do_not_take_from_each_other_what_is_only_to_be_kept() {
 #[test]
 fn the_mode_is_that_of_the_configuration_a_session_begins_with() {
     let name = "pools_mode";
-    let env = start(name, 1, 1, "checkout_timeout = \"1s\"");
+    let env = start(name, 1, 1, "checkout_timeout = \"3s\"");
     let mut early = env.client();
     let first = early.one(PID);
     let apply = |config: &str, times: usize| {
