@@ -317,7 +317,7 @@ impl Session {
                 let shards = self.shards_that_parse(prepared, scanned)?;
                 Ok(self.choose_among(&shards))
             }
-            Body::Command(_) | Body::Empty => self.home(),
+            Body::Command(_) | Body::Execute(_) | Body::Empty => self.home(),
         }
     }
 }

@@ -42,7 +42,7 @@ pub(super) enum Cut {
 
 /// One message of a batch, understood.
 #[derive(Debug)]
-enum Item {
+pub(super) enum Item {
     Parse {
         prepared: Rc<Prepared>,
     },
@@ -77,7 +77,7 @@ enum Item {
 
 /// Where the portal is that a Close closes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Closing {
+pub(super) enum Closing {
     Nowhere,
     OnServer,
     /// Keyway's own, closed when the message is reached.
@@ -102,7 +102,7 @@ impl Item {
 
 /// What a message needs.
 #[derive(Debug)]
-enum Need {
+pub(super) enum Need {
     /// Nothing: Keyway answers.
     Nothing,
     /// Some server among these.
@@ -319,6 +319,9 @@ impl Session {
                 match describe.kind {
                     Target::Statement => {
                         let prepared = self.find_statement(describe.name)?;
+                        if let Body::Execute(execution) = &prepared.body {
+                            return self.describe_execution(&prepared, execution);
+                        }
                         let need = self.parse_need(&prepared)?;
                         Ok((Item::DescribeStatement(prepared), need))
                     }
@@ -334,6 +337,7 @@ impl Session {
                 let execute = frontend::Execute::decode(body).map_err(protocol)?;
                 batch.executes += 1;
                 let counts_as_block = self.counts_as_block();
+                self.still_executes(execute.portal)?;
                 let (need, portal) = self.find_portal(execute.portal)?;
                 let item = Item::Execute {
                     portal: execute.portal.to_owned(),
@@ -402,7 +406,7 @@ impl Session {
             self.refuse_in_failed_block()
                 .map_err(|refusal| self.or_syntax_error(refusal, &prepared))?;
         }
-        if let Body::Command(_) = &prepared.body {
+        if let Body::Command(_) | Body::Execute(_) = &prepared.body {
             all_types_known(&prepared.types)?;
         }
         if !parse.name.is_empty() {
@@ -477,7 +481,11 @@ impl Session {
                 ));
             }
             (Some(scanned), None) if is_command(scanned.verb) => {
-                match command(&parse.query[scanned.range.clone()], scanned.verb, settings) {
+                let own = &parse.query[scanned.range.clone()];
+                match command(own, scanned.verb, settings) {
+                    Ok(Command::Execute { name, args }) => {
+                        Body::Execute(self.execution(name, &args, own, scanned.params))
+                    }
                     Ok(command) => Body::Command(command),
                     // A server says what is wrong with it.
                     Err(_) => Body::Routed(scanned),
@@ -513,7 +521,7 @@ impl Session {
     fn bind_item(&mut self, body: &Bytes, item: usize) -> Result<(Item, Need), SessionError> {
         let bind = frontend::Bind::decode(body)
             .map_err(|error| SessionError::from_client_error(&error))?;
-        let prepared = self.find_statement(bind.statement)?;
+        let mut prepared = self.find_statement(bind.statement)?;
         let given = bind.parameters.len();
         if let Some(wanted) = prepared.parameters().filter(|wanted| *wanted != given) {
             return Err(SessionError::refuse(
@@ -538,8 +546,22 @@ impl Session {
         }
         let mut access = Access::Read;
         let mut cursor = None;
-        let place = match &prepared.body {
+        let place = match &Rc::clone(&prepared).body {
             Body::Command(_) | Body::Empty => Place::Local,
+            Body::Execute(execution) => match self.bind_execution(&prepared, execution)? {
+                // It fails when it runs.
+                None => Place::Local,
+                Some((written, plan)) => {
+                    self.note_plan(plan.kind);
+                    access = plan.access;
+                    prepared = written;
+                    let shard = self.choose(&plan);
+                    if let Some(pin) = plan.pin {
+                        self.pin_by_item(item, shard, pin);
+                    }
+                    Place::Server(shard)
+                }
+            },
             Body::Routed(scanned) => {
                 let own = prepared.own_text().to_owned();
                 let plan = match self.cursor_statement(
@@ -702,7 +724,7 @@ impl Session {
     /// What parsing or describing a statement needs: nothing if it is Keyway's own.
     fn parse_need(&mut self, prepared: &Rc<Prepared>) -> Result<Need, SessionError> {
         match &prepared.body {
-            Body::Empty | Body::Command(_) => Ok(Need::Own),
+            Body::Empty | Body::Command(_) | Body::Execute(_) => Ok(Need::Own),
             // Only Keyway knows the columns of a cursor over several shards.
             Body::Routed(scanned)
                 if self
@@ -888,7 +910,18 @@ impl Session {
                 all_sets.extend_from_slice(sets);
             }
         }
-        let mut taken = self.take_and_begin(shard, access).await?;
+        // A PREPARE in front of the batch is a Query, which a server that could not begin would pass over.
+        let prepares = items.iter().any(|item| match item {
+            Item::Bind { prepared, .. } | Item::DescribeStatement(prepared) => {
+                prepared.sql_types.is_some() || prepared.executes().is_some()
+            }
+            _ => false,
+        });
+        let mut taken = if prepares {
+            self.take(shard, access).await?
+        } else {
+            self.take_and_begin(shard, access).await?
+        };
         taken.sets = all_sets;
         taken.lease.begin_batch();
         let mut parses = Parses::default();
@@ -1006,6 +1039,7 @@ impl Session {
             let (Item::Bind { prepared, .. } | Item::DescribeStatement(prepared)) = item else {
                 continue;
             };
+            let prepared = prepared.executes().unwrap_or(prepared);
             let Some(told) = prepared.told.get().filter(|told| told.reading != reading) else {
                 continue;
             };
@@ -1017,7 +1051,7 @@ impl Session {
                         let shards = self.shards_that_parse(prepared, scanned)?;
                         self.choose_among(&shards)
                     }
-                    Body::Empty | Body::Command(_) => continue,
+                    Body::Empty | Body::Command(_) | Body::Execute(_) => continue,
                 },
             };
             self.is_as_told(shard, prepared, told).await?;
@@ -1109,7 +1143,11 @@ impl Session {
             let (Item::Bind { prepared, .. } | Item::DescribeStatement(prepared)) = item else {
                 continue;
             };
-            if prepared.sql_types.is_some() && self.send_prepare(shard, prepared, taken)? {
+            let by_sql = prepared.sql_types.as_ref().map(|_| prepared);
+            let Some(prepared) = prepared.executes().or(by_sql) else {
+                continue;
+            };
+            if self.send_prepare(shard, prepared, taken)? {
                 let canonical = prepared.canonical(&self.worker.statements, self.reading());
                 ids.push(canonical.id);
             }
@@ -1622,6 +1660,7 @@ impl Session {
                     reply::empty_query_response(&mut self.client.outbox);
                     None
                 }
+                Body::Execute(execution) => return self.execute_nothing(execution),
                 Body::Command(command) => {
                     let own = prepared.own_text().to_owned();
                     self.bound_command(command.clone(), &own, &prepared.text)

@@ -404,7 +404,13 @@ impl Session {
         self.choose(&plan)
     }
 
-    fn fixed(&self, kind: PlanKind, shards: ShardSet, access: Access, pin: Option<Pin>) -> Plan {
+    pub(super) fn fixed(
+        &self,
+        kind: PlanKind,
+        shards: ShardSet,
+        access: Access,
+        pin: Option<Pin>,
+    ) -> Plan {
         Plan {
             kind,
             shards,

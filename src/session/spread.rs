@@ -652,7 +652,9 @@ impl Prepared {
     pub fn own_text(&self) -> &str {
         match &self.body {
             Body::Routed(scanned) => &self.text[scanned.range.clone()],
-            Body::Command(_) | Body::Empty => self.text.trim().trim_end_matches(';'),
+            Body::Command(_) | Body::Execute(_) | Body::Empty => {
+                self.text.trim().trim_end_matches(';')
+            }
         }
     }
 }
