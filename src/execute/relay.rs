@@ -101,6 +101,15 @@ enum Step {
     Mark,
 }
 
+/// What the client is told instead of some errors.
+#[derive(Debug, Clone)]
+pub struct Instead {
+    /// Which.
+    pub which: fn(&ErrorFields) -> bool,
+    /// What it is told.
+    pub fields: Box<ErrorFields>,
+}
+
 /// What is still expected from a server.
 #[derive(Debug, Clone, Default)]
 pub struct Script {
@@ -117,6 +126,8 @@ pub struct Script {
     /// Where the client's transaction stands. A server that has left it has failed it, and one that joins a transaction
     /// that has failed does not mend it.
     pub status: Option<TransactionStatus>,
+    /// What the client is told instead of some errors.
+    pub instead: Option<Instead>,
 }
 
 impl Script {
@@ -566,6 +577,10 @@ impl Relay<'_> {
                     ..fields.clone()
                 };
                 backend::error_response(out, &told);
+            } else if let Some(instead) =
+                self.script.instead.as_ref().filter(|i| (i.which)(&fields))
+            {
+                backend::error_response(out, &instead.fields);
             } else {
                 out.extend_from_slice(whole);
             }

@@ -9,9 +9,12 @@ use crate::execute::relay::drain;
 use crate::route::plan::Access;
 use crate::session::Session;
 use crate::session::error::SessionError;
+use crate::session::sequences::FORGET;
 use crate::session::servers::append_query;
 use crate::session::simple::LastTag;
-use crate::session::transaction::{Block, BlockKind, LOG_MAX, Participant, Savepoint, Wrote};
+use crate::session::transaction::{
+    Block, BlockKind, LOG_MAX, Participant, Savepoint, Sequences, Wrote,
+};
 use crate::statement::command::{
     Command, Discard, Isolation, Scope, SetValue, SetWord, TransactionModes,
 };
@@ -523,6 +526,10 @@ impl Session {
                     .push(set_text(Scope::Session, &name, Some(&empty)));
             }
         }
+        if block.sequences != Sequences::Shared {
+            // What a server has forgotten does not come back, and who joins later forgets too.
+            block.log.push(FORGET.to_owned());
+        }
         block.effective = effective;
         block.one_snapshot = block.reads_one_snapshot();
         self.complete("ROLLBACK");
@@ -604,7 +611,7 @@ impl Session {
     }
 
     /// Remembers a statement for those who join the transaction later.
-    fn log(&mut self, sql: &str) -> Result<(), SessionError> {
+    pub(super) fn log(&mut self, sql: &str) -> Result<(), SessionError> {
         let Some(block) = &mut self.block else {
             return Ok(());
         };
@@ -1024,6 +1031,11 @@ impl Session {
                 result?;
             }
             self.on_participants(own).await?;
+            if what == Discard::Sequences && self.block.is_some() {
+                self.log(FORGET)?;
+                let block = self.block.as_mut().expect("just seen");
+                block.sequences = Sequences::Discarded;
+            }
         }
         self.complete(match what {
             Discard::All => "DISCARD ALL",

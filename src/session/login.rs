@@ -277,6 +277,7 @@ impl Ready {
             skipping: false,
             sync_void: false,
             pending_sets: Vec::new(),
+            asks_sequence: false,
             bind_owed: None,
             last_tag: Default::default(),
             said: Vec::new(),

@@ -21,6 +21,7 @@ pub mod planner;
 pub mod portal;
 pub mod prepared;
 mod quick;
+pub mod sequences;
 pub mod servers;
 pub mod simple;
 pub mod spread;
@@ -92,6 +93,8 @@ pub struct Session {
     sync_void: bool,
     /// What set_config() calls of the statement that was planned last set. Whoever plans a statement takes it.
     pending_sets: Vec<planner::PendingSet>,
+    /// The statement that was planned last asks for what the session has taken of a sequence.
+    asks_sequence: bool,
     /// The portal whose BindComplete waits for a shard's word on the parameters.
     bind_owed: Option<String>,
     /// When CommandComplete of the statement at hand is said.

@@ -535,7 +535,8 @@ impl Session {
         let recipe = self.recipe(&text, &scanned).map_err(|_| not_constant())?;
         // What `fill` refuses: values that a server's session has, or gets, and plans by a schema that has changed.
         let changed = self.block.as_ref().is_some_and(|b| !b.changed.is_empty());
-        if changed || recipe.set_config || recipe.pin == Some(Pin::SessionFunction) {
+        let of_session = matches!(recipe.pin, Some(Pin::SessionFunction | Pin::SequenceValue));
+        if changed || recipe.set_config || of_session {
             return Err(not_constant());
         }
         Ok(recipe)

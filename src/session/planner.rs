@@ -114,7 +114,7 @@ impl Session {
             statement: scanned,
             params,
         };
-        let plan = match recipe.plan(&values, &self.topology) {
+        let mut plan = match recipe.plan(&values, &self.topology) {
             Ok(plan) => plan,
             // A negative LIMIT or OFFSET fails when the statement runs, whatever the rows: a shard says so in its time.
             Err(RouteError::Window(_)) if !recipe.shards().is_empty() => {
@@ -123,12 +123,17 @@ impl Session {
             Err(error) => return Err(SessionError::from_client_error(&error)),
         };
         self.refuse_behind_change(text, scanned, &plan)?;
-        if plan.pin == Some(Pin::SessionFunction) && !self.worker_keeps {
-            return Err(SessionError::unsupported(
-                "currval(), lastval() and setseed() are not supported with transaction pooling",
-                "Their values belong to a server's session, which other clients use too.",
-                "Use INSERT … RETURNING, or set pool.mode = \"session\".",
-            ));
+        match plan.pin {
+            _ if self.worker_keeps => {}
+            Some(Pin::SequenceValue) => self.place_sequence_value(scanned, &mut plan)?,
+            Some(Pin::SessionFunction) => {
+                return Err(SessionError::unsupported(
+                    "setseed() is not supported with transaction pooling",
+                    "The random numbers behind it belong to a server's session, which other clients use too.",
+                    "Set pool.mode = \"session\".",
+                ));
+            }
+            _ => {}
         }
         if recipe.set_config {
             if !Self::is_for_one(&plan) {
@@ -332,6 +337,11 @@ impl Session {
                 "COMMIT the change first; statements of one message or pipeline are one transaction.",
             )),
         }
+    }
+
+    /// Does a hint say where it goes?
+    pub(super) fn is_hinted(&self, scanned: &Scanned) -> Result<bool, SessionError> {
+        Ok(self.hint_of(scanned)?.is_some())
     }
 
     fn hint_of<'a>(&'a self, scanned: &'a Scanned) -> Result<Option<RouteHint<'a>>, SessionError> {

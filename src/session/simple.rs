@@ -13,6 +13,7 @@ use crate::session::cursors::CursorStatement;
 use crate::session::error::SessionError;
 use crate::session::planner::PendingSet;
 use crate::session::portal::CursorChange;
+use crate::session::sequences::asks_for_value;
 use crate::session::servers::{Taken, append_parse, append_query};
 use crate::session::transaction::BlockKind;
 use crate::statement::command::{self, Command, Scope, SetValue};
@@ -155,9 +156,14 @@ impl Session {
         for scanned in several {
             self.must_parse(text, scanned).await?;
         }
+        let asks = !self.worker_keeps && asks_for_value(text);
         for (index, scanned) in several.iter().enumerate() {
-            if self.block.is_none() {
+            let begins = self.block.is_none();
+            if begins {
                 self.open_block(BlockKind::Message);
+            }
+            if asks && (begins || index == 0) {
+                self.forget_sequences().await?;
             }
             if index + 1 == several.len() {
                 self.last_tag = LastTag::Waits(None);
@@ -507,6 +513,7 @@ impl Session {
         let database = std::sync::Arc::clone(&self.database);
         let types = database.oid_map(shard).map(AsRef::as_ref);
         taken.script.status = Some(self.status());
+        taken.script.instead = self.instead_of_forgotten();
         let result = relay(
             &mut taken.lease,
             &mut self.client,

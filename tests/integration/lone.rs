@@ -853,6 +853,31 @@ fn execute_runs_by_the_extended_protocol() {
     ]);
 }
 
+#[test]
+fn a_transaction_that_discards_sequences_has_its_own() {
+    let _turn = turn();
+    let asks = "select currval('taken_id_seq'), lastval()";
+    same(&[
+        query("create table taken (id serial, a int unique)"),
+        query("begin; discard sequences"),
+        query("select lastval()"),
+        query("rollback"),
+        query("begin; discard sequences"),
+        query("savepoint s; insert into taken (a) values (1)"),
+        query(asks),
+        query("insert into taken (a) values (1)"),
+        query("rollback to s"),
+        query(asks),
+        query("select currval('nosuch')"),
+        query("rollback"),
+        query("begin; discard sequences; insert into taken (id) values (70)"),
+        query(asks),
+        query("rollback"),
+        query("insert into taken (a) values (3); select lastval()"),
+        query("drop table taken"),
+    ]);
+}
+
 /// PostgreSQL looks up what an EXECUTE runs when its portal is executed; a shard was chosen when it was bound.
 #[test]
 fn a_bound_execute_whose_statement_changes_is_refused() {

@@ -450,6 +450,92 @@ fn currval_belongs_to_the_session() {
     );
 }
 
+/// Every server of the pools has taken values for another client before.
+fn takes_everywhere(other: &mut Client) {
+    for user in 1..=20 {
+        other.run(&format!(
+            "insert into tickets (user_id, note) values ({user}, 'other')"
+        ));
+    }
+}
+
+#[test]
+fn a_message_may_ask_for_the_value_that_it_takes() {
+    let (env, _turn) = one_connection();
+    let (mut a, mut b) = pair(env);
+    takes_everywhere(&mut b);
+    for user in 1..=8 {
+        let rows = rows_of(&a.simple(&format!(
+            "insert into tickets (user_id, note) values ({user}, 'm') returning id; \
+             select currval('tickets_id_seq'), lastval()"
+        )));
+        assert_eq!(rows.len(), 2, "{rows:?}");
+        assert_eq!(rows[1], [rows[0][0].clone(), rows[0][0].clone()]);
+        // Another client's is never told, nor that there is none: the session may have taken one before.
+        for sql in [
+            format!("select 1 from people where id = {user}; select lastval()"),
+            format!("select 1; select currval('tickets_id_seq') from people where id = {user}"),
+            "select lastval()".to_owned(),
+        ] {
+            assert_eq!(a.error(&sql), "0A000", "{sql}");
+        }
+        takes_everywhere(&mut b);
+    }
+    assert_eq!(a.error("select setseed(0.5); select 1"), "0A000");
+    // What an earlier message of the transaction took is forgotten by then.
+    a.run("begin");
+    a.run("insert into tickets (user_id, note) values (3, 'm')");
+    assert_eq!(a.error("select 1; select lastval()"), "0A000");
+    a.run("rollback");
+    a.bye();
+    b.bye();
+}
+
+#[test]
+fn a_transaction_that_discards_sequences_has_its_own() {
+    let (env, _turn) = one_connection();
+    let (mut a, mut b) = pair(env);
+    takes_everywhere(&mut b);
+    let insert = |user: usize| {
+        format!("insert into tickets (user_id, note) values ({user}, 't') returning id")
+    };
+    let asks = "select currval('tickets_id_seq')";
+    for user in 1..=8 {
+        a.run("begin");
+        a.run(&insert(user));
+        assert_eq!(a.error(asks), "0A000", "servers are shared");
+        a.run("rollback");
+        a.run("begin");
+        a.run("discard sequences");
+        let id = a.one(&insert(user));
+        assert_eq!(a.one(asks), id);
+        assert_eq!(a.one("select lastval()"), id);
+        // Other shards join, and know nothing.
+        assert_eq!(a.one("select count(*) from people"), "20");
+        assert_eq!(a.one("select lastval()"), id);
+        a.run("savepoint s");
+        let undone = a.one(&insert(user));
+        a.run("rollback to s");
+        assert_eq!(a.one(asks), undone, "a sequence does not go back");
+        let bound = a.extended("select lastval()", &[]);
+        assert_eq!(rows_of(&bound), [[undone.clone()]]);
+        assert_eq!(a.error("select currval('home_only')"), "0A000");
+        a.run("rollback");
+        assert_eq!(a.error(asks), "0A000");
+        // Those who join behind ROLLBACK TO forget as well.
+        a.run("begin");
+        a.run("savepoint s");
+        a.run("discard sequences");
+        a.run("rollback to s");
+        let nothing = format!("select lastval() from people where id = {user}");
+        assert_eq!(a.error(&nothing), "55000");
+        a.run("rollback");
+        takes_everywhere(&mut b);
+    }
+    a.bye();
+    b.bye();
+}
+
 #[test]
 fn sequences_are_unique_over_shards() {
     let (env, _turn) = one_connection();
