@@ -474,6 +474,7 @@ impl Session {
             settings: Arc::clone(&self.settings),
             effective: Arc::clone(&block.effective),
             log_len: block.log.len(),
+            changes: block.changed.len(),
             modes: block.modes,
             hint: self.hint.clone(),
             local_hint: block.local_hint.clone(),
@@ -513,6 +514,7 @@ impl Session {
         self.settings = savepoint.settings.with_customs(&block.customs);
         self.hint = savepoint.hint;
         block.local_hint = savepoint.local_hint;
+        block.changed.truncate(savepoint.changes);
         block.modes = savepoint.modes;
         block.savepoints.truncate(index + 1);
         // The SAVEPOINT itself stays for those who join later, and so does the trace of a custom setting.

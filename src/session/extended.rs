@@ -1680,6 +1680,9 @@ impl Session {
                 self.execute_spread(name, &prepared, &body, *plan, rows_max)
                     .await?;
                 reads.then_some(NO_MORE_ROWS)
+                if let Body::Routed(scanned) = &prepared.body {
+                    self.refuse_behind_change(&prepared.text, scanned, &plan)?;
+                }
             }
             Place::Merging(gathering) => {
                 self.fetch_portal(name, gathering, u64::from(rows_max))

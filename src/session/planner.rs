@@ -307,7 +307,7 @@ impl Session {
 
     /// The schema that statements are planned by is read again when the transaction has ended. Whoever names the shard
     /// does not ask for a plan, and another change is planned by what it says itself.
-    fn refuse_behind_change(
+    pub(super) fn refuse_behind_change(
         &self,
         text: &str,
         scanned: &Scanned,

@@ -47,6 +47,8 @@ pub struct Savepoint {
     pub effective: Arc<Settings>,
     /// Entries of the log before it.
     pub log_len: usize,
+    /// Changes of the schema before it.
+    pub changes: usize,
     /// The transaction's modes.
     pub modes: TransactionModes,
     /// The session's hints.
