@@ -67,7 +67,6 @@ impl Session {
     pub(super) async fn simple_query(&mut self, message: &Bytes) -> Result<(), SessionError> {
         self.sync_void = false;
         self.names.unnamed = None;
-        self.names.unnamed_portal = None;
         let result = match frontend::text(&message[5..]) {
             Ok(text) => self.statements(text, message).await,
             Err(error) => Err(SessionError::from_client_error(&error)),
@@ -109,6 +108,10 @@ impl Session {
                 (Err(other), _) => return Err(other),
             }
             self.say_ready();
+        }
+        if self.block.as_ref().is_none_or(|block| !block.failed) {
+            // The first statement that PostgreSQL runs takes the place of the unnamed portal.
+            self.names.unnamed_portal = None;
         }
         // Only in a batch is there a Sync that COPY data makes void.
         self.sync_void = false;
