@@ -5,7 +5,7 @@
 
 use crate::backend::pool::Lease;
 use crate::backend::server::Doubt;
-use crate::execute::relay::{Described, Keeps, Relayed, Reply, Script, To};
+use crate::execute::relay::{Described, Keeps, Position, Relayed, Reply, Script, To};
 use crate::execute::scatter::Describe;
 use crate::route::plan::{Access, PlanKind, ShardSet};
 use crate::session::Session;
@@ -15,7 +15,7 @@ use crate::session::planner::{Bound, PendingSet};
 use crate::session::portal::{Again, CursorChange, Hold, OwnCursor, Place, Portal, Ran};
 use crate::session::prepared::{Before, Body, Canonical, Prepared, Said, Told};
 use crate::session::servers::Taken;
-use crate::session::simple::is_command;
+use crate::session::simple::{in_its_place, is_command};
 use crate::session::transaction::BlockKind;
 use crate::statement::command::{Command, command};
 use crate::statement::scan::{Verb, scan};
@@ -511,7 +511,7 @@ impl Session {
             (Body::Routed(scanned), SessionError::Statement(Some(fields)))
                 if !self.is_understood(&prepared.text, scanned) =>
             {
-                SessionError::Unparsed(fields, prepared.own_text().to_owned())
+                SessionError::Unparsed(fields, in_its_place(&prepared.text, scanned))
             }
             (_, refusal) => refusal,
         }
@@ -918,7 +918,10 @@ impl Session {
             _ => false,
         });
         let mut taken = if prepares {
-            self.take(shard, access).await?
+            let mut taken = self.take(shard, access).await?;
+            // The server has Keyway's name in place of the client's.
+            taken.script.position = Position::Unknown;
+            taken
         } else {
             self.take_and_begin(shard, access).await?
         };
@@ -1677,12 +1680,12 @@ impl Session {
             Place::Merge(plan) => {
                 let body = portal.bind.clone();
                 let reads = plan.kind == PlanKind::Scatter;
-                self.execute_spread(name, &prepared, &body, *plan, rows_max)
-                    .await?;
-                reads.then_some(NO_MORE_ROWS)
                 if let Body::Routed(scanned) = &prepared.body {
                     self.refuse_behind_change(&prepared.text, scanned, &plan)?;
                 }
+                self.execute_spread(name, &prepared, &body, *plan, rows_max)
+                    .await?;
+                reads.then_some(NO_MORE_ROWS)
             }
             Place::Merging(gathering) => {
                 self.fetch_portal(name, gathering, u64::from(rows_max))

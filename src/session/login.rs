@@ -277,6 +277,8 @@ impl Ready {
             skipping: false,
             sync_void: false,
             pending_sets: Vec::new(),
+            own_at: 0,
+            position: Default::default(),
             asks_sequence: false,
             bind_owed: None,
             last_tag: Default::default(),

@@ -1,6 +1,6 @@
 //! What Keyway answers by itself in either protocol: EXPLAIN (ROUTE), SQL's PREPARE and EXECUTE.
 
-use crate::execute::relay::{Reply, To};
+use crate::execute::relay::{Position, Reply, To};
 use crate::route::explain::{Explanation, explain, explain_refusal};
 use crate::route::key::{NoParams, Param, Params, Values};
 use crate::route::plan::{Access, Pin, Plan, PlanKind};
@@ -57,7 +57,9 @@ impl Session {
             }
             Command::Prepare { name, types, body } => {
                 self.refuse_in_failed_block()?;
-                self.prepare(name, &types, &own[body]).await?;
+                let before = own[..body.start].chars().count();
+                let at = i64::try_from(before).unwrap_or(i64::MAX) + self.own_at;
+                self.prepare(name, &types, &own[body], Some(at)).await?;
                 Ok(Ready::Due)
             }
             Command::Execute { name, args } => {
@@ -86,7 +88,7 @@ impl Session {
             }
             Command::Prepare { name, types, body } => {
                 self.refuse_in_failed_block()?;
-                self.prepare(name, &types, &own[body]).await
+                self.prepare(name, &types, &own[body], None).await
             }
             other => self.run_command(other, own).await,
         }
@@ -164,12 +166,14 @@ impl Session {
         )
     }
 
-    /// PREPARE: a server checks the statement now, the shard is found at EXECUTE.
+    /// PREPARE: a server checks the statement now, the shard is found at EXECUTE. `at` is where it begins in the client's
+    /// text, in characters.
     async fn prepare(
         &mut self,
         name: String,
         types: &[String],
         body: &str,
+        at: Option<i64>,
     ) -> Result<(), SessionError> {
         self.one_more_statement(&name)?;
         let scanned = scan(body, self.scan_settings())
@@ -195,6 +199,13 @@ impl Session {
             self.give_back(shard, taken.lease);
             return Err(error);
         }
+        let canonical = prepared.canonical(&self.worker.statements, self.reading());
+        let written = prepare_text(&canonical.name, &prepared);
+        let in_front = written.chars().count() - prepared.text.chars().count();
+        taken.script.position = match (at, i64::try_from(in_front)) {
+            (Some(at), Ok(in_front)) => Position::Further(at - in_front),
+            _ => Position::Unknown,
+        };
         let relayed = self.relay_prepared(shard, &prepared, taken).await?;
         if relayed.error.is_some() {
             return Err(SessionError::Statement(None));
@@ -224,7 +235,7 @@ impl Session {
             taken.script.expect(Reply::Query, To::Nobody);
             taken.script.expect(Reply::Sync, To::Nobody);
         }
-        let Some(types) = prepared.sql_types.as_ref() else {
+        if prepared.sql_types.is_none() {
             // The driver prepared it: by a Parse, as the driver did.
             let types = self.server_types(shard, &prepared.types)?;
             frontend::parse(
@@ -238,14 +249,8 @@ impl Session {
             taken.script.expect(Reply::Parse, To::Nobody);
             taken.script.expect(Reply::Sync, To::Nobody);
             return Ok(true);
-        };
-        append_query(
-            &mut taken.lease,
-            &format!(
-                "PREPARE {}{} AS {}",
-                canonical.name, types.written, prepared.text
-            ),
-        )?;
+        }
+        append_query(&mut taken.lease, &prepare_text(&canonical.name, prepared))?;
         taken.lease.expect_syncs(1);
         taken.script.expect(Reply::Query, To::Nobody);
         taken.script.expect(Reply::Sync, To::Nobody);
@@ -516,6 +521,7 @@ impl Session {
         };
         taken.script.expect(Reply::Sync, whose);
         taken.script.tags = self.last_tag.of_server();
+        taken.script.position = Position::Unknown;
         let relayed = self.relay_prepared(shard, &prepared, taken).await?;
         if relayed.error.is_some() && whose == To::Nobody {
             return Err(SessionError::Statement(None));
@@ -583,6 +589,13 @@ impl Session {
         let recipe = self.recipe_of(prepared, scanned)?;
         self.fill(&recipe, &prepared.text, scanned, params)
     }
+}
+
+/// The PREPARE by which a server gets to know a statement by this name.
+fn prepare_text(name: &str, prepared: &Prepared) -> String {
+    let types = prepared.sql_types.as_ref();
+    let types = types.map_or("", |types| types.written.as_str());
+    format!("PREPARE {name}{types} AS {}", prepared.text)
 }
 
 /// An EXECUTE gives its statement as many arguments as that wants.

@@ -15,6 +15,7 @@ use crate::session::commands::check_setting;
 use crate::session::error::SessionError;
 use crate::session::portal::{Place, Portal};
 use crate::session::prepared::{MadeRecipe, Prepared};
+use crate::session::simple::in_its_place;
 use crate::statement::command::{Command, command};
 use crate::statement::parse::parse;
 use crate::statement::scan::{Scanned, Verb, literal_text, scan, shape};
@@ -252,7 +253,7 @@ impl Session {
             if parsed {
                 SessionError::from_client_error(&error)
             } else {
-                let own = text[scanned.range.clone()].to_owned();
+                let own = in_its_place(text, scanned);
                 SessionError::Unparsed(Box::new(error.fields()), own)
             }
         })

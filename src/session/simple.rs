@@ -2,7 +2,7 @@
 
 use crate::backend::pool::Lease;
 use crate::backend::settings::SettingValue;
-use crate::execute::relay::{RelayError, Relayed, Reply, Tags, To, relay};
+use crate::execute::relay::{Position, RelayError, Relayed, Reply, Tags, To, relay};
 use crate::execute::scatter::Describe;
 use crate::metrics::Outcome;
 use crate::route::key::NoParams;
@@ -134,6 +134,7 @@ impl Session {
                 Ok(Ready::Due)
             }
             [one] => {
+                self.own_at = characters_before(text, one);
                 let ready = self
                     .statement(text, one, Some(message), Ending::Server)
                     .await?;
@@ -160,6 +161,7 @@ impl Session {
             self.must_parse(text, scanned).await?;
         }
         let asks = !self.worker_keeps && asks_for_value(text);
+        let (mut seen, mut characters) = (0, 0);
         for (index, scanned) in several.iter().enumerate() {
             let begins = self.block.is_none();
             if begins {
@@ -168,6 +170,9 @@ impl Session {
             if asks && (begins || index == 0) {
                 self.forget_sequences().await?;
             }
+            characters += text[seen..scanned.range.start].chars().count();
+            seen = scanned.range.start;
+            self.own_at = i64::try_from(characters).unwrap_or(i64::MAX);
             if index + 1 == several.len() {
                 self.last_tag = LastTag::Waits(None);
             }
@@ -221,7 +226,7 @@ impl Session {
 
     /// In a failed block PostgreSQL parses a statement before it refuses it.
     fn refuse_unless_unreadable(&self, text: &str, scanned: &Scanned) -> Result<(), SessionError> {
-        let own = || text[scanned.range.clone()].to_owned();
+        let own = || in_its_place(text, scanned);
         self.refuse_in_failed_block()
             .map_err(|refusal| match refusal {
                 SessionError::Statement(Some(fields)) if !self.is_understood(text, scanned) => {
@@ -233,13 +238,15 @@ impl Session {
 
     /// A statement that cannot be read fails its whole message.
     async fn must_parse(&mut self, text: &str, scanned: &Scanned) -> Result<(), SessionError> {
-        let own = &text[scanned.range.clone()];
         if self.is_understood(text, scanned) {
             return Ok(());
         }
         // What is not understood goes by the rules for such statements, unless a server finds it wrong.
-        match self.syntax_error(own).await? {
-            Some(fields) => Err(SessionError::Statement(Some(fields))),
+        match self.syntax_error(&text[scanned.range.clone()]).await? {
+            Some(mut fields) => {
+                Position::Further(characters_before(text, scanned)).correct(&mut fields);
+                Err(SessionError::Statement(Some(fields)))
+            }
             None => self.make_recipe(text, scanned).map(drop),
         }
     }
@@ -341,7 +348,8 @@ impl Session {
                 // The genuine syntax error is a server's to give.
                 Err(_) => {
                     self.refuse_unless_unreadable(text, scanned)?;
-                    Box::pin(self.syntax_error_of_a_server(own)).await
+                    let own = in_its_place(text, scanned);
+                    Box::pin(self.syntax_error_of_a_server(&own)).await
                 }
             };
         }
@@ -413,9 +421,9 @@ impl Session {
             self.pin(shard, pin);
         }
         let text = match (&plan.text, message) {
-            (Some(text), _) => QueryText::Text(text),
+            (Some(text), _) => QueryText::Rewritten(text),
             (None, Some(message)) => QueryText::Message(message),
-            (None, None) => QueryText::Text(own),
+            (None, None) => QueryText::Part(own, self.own_at),
         };
         // In an implicit block the server's ReadyForQuery is not the client's.
         let said = ending == Ending::Server && !self.in_implicit_block();
@@ -440,9 +448,16 @@ impl Session {
         }
         // The position of an error is one in the client's text.
         let whole = message.and_then(|message| frontend::text(&message[5..]).ok());
-        let text = plan.text.as_deref().or(whole).unwrap_or(own);
+        let (text, position) = match (plan.text.as_deref(), whole) {
+            (Some(text), _) => (text, Position::Unknown),
+            (None, Some(whole)) => (whole, Position::Same),
+            (None, None) => (own, Position::Further(self.own_at)),
+        };
         match self.parse_error(shard, text).await? {
-            Some(fields) => Err(SessionError::Statement(Some(fields))),
+            Some(mut fields) => {
+                position.correct(&mut fields);
+                Err(SessionError::Statement(Some(fields)))
+            }
             None => Ok(()),
         }
     }
@@ -461,7 +476,14 @@ impl Session {
         taken.script.query_follows = true;
         match text {
             QueryText::Message(message) => taken.lease.outbox.extend_from_slice(message),
-            QueryText::Text(text) => append_query(&mut taken.lease, text)?,
+            QueryText::Part(text, by) => {
+                taken.script.position = Position::Further(by);
+                append_query(&mut taken.lease, text)?;
+            }
+            QueryText::Rewritten(text) => {
+                taken.script.position = Position::Unknown;
+                append_query(&mut taken.lease, text)?;
+            }
         }
         taken.lease.unnamed = None;
         taken.lease.expect_syncs(1);
@@ -647,8 +669,24 @@ impl Session {
 pub(super) enum QueryText<'a> {
     /// The whole message, as it came.
     Message(&'a Bytes),
-    /// A text.
-    Text(&'a str),
+    /// A part of the client's message, and where it begins there.
+    Part(&'a str, i64),
+    /// Another text.
+    Rewritten(&'a str),
+}
+
+/// Where a statement begins in its message, in characters.
+pub(super) fn characters_before(text: &str, scanned: &Scanned) -> i64 {
+    let before = text[..scanned.range.start].chars().count();
+    i64::try_from(before).unwrap_or(i64::MAX)
+}
+
+/// A statement of a message, with blanks for what stands in front of it: an error is where it is in the message.
+pub(super) fn in_its_place(text: &str, scanned: &Scanned) -> String {
+    let before = text[..scanned.range.start].chars().count();
+    let mut own = " ".repeat(before);
+    own.push_str(&text[scanned.range.clone()]);
+    own
 }
 
 /// Statements that the session plans by itself.

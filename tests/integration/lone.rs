@@ -878,6 +878,69 @@ fn a_transaction_that_discards_sequences_has_its_own() {
     ]);
 }
 
+#[test]
+fn errors_say_where_in_the_clients_text() {
+    let _turn = turn();
+    let places = |target: &Target| -> Vec<Option<String>> {
+        let mut client = Client::connect(target);
+        let mut places = Vec::new();
+        for sql in [
+            "begin; select 'é'; select nosuch",
+            "begin; /* é */ select nosuch from v; select 1",
+            "select 1; selec 2",
+            "begin; select 1; selec 2",
+            "  /* é */ selec 2",
+            "begin; insert into v values (1, 2, 3)",
+            "begin; prepare p as select nosuch",
+            " /* é */ prepare p (int) as select $1, nosuch",
+            "begin; alter table v add c nosuch; select 1",
+            "begin; set work_mem = = 1",
+            "begin; show 1 2",
+            "begin; do 5",
+        ] {
+            let messages = client.simple(sql);
+            let error = messages.iter().find(|m| m.tag == b'E').expect(sql);
+            places.push(error.field(b'P'));
+            client.run("rollback");
+        }
+        let _ = client.send(&terminate());
+        places
+    };
+    let (_, target, plain) = env();
+    assert_eq!(
+        places(target),
+        places(plain),
+        "keyway (left) and PostgreSQL (right)"
+    );
+}
+
+/// A portal without a name outlives what fails in front of it.
+#[test]
+fn the_unnamed_portal_of_a_failed_block_is_there() {
+    let _turn = turn();
+    same(&[
+        query("begin"),
+        [parse("", "select 1", &[]), bind("", "", &[], 0), sync()].concat(),
+        [
+            parse("", "select 1/0", &[]),
+            bind("f", "", &[], 0),
+            execute("f", 0),
+            sync(),
+        ]
+        .concat(),
+        [execute("", 0), sync()].concat(),
+        query("select 2"),
+        [execute("", 0), sync()].concat(),
+        query("rollback"),
+        [execute("", 0), sync()].concat(),
+        query("begin"),
+        [parse("", "select 1", &[]), bind("", "", &[], 0), sync()].concat(),
+        query("savepoint s"),
+        [execute("", 0), sync()].concat(),
+        query("rollback"),
+    ]);
+}
+
 /// PostgreSQL looks up what an EXECUTE runs when its portal is executed; a shard was chosen when it was bound.
 #[test]
 fn a_bound_execute_whose_statement_changes_is_refused() {

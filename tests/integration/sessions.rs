@@ -1409,5 +1409,130 @@ fn a_transaction_reads_nothing_by_a_schema_it_has_changed() {
     client.run("commit");
     assert_eq!(client.one("select count(*) from turned where id = 6"), "1");
     client.run("drop view above, turned");
+    // What was rolled back to a savepoint concerns nothing.
+    client.run("begin");
+    client.run("alter table people add early int");
+    client.run("savepoint s");
+    client.run(turn);
+    client.run("rollback to s");
+    refused(&mut client, "select count(*) from people");
+    client.run("rollback to s");
+    client.run("rollback");
+    client.run("begin");
+    client.run("savepoint s");
+    client.run("alter table people add early int");
+    client.run("rollback to s");
+    assert_eq!(client.one("select count(*) from people"), "20");
+    client.run("alter table people add early int");
+    refused(&mut client, "select count(*) from people");
+    client.run("rollback");
+    // A portal was planned when it was bound.
+    client.run("begin");
+    let read = "select name from people order by id";
+    client.exchange(&[parse("", read, &[]), bind("c", "", &[], 0), sync()].concat());
+    client.run("alter table people alter name type int using 7");
+    let late = client.exchange(&[execute("c", 0), sync()].concat());
+    assert_eq!(late[0].sqlstate(), "0A000", "{late:?}");
+    client.run("rollback");
+    client.bye();
+}
+
+/// A text that is not the client's own whole message is sent to several shards, or to one.
+#[test]
+fn errors_of_many_shards_say_where_in_the_clients_text() {
+    let (env, _turn) = one_connection();
+    let mut client = env.client();
+    let bad = "name || 1 + true";
+    for sql in [
+        format!("/* é */ select id, {bad} from people order by seen, id limit 3"),
+        format!("select 1;\n select {bad} from people"),
+        format!("select 'é'; select {bad} from people where id = 3"),
+        format!("begin; alter table people alter name type text using ({bad})"),
+        format!("  alter table people alter name type text using ({bad})"),
+        format!("select 1; prepare p as select {bad} from people where id = 3"),
+        format!("/* é */ prepare p (int) as select {bad} from people where id = $1"),
+    ] {
+        let place = sql[..sql.find("+ true").expect("it is there")]
+            .chars()
+            .count()
+            + 1;
+        let messages = client.simple(&sql);
+        let error = messages.iter().find(|m| m.tag == b'E').expect("an error");
+        assert_eq!(error.sqlstate(), "42883", "{sql}: {error:?}");
+        let told = error.field(b'P');
+        assert!(
+            told.is_none_or(|at| at == place.to_string()),
+            "{sql}: {error:?}"
+        );
+        client.run("rollback");
+    }
+    client.bye();
+}
+
+/// Where each shard has the same to say it is said once; what one of them has to say is said too.
+#[test]
+fn notices_of_many_shards_are_told_once() {
+    let (env, _turn) = one_connection();
+    let mut client = env.client();
+    let notices = |client: &mut Client, sql: &str| {
+        let messages = client.simple(sql);
+        assert!(
+            messages.iter().all(|m| m.tag != b'E'),
+            "{sql}: {messages:?}"
+        );
+        messages.iter().filter(|m| m.tag == b'N').count()
+    };
+    client.run("create index told_once on people (name)");
+    for sql in [
+        "create index concurrently if not exists told_once on people (name)",
+        "create index if not exists told_once on people (name)",
+        "drop table if exists no_people, nobody",
+    ] {
+        let expected = 1 + usize::from(sql.contains("nobody"));
+        assert_eq!(notices(&mut client, sql), expected, "{sql}");
+    }
+    client.run("drop index told_once");
+    env.direct("s2")
+        .run("create index told_by_one on people (name)");
+    let there = "create index if not exists told_by_one on people (name)";
+    assert_eq!(notices(&mut client, there), 1);
+    client.run("drop index told_by_one");
+    client.bye();
+}
+
+/// An error in a row that comes behind the last one asked for is none: PostgreSQL stops in front of it.
+#[test]
+fn a_limit_over_shards_stops_in_front_of_an_error() {
+    let (env, _turn) = one_connection();
+    let mut client = env.client();
+    let ids = |shard: &str| -> Vec<i32> {
+        let rows = env.direct(shard).rows("select id from people order by id");
+        rows.iter().filter_map(|row| row[0].parse().ok()).collect()
+    };
+    // A shard without any of the first three, whose second would fail.
+    let failing = SHARDS
+        .iter()
+        .map(|shard| ids(shard))
+        .find(|ids| ids.len() > 1 && ids[0] > 3)
+        .expect("such a shard")[1];
+    let first = format!("select id, 1 / (id - {failing}) from people order by id limit 3");
+    client.run("set enable_seqscan = off; set enable_sort = off");
+    let rows = client.rows(&first);
+    let shown: Vec<&str> = rows.iter().map(|row| row[0].as_str()).collect();
+    assert_eq!(shown, ["1", "2", "3"]);
+    assert_eq!(
+        client
+            .extended(&first, &[])
+            .iter()
+            .filter(|m| m.tag == b'E')
+            .count(),
+        0
+    );
+    // One that is asked for is one, and so is one that has failed a transaction.
+    let all = format!("select id, 1 / (id - {failing}) from people order by id limit 20");
+    assert_eq!(client.error(&all), "22012");
+    client.run("begin");
+    assert_eq!(client.error(&first), "22012");
+    client.run("rollback");
     client.bye();
 }
