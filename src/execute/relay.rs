@@ -14,7 +14,7 @@ use crate::wire::frame::{Stop, Walker, next_frame};
 use crate::wire::frontend::tag as front;
 use bytes::{Buf, Bytes, BytesMut};
 use smallvec::SmallVec;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::future::poll_fn;
 use std::io;
 use std::task::Poll;
@@ -24,6 +24,9 @@ const MESSAGE_MAX: usize = 1 << 30;
 
 /// Bytes read ahead from a client while a server works for it.
 const READ_AHEAD: usize = 64 * 1024;
+
+/// Different notices of one statement that are remembered.
+const NOTICES_MAX: usize = 1_000;
 
 /// Bytes of COPY data on their way to a server at once.
 const COPY_CHUNK: usize = 256 * 1024;
@@ -101,6 +104,43 @@ enum Step {
     Mark,
 }
 
+/// Where a server finds an error, and where that is in the client's text.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Position {
+    /// The same: the server has the client's text.
+    #[default]
+    Same,
+    /// So many characters further on: the server has a part of it.
+    Further(i64),
+    /// Nobody knows: the server has another text.
+    Unknown,
+}
+
+impl Position {
+    /// Makes the position of an error one in the client's text. False when there is nothing to change.
+    pub fn correct(self, fields: &mut ErrorFields) -> bool {
+        let Some(at) = fields.position else {
+            return false;
+        };
+        let corrected = match self {
+            Self::Same | Self::Further(0) => return false,
+            Self::Further(by) => u32::try_from(i64::from(at) + by).ok().filter(|at| *at > 0),
+            Self::Unknown => None,
+        };
+        fields.position = corrected;
+        true
+    }
+}
+
+/// What the client is told instead of some errors.
+#[derive(Debug, Clone)]
+pub struct Instead {
+    /// Which.
+    pub which: fn(&ErrorFields) -> bool,
+    /// What it is told.
+    pub fields: Box<ErrorFields>,
+}
+
 /// What is still expected from a server.
 #[derive(Debug, Clone, Default)]
 pub struct Script {
@@ -117,6 +157,40 @@ pub struct Script {
     /// Where the client's transaction stands. A server that has left it has failed it, and one that joins a transaction
     /// that has failed does not mend it.
     pub status: Option<TransactionStatus>,
+    /// What the client is told instead of some errors.
+    pub instead: Option<Instead>,
+    /// Where errors are in the client's text.
+    pub position: Position,
+    /// Notices that are told once for several servers, and how often they have been.
+    pub notices: Option<Notices>,
+}
+
+/// Notices of a statement that runs on several servers. What each says is told once.
+#[derive(Debug, Clone, Default)]
+pub struct Notices {
+    told: HashMap<Bytes, usize>,
+    here: HashMap<Bytes, usize>,
+}
+
+impl Notices {
+    /// The next server speaks.
+    pub fn next_server(&mut self) {
+        self.here.clear();
+    }
+
+    /// Has no server before said this as often?
+    fn is_new(&mut self, body: &[u8]) -> bool {
+        if self.told.len() >= NOTICES_MAX {
+            return true;
+        }
+        let body = Bytes::copy_from_slice(body);
+        let here = self.here.entry(body.clone()).or_default();
+        *here += 1;
+        let told = self.told.entry(body).or_default();
+        let is_new = *here > *told;
+        *told = (*told).max(*here);
+        is_new
+    }
 }
 
 impl Script {
@@ -409,7 +483,11 @@ impl Relay<'_> {
         };
         let finished = match (stop.tag, reply) {
             (tag::NOTICE_RESPONSE | tag::NOTIFICATION_RESPONSE, _) => {
-                if to != To::Nobody || stop.tag == tag::NOTIFICATION_RESPONSE {
+                let notices = self.script.notices.as_mut();
+                let is_new = stop.tag == tag::NOTIFICATION_RESPONSE
+                    || to == To::Client
+                    || (to == To::Notices && notices.is_none_or(|n| n.is_new(stop.body)));
+                if is_new {
                     out.extend_from_slice(whole);
                 }
                 return Ok(());
@@ -557,8 +635,9 @@ impl Relay<'_> {
     }
 
     fn error(&mut self, stop: Stop<'_>, whole: &[u8], reply: Reply, to: To, out: &mut BytesMut) {
-        let fields = backend::read_error(stop.body).unwrap_or_default();
+        let mut fields = backend::read_error(stop.body).unwrap_or_default();
         if self.relayed.error.is_none() {
+            let moved = self.script.position.correct(&mut fields);
             if fields.ends_connection() {
                 // The server's connection ends, the client's does not: to the client it is an ERROR.
                 let told = ErrorFields {
@@ -566,6 +645,12 @@ impl Relay<'_> {
                     ..fields.clone()
                 };
                 backend::error_response(out, &told);
+            } else if let Some(instead) =
+                self.script.instead.as_ref().filter(|i| (i.which)(&fields))
+            {
+                backend::error_response(out, &instead.fields);
+            } else if moved {
+                backend::error_response(out, &fields);
             } else {
                 out.extend_from_slice(whole);
             }

@@ -153,7 +153,7 @@ pub async fn stream(
             Step::Done => break,
         }
     }
-    settle(sources).await?;
+    settle_those(sources, is_beyond).await?;
     Ok(merger.rows())
 }
 
@@ -179,6 +179,23 @@ pub fn client_fields(
 /// # Errors
 /// See [`ScatterError`].
 pub async fn settle(sources: &mut [Source]) -> Result<(), ScatterError> {
+    settle_those(sources, |_, _| false).await
+}
+
+/// Is it an error in a row behind the last that the merge needed? PostgreSQL, which stops there, would not have come to
+/// it. In a transaction it has failed the transaction.
+fn is_beyond(source: &Source, error: &ErrorFields) -> bool {
+    const DATA_EXCEPTION: &str = "22";
+    !source.progress.ended
+        && error.code.starts_with(DATA_EXCEPTION)
+        && source.lease.state() == ServerState::Idle
+}
+
+/// As [`settle`], without the errors that are to be passed over.
+async fn settle_those(
+    sources: &mut [Source],
+    passes_over: impl Fn(&Source, &ErrorFields) -> bool,
+) -> Result<(), ScatterError> {
     let mut failed = None;
     for source in sources {
         if source.progress.ready {
@@ -190,9 +207,9 @@ pub async fn settle(sources: &mut [Source]) -> Result<(), ScatterError> {
             .flush()
             .await
             .map_err(|error| lost(&source.name, error))?;
-        if let Some(error) = crate::execute::relay::drain(&mut source.lease, &source.name).await? {
-            failed = failed.or(Some(error));
-        }
+        let error = crate::execute::relay::drain(&mut source.lease, &source.name).await?;
+        let error = error.filter(|error| !passes_over(source, error));
+        failed = failed.or(error);
         source.progress.ready = true;
     }
     failed.map_or(Ok(()), |error| Err(ScatterError::Shard(error)))

@@ -21,7 +21,9 @@ pub enum Effect {
     NextValue,
     /// Moves a sequence.
     SetValue,
-    /// The session's own value: currval, lastval, setseed.
+    /// What the session has taken of a sequence: currval, lastval.
+    SequenceValue,
+    /// Leaves something in the session: setseed.
     SessionValue,
     /// A transaction's advisory lock.
     AdvisoryTransaction,
@@ -149,13 +151,13 @@ const SPECIAL: &[(&str, Effect)] = &[
     ("clock_timestamp", Effect::Volatile), ("current_catalog", Effect::Volatile),
     ("current_database", Effect::Volatile), ("current_date", Effect::Now),
     ("current_role", Effect::Stable), ("current_time", Effect::Now), ("current_timestamp", Effect::Now),
-    ("current_user", Effect::Stable), ("currval", Effect::SessionValue), ("cursor_to_xml", Effect::Server),
+    ("current_user", Effect::Stable), ("currval", Effect::SequenceValue), ("cursor_to_xml", Effect::Server),
     ("cursor_to_xmlschema", Effect::Server), ("database_to_xml", Effect::Server),
     ("database_to_xml_and_xmlschema", Effect::Server), ("database_to_xmlschema", Effect::Server),
     ("dblink", Effect::Server), ("dblink_connect", Effect::Server), ("dblink_exec", Effect::Server),
     ("gen_random_uuid", Effect::Volatile), ("inet_client_addr", Effect::Volatile),
     ("inet_client_port", Effect::Volatile), ("inet_server_addr", Effect::Volatile),
-    ("inet_server_port", Effect::Volatile), ("lastval", Effect::SessionValue), ("lo_export", Effect::Server),
+    ("inet_server_port", Effect::Volatile), ("lastval", Effect::SequenceValue), ("lo_export", Effect::Server),
     ("lo_import", Effect::Server), ("localtime", Effect::Now), ("localtimestamp", Effect::Now),
     ("nextval", Effect::NextValue), ("now", Effect::Now), ("pg_backend_pid", Effect::Volatile),
     ("pg_blocking_pids", Effect::Catalog), ("pg_char_to_encoding", Effect::Stable),

@@ -141,7 +141,9 @@ pub enum Pin {
     AdvisoryLock,
     /// DO, CALL and volatile functions that may SET or create session state.
     Opaque,
-    /// currval, lastval, setseed: belongs to the session.
+    /// currval, lastval: what the session has taken of a sequence.
+    SequenceValue,
+    /// setseed: belongs to the session.
     SessionFunction,
 }
 

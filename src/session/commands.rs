@@ -10,9 +10,12 @@ use crate::route::plan::Access;
 use crate::route::reserved::SCHEMA;
 use crate::session::Session;
 use crate::session::error::SessionError;
+use crate::session::sequences::FORGET;
 use crate::session::servers::append_query;
 use crate::session::simple::LastTag;
-use crate::session::transaction::{Block, BlockKind, LOG_MAX, Participant, Savepoint, Wrote};
+use crate::session::transaction::{
+    Block, BlockKind, LOG_MAX, Participant, Savepoint, Sequences, Wrote,
+};
 use crate::statement::command::{
     Command, Discard, Isolation, Scope, SetValue, SetWord, TransactionModes,
 };
@@ -473,6 +476,7 @@ impl Session {
             settings: Arc::clone(&self.settings),
             effective: Arc::clone(&block.effective),
             log_len: block.log.len(),
+            changes: block.changed.len(),
             modes: block.modes,
             hint: self.hint.clone(),
             local_hint: block.local_hint.clone(),
@@ -512,6 +516,7 @@ impl Session {
         self.settings = savepoint.settings.with_customs(&block.customs);
         self.hint = savepoint.hint;
         block.local_hint = savepoint.local_hint;
+        block.changed.truncate(savepoint.changes);
         block.modes = savepoint.modes;
         block.savepoints.truncate(index + 1);
         // The SAVEPOINT itself stays for those who join later, and so does the trace of a custom setting.
@@ -524,6 +529,10 @@ impl Session {
                     .log
                     .push(set_text(Scope::Session, &name, Some(&empty)));
             }
+        }
+        if block.sequences != Sequences::Shared {
+            // What a server has forgotten does not come back, and who joins later forgets too.
+            block.log.push(FORGET.to_owned());
         }
         block.effective = effective;
         block.one_snapshot = block.reads_one_snapshot();
@@ -606,7 +615,7 @@ impl Session {
     }
 
     /// Remembers a statement for those who join the transaction later.
-    fn log(&mut self, sql: &str) -> Result<(), SessionError> {
+    pub(super) fn log(&mut self, sql: &str) -> Result<(), SessionError> {
         let Some(block) = &mut self.block else {
             return Ok(());
         };
@@ -1026,6 +1035,11 @@ impl Session {
                 result?;
             }
             self.on_participants(own).await?;
+            if what == Discard::Sequences && self.block.is_some() {
+                self.log(FORGET)?;
+                let block = self.block.as_mut().expect("just seen");
+                block.sequences = Sequences::Discarded;
+            }
         }
         self.complete(match what {
             Discard::All => "DISCARD ALL",

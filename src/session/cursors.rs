@@ -317,7 +317,7 @@ impl Session {
                 let shards = self.shards_that_parse(prepared, scanned)?;
                 Ok(self.choose_among(&shards))
             }
-            Body::Command(_) | Body::Empty => self.home(),
+            Body::Command(_) | Body::Execute(_) | Body::Empty => self.home(),
         }
     }
 }
@@ -380,5 +380,6 @@ fn nothing_prepared() -> Rc<Prepared> {
         canonical: Default::default(),
         recipe: Default::default(),
         told: Default::default(),
+        rewritten: false,
     })
 }

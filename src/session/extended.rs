@@ -5,7 +5,7 @@
 
 use crate::backend::pool::Lease;
 use crate::backend::server::Doubt;
-use crate::execute::relay::{Described, Keeps, Relayed, Reply, Script, To};
+use crate::execute::relay::{Described, Keeps, Position, Relayed, Reply, Script, To};
 use crate::execute::scatter::Describe;
 use crate::route::choose::made::MadeKeys;
 use crate::route::plan::{Access, PlanKind, ShardSet};
@@ -16,7 +16,7 @@ use crate::session::planner::{Bound, PendingSet};
 use crate::session::portal::{Again, CursorChange, Hold, OwnCursor, Place, Portal, Ran};
 use crate::session::prepared::{Before, Body, Canonical, Prepared, Said, Told};
 use crate::session::servers::Taken;
-use crate::session::simple::is_command;
+use crate::session::simple::{in_its_place, is_command};
 use crate::session::transaction::BlockKind;
 use crate::statement::command::{Command, command};
 use crate::statement::scan::{Verb, scan};
@@ -44,7 +44,7 @@ pub(super) enum Cut {
 
 /// One message of a batch, understood.
 #[derive(Debug)]
-enum Item {
+pub(super) enum Item {
     Parse {
         prepared: Rc<Prepared>,
     },
@@ -79,7 +79,7 @@ enum Item {
 
 /// Where the portal is that a Close closes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Closing {
+pub(super) enum Closing {
     Nowhere,
     OnServer,
     /// Keyway's own, closed when the message is reached.
@@ -104,7 +104,7 @@ impl Item {
 
 /// What a message needs.
 #[derive(Debug)]
-enum Need {
+pub(super) enum Need {
     /// Nothing: Keyway answers.
     Nothing,
     /// Some server among these.
@@ -328,6 +328,9 @@ impl Session {
                 match describe.kind {
                     Target::Statement => {
                         let prepared = self.find_statement(describe.name)?;
+                        if let Body::Execute(execution) = &prepared.body {
+                            return self.describe_execution(&prepared, execution);
+                        }
                         let need = self.parse_need(&prepared)?;
                         Ok((Item::DescribeStatement(prepared), need))
                     }
@@ -343,6 +346,7 @@ impl Session {
                 let execute = frontend::Execute::decode(body).map_err(protocol)?;
                 batch.executes += 1;
                 let counts_as_block = self.counts_as_block();
+                self.still_executes(execute.portal)?;
                 let (need, portal) = self.find_portal(execute.portal)?;
                 let item = Item::Execute {
                     portal: execute.portal.to_owned(),
@@ -411,7 +415,7 @@ impl Session {
             self.refuse_in_failed_block()
                 .map_err(|refusal| self.or_syntax_error(refusal, &prepared))?;
         }
-        if let Body::Command(_) = &prepared.body {
+        if let Body::Command(_) | Body::Execute(_) = &prepared.body {
             all_types_known(&prepared.types)?;
         }
         if !parse.name.is_empty() {
@@ -486,7 +490,11 @@ impl Session {
                 ));
             }
             (Some(scanned), None) if is_command(scanned.verb) => {
-                match command(&parse.query[scanned.range.clone()], scanned.verb, settings) {
+                let own = &parse.query[scanned.range.clone()];
+                match command(own, scanned.verb, settings) {
+                    Ok(Command::Execute { name, args }) => {
+                        Body::Execute(self.execution(name, &args, own, scanned.params))
+                    }
                     Ok(command) => Body::Command(command),
                     // A server says what is wrong with it.
                     Err(_) => Body::Routed(scanned),
@@ -503,6 +511,7 @@ impl Session {
             canonical: Default::default(),
             recipe: Default::default(),
             told: Default::default(),
+            rewritten: false,
         })
     }
 
@@ -512,7 +521,7 @@ impl Session {
             (Body::Routed(scanned), SessionError::Statement(Some(fields)))
                 if !self.is_understood(&prepared.text, scanned) =>
             {
-                SessionError::Unparsed(fields, prepared.own_text().to_owned())
+                SessionError::Unparsed(fields, in_its_place(&prepared.text, scanned))
             }
             (_, refusal) => refusal,
         }
@@ -553,7 +562,7 @@ impl Session {
     /// In the order of PostgreSQL's exec_bind_message.
     fn bind_prepared(
         &mut self,
-        prepared: Rc<Prepared>,
+        mut prepared: Rc<Prepared>,
         body: &Bytes,
         item: usize,
     ) -> Result<(Item, Need), SessionError> {
@@ -583,8 +592,22 @@ impl Session {
         }
         let mut access = Access::Read;
         let mut cursor = None;
-        let place = match &prepared.body {
+        let place = match &Rc::clone(&prepared).body {
             Body::Command(_) | Body::Empty => Place::Local,
+            Body::Execute(execution) => match self.bind_execution(&prepared, execution)? {
+                // It fails when it runs.
+                None => Place::Local,
+                Some((written, plan)) => {
+                    self.note_plan(plan.kind);
+                    access = plan.access;
+                    prepared = written;
+                    let shard = self.choose(&plan);
+                    if let Some(pin) = plan.pin {
+                        self.pin_by_item(item, shard, pin);
+                    }
+                    Place::Server(shard)
+                }
+            },
             Body::Routed(scanned) => {
                 let own = prepared.own_text().to_owned();
                 let plan = match self.cursor_statement(
@@ -747,7 +770,7 @@ impl Session {
     /// What parsing or describing a statement needs: nothing if it is Keyway's own.
     fn parse_need(&mut self, prepared: &Rc<Prepared>) -> Result<Need, SessionError> {
         match &prepared.body {
-            Body::Empty | Body::Command(_) => Ok(Need::Own),
+            Body::Empty | Body::Command(_) | Body::Execute(_) => Ok(Need::Own),
             // Only Keyway knows the columns of a cursor over several shards.
             Body::Routed(scanned)
                 if self
@@ -933,7 +956,26 @@ impl Session {
                 all_sets.extend_from_slice(sets);
             }
         }
-        let mut taken = self.take_and_begin(shard, access).await?;
+        // A PREPARE in front of the batch is a Query, which a server that could not begin would pass over.
+        let prepares = items.iter().any(|item| match item {
+            Item::Bind { prepared, .. } | Item::DescribeStatement(prepared) => {
+                prepared.sql_types.is_some() || prepared.executes().is_some()
+            }
+            _ => false,
+        });
+        let mut taken = if prepares {
+            let mut taken = self.take(shard, access).await?;
+            // The server has Keyway's name in place of the client's.
+            taken.script.position = Position::Unknown;
+            taken
+        } else {
+            self.take_and_begin(shard, access).await?
+        };
+        let rewritten =
+            |item: &Item| matches!(item, Item::Bind { prepared, .. } if prepared.rewritten);
+        if items.iter().any(rewritten) {
+            taken.script.position = Position::Unknown;
+        }
         taken.sets = all_sets;
         taken.lease.begin_batch();
         let mut parses = Parses::default();
@@ -1051,6 +1093,7 @@ impl Session {
             let (Item::Bind { prepared, .. } | Item::DescribeStatement(prepared)) = item else {
                 continue;
             };
+            let prepared = prepared.executes().unwrap_or(prepared);
             let Some(told) = prepared.told.get().filter(|told| told.reading != reading) else {
                 continue;
             };
@@ -1062,7 +1105,7 @@ impl Session {
                         let shards = self.shards_that_parse(prepared, scanned)?;
                         self.choose_among(&shards)
                     }
-                    Body::Empty | Body::Command(_) => continue,
+                    Body::Empty | Body::Command(_) | Body::Execute(_) => continue,
                 },
             };
             self.is_as_told(shard, prepared, told).await?;
@@ -1154,7 +1197,11 @@ impl Session {
             let (Item::Bind { prepared, .. } | Item::DescribeStatement(prepared)) = item else {
                 continue;
             };
-            if prepared.sql_types.is_some() && self.send_prepare(shard, prepared, taken)? {
+            let by_sql = prepared.sql_types.as_ref().map(|_| prepared);
+            let Some(prepared) = prepared.executes().or(by_sql) else {
+                continue;
+            };
+            if self.send_prepare(shard, prepared, taken)? {
                 let canonical = prepared.canonical(&self.worker.statements, self.reading());
                 ids.push(canonical.id);
             }
@@ -1667,6 +1714,7 @@ impl Session {
                     reply::empty_query_response(&mut self.client.outbox);
                     None
                 }
+                Body::Execute(execution) => return self.execute_nothing(execution),
                 Body::Command(command) => {
                     let own = prepared.own_text().to_owned();
                     self.bound_command(command.clone(), &own, &prepared.text)
@@ -1683,6 +1731,9 @@ impl Session {
             Place::Merge(plan) => {
                 let body = portal.bind.clone();
                 let reads = plan.kind == PlanKind::Scatter;
+                if let Body::Routed(scanned) = &prepared.body {
+                    self.refuse_behind_change(&prepared.text, scanned, &plan)?;
+                }
                 self.execute_spread(name, &prepared, &body, *plan, rows_max)
                     .await?;
                 reads.then_some(NO_MORE_ROWS)

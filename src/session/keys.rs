@@ -12,7 +12,7 @@ use crate::session::Session;
 use crate::session::error::SessionError;
 use crate::session::prepared::{Body, Prepared};
 use crate::session::servers::append_query;
-use crate::session::transaction::Wrote;
+use crate::session::transaction::{Sequences, Wrote};
 use crate::statement::insert::{Given, give_column};
 use crate::statement::scan::{Scanned, Verb, scan};
 use crate::topology::ShardId;
@@ -66,6 +66,10 @@ impl Session {
                 "Give it in the statement, or use pool.mode = \"transaction\".",
             ));
         }
+        if let Some(block) = &mut self.block {
+            // What its servers know of sequences is no longer what the client took.
+            block.sequences = Sequences::Shared;
+        }
         let values = self.make_keys(made, near).await?;
         let given = Given {
             column: &made.column,
@@ -112,6 +116,7 @@ impl Session {
             canonical: Default::default(),
             recipe: Default::default(),
             told: prepared.told.clone(),
+            rewritten: true,
         }))
     }
 

@@ -22,6 +22,7 @@ pub mod planner;
 pub mod portal;
 pub mod prepared;
 mod quick;
+pub mod sequences;
 pub mod servers;
 pub mod simple;
 pub mod spread;
@@ -32,6 +33,7 @@ use crate::backend::budget::Reserve;
 use crate::backend::pool::Lease;
 use crate::backend::settings::Settings;
 use crate::execute::client::Client;
+use crate::execute::relay::Position;
 use crate::metrics::{Outcome, QueryPlan};
 use crate::route::plan::{PlanKind, ShardSet};
 use crate::session::cancel::CancelSlot;
@@ -93,6 +95,12 @@ pub struct Session {
     sync_void: bool,
     /// What set_config() calls of the statement that was planned last set. Whoever plans a statement takes it.
     pending_sets: Vec<planner::PendingSet>,
+    /// Where the statement at hand begins in the client's text, in characters.
+    own_at: i64,
+    /// Where an error of the scatter at hand is in the client's text.
+    position: Position,
+    /// The statement that was planned last asks for what the session has taken of a sequence.
+    asks_sequence: bool,
     /// The portal whose BindComplete waits for a shard's word on the parameters.
     bind_owed: Option<String>,
     /// When CommandComplete of the statement at hand is said.

@@ -1,14 +1,15 @@
 //! What Keyway answers by itself in either protocol: EXPLAIN (ROUTE), SQL's PREPARE and EXECUTE.
 
-use crate::execute::relay::{Reply, To};
+use crate::execute::relay::{Position, Reply, To};
 use crate::route::explain::{Explanation, explain, explain_refusal};
 use crate::route::key::{NoParams, Param, Params, Values};
-use crate::route::plan::Pin;
+use crate::route::plan::{Access, Pin, Plan, PlanKind};
 use crate::route::recipe::Recipe;
 use crate::session::Session;
 use crate::session::error::SessionError;
-use crate::session::extended::heavier;
-use crate::session::prepared::{Body, Prepared, SqlTypes};
+use crate::session::extended::{Item, Need, heavier};
+use crate::session::portal::Place;
+use crate::session::prepared::{Body, Execution, Prepared, SqlTypes};
 use crate::session::servers::append_query;
 use crate::session::simple::{Ending, Ready};
 use crate::statement::command::Command;
@@ -56,7 +57,9 @@ impl Session {
             }
             Command::Prepare { name, types, body } => {
                 self.refuse_in_failed_block()?;
-                self.prepare(name, &types, &own[body]).await?;
+                let before = own[..body.start].chars().count();
+                let at = i64::try_from(before).unwrap_or(i64::MAX) + self.own_at;
+                self.prepare(name, &types, &own[body], Some(at)).await?;
                 Ok(Ready::Due)
             }
             Command::Execute { name, args } => {
@@ -85,13 +88,8 @@ impl Session {
             }
             Command::Prepare { name, types, body } => {
                 self.refuse_in_failed_block()?;
-                self.prepare(name, &types, &own[body]).await
+                self.prepare(name, &types, &own[body], None).await
             }
-            Command::Execute { .. } => Err(SessionError::unsupported(
-                "EXECUTE is not supported in the extended protocol",
-                "A statement that SQL prepared runs by the simple protocol.",
-                "Prepare it by the driver, or send EXECUTE as a simple query.",
-            )),
             other => self.run_command(other, own).await,
         }
     }
@@ -168,12 +166,14 @@ impl Session {
         )
     }
 
-    /// PREPARE: a server checks the statement now, the shard is found at EXECUTE.
+    /// PREPARE: a server checks the statement now, the shard is found at EXECUTE. `at` is where it begins in the client's
+    /// text, in characters.
     async fn prepare(
         &mut self,
         name: String,
         types: &[String],
         body: &str,
+        at: Option<i64>,
     ) -> Result<(), SessionError> {
         self.one_more_statement(&name)?;
         let scanned = scan(body, self.scan_settings())
@@ -191,6 +191,7 @@ impl Session {
             canonical: Default::default(),
             recipe: Default::default(),
             told: Default::default(),
+            rewritten: false,
         });
         let shard = self.shard_to_check(&prepared)?;
         let mut taken = self.take(shard, crate::route::plan::Access::Read).await?;
@@ -199,6 +200,13 @@ impl Session {
             self.give_back(shard, taken.lease);
             return Err(error);
         }
+        let canonical = prepared.canonical(&self.worker.statements, self.reading());
+        let written = prepare_text(&canonical.name, &prepared);
+        let in_front = written.chars().count() - prepared.text.chars().count();
+        taken.script.position = match (at, i64::try_from(in_front)) {
+            (Some(at), Ok(in_front)) => Position::Further(at - in_front),
+            _ => Position::Unknown,
+        };
         let relayed = self.relay_prepared(shard, &prepared, taken).await?;
         if relayed.error.is_some() {
             return Err(SessionError::Statement(None));
@@ -228,7 +236,7 @@ impl Session {
             taken.script.expect(Reply::Query, To::Nobody);
             taken.script.expect(Reply::Sync, To::Nobody);
         }
-        let Some(types) = prepared.sql_types.as_ref() else {
+        if prepared.sql_types.is_none() {
             // The driver prepared it: by a Parse, as the driver did.
             let types = self.server_types(shard, &prepared.types)?;
             frontend::parse(
@@ -242,14 +250,8 @@ impl Session {
             taken.script.expect(Reply::Parse, To::Nobody);
             taken.script.expect(Reply::Sync, To::Nobody);
             return Ok(true);
-        };
-        append_query(
-            &mut taken.lease,
-            &format!(
-                "PREPARE {}{} AS {}",
-                canonical.name, types.written, prepared.text
-            ),
-        )?;
+        }
+        append_query(&mut taken.lease, &prepare_text(&canonical.name, prepared))?;
         taken.lease.expect_syncs(1);
         taken.script.expect(Reply::Query, To::Nobody);
         taken.script.expect(Reply::Sync, To::Nobody);
@@ -275,47 +277,41 @@ impl Session {
         Ok(result?)
     }
 
-    /// EXECUTE of a statement that SQL prepared.
-    async fn execute_prepared(
-        &mut self,
-        name: &str,
-        args: &[Range<usize>],
-        own: &str,
-        ending: Ending,
-    ) -> Result<Ready, SessionError> {
-        let Some(prepared) = self.names.statements.get(name).cloned() else {
+    /// What an EXECUTE of this name runs.
+    fn executed(&self, name: &str) -> Result<Rc<Prepared>, SessionError> {
+        let Some(prepared) = self.names.statements.get(name) else {
             return Err(SessionError::refuse(
                 SqlState::INVALID_SQL_STATEMENT_NAME,
                 format!("prepared statement \"{name}\" does not exist"),
             ));
         };
+        if let Body::Routed(_) = &prepared.body {
+            return Ok(Rc::clone(prepared));
+        }
+        Err(SessionError::unsupported(
+            "EXECUTE of a statement about the session is not supported",
+            "The driver prepared a statement that Keyway runs itself.",
+            "Send the statement itself.",
+        ))
+    }
+
+    /// The plan of an EXECUTE of this statement, for one shard.
+    fn plan_execution<T: AsRef<str>>(
+        &mut self,
+        prepared: &Prepared,
+        args: &[T],
+    ) -> Result<Plan, SessionError> {
         let Body::Routed(scanned) = &prepared.body else {
-            return Err(SessionError::unsupported(
-                "EXECUTE of a statement about the session is not supported",
-                "The driver prepared a statement that Keyway runs itself.",
-                "Send the statement itself.",
+            return Err(SessionError::refuse(
+                SqlState::INTERNAL_ERROR,
+                "only a routed statement is executed",
             ));
         };
-        let wanted = usize::from(scanned.params).max(prepared.routing_types().len());
-        if args.len() != wanted {
-            return Err(SessionError::Statement(Some(Box::new(
-                ErrorFields::error(
-                    SqlState::SYNTAX_ERROR,
-                    format!("wrong number of parameters for prepared statement \"{name}\""),
-                )
-                .detail(format!(
-                    "Expected {wanted} parameters but got {}.",
-                    args.len()
-                )),
-            ))));
-        }
-        let constants: Vec<Result<Option<Vec<u8>>, SessionError>> = args
-            .iter()
-            .map(|range| self.constant(&own[range.clone()]))
-            .collect();
+        let constants: Vec<Result<Option<Vec<u8>>, SessionError>> =
+            args.iter().map(|arg| self.constant(arg.as_ref())).collect();
         let evaluated = match constants.iter().all(Result::is_ok) {
             true => None,
-            false => Some(self.evaluated(args, own)?),
+            false => Some(self.evaluated(args)?),
         };
         let arguments = Arguments {
             values: constants.iter().map(|c| c.as_ref().ok().cloned()).collect(),
@@ -323,7 +319,7 @@ impl Session {
         };
         let mut plan = match (
             &evaluated,
-            self.plan_executed(&prepared, scanned, &arguments),
+            self.plan_executed(prepared, scanned, &arguments),
         ) {
             (None, plan) => plan?,
             // Only where the place does not depend on them.
@@ -347,6 +343,150 @@ impl Session {
                 "Send the statement itself, or prepare it by the driver.",
             ));
         }
+        if plan.access == Access::Schema || plan.text.is_some() {
+            return Err(SessionError::unsupported(
+                "EXECUTE of a change of the schema is not supported",
+                "The driver prepared a statement that Keyway rewrites, or runs on every shard.",
+                "Send the statement itself.",
+            ));
+        }
+        Ok(plan)
+    }
+
+    // === EXECUTE in the extended protocol: a server runs it, by the name that it knows the statement by
+
+    /// What an EXECUTE that the client parses now would run.
+    pub(super) fn execution(
+        &self,
+        name: String,
+        args: &[Range<usize>],
+        own: &str,
+        params: u16,
+    ) -> Execution {
+        Execution {
+            target: self.names.statements.get(&name).cloned(),
+            args: args
+                .iter()
+                .map(|arg| own[arg.clone()].trim().to_owned())
+                .collect(),
+            name,
+            params,
+            reading: self.reading(),
+            changes: self.changes(),
+        }
+    }
+
+    /// How many changes of the schema the transaction has made.
+    fn changes(&self) -> usize {
+        self.block.as_ref().map_or(0, |block| block.changed.len())
+    }
+
+    /// An EXECUTE as a server that knows its target reads it.
+    fn written(&self, prepared: &Prepared, own: &Execution, target: &Rc<Prepared>) -> Rc<Prepared> {
+        let canonical = target.canonical(&self.worker.statements, self.reading());
+        Rc::new(Prepared {
+            text: Rc::from(execute_text(&canonical.name, &own.args)),
+            types: prepared.types.clone(),
+            body: Body::Execute(Execution {
+                name: own.name.clone(),
+                args: own.args.clone(),
+                params: own.params,
+                target: Some(Rc::clone(target)),
+                reading: self.reading(),
+                changes: self.changes(),
+            }),
+            named: false,
+            sql_types: None,
+            canonical: Default::default(),
+            recipe: Default::default(),
+            told: Default::default(),
+            rewritten: false,
+        })
+    }
+
+    /// Describe of an EXECUTE: PostgreSQL looks up what it runs when it parses it.
+    pub(super) fn describe_execution(
+        &mut self,
+        prepared: &Rc<Prepared>,
+        own: &Execution,
+    ) -> Result<(Item, Need), SessionError> {
+        let Some(target) = &own.target else {
+            return Ok((Item::DescribeStatement(Rc::clone(prepared)), Need::Own));
+        };
+        match (&target.body, self.executed(&own.name)) {
+            (Body::Routed(scanned), Ok(now)) if Rc::ptr_eq(&now, target) => {
+                let shards = self.shards_that_parse(target, scanned)?;
+                let written = self.written(prepared, own, target);
+                Ok((Item::DescribeStatement(written), Need::Any(shards)))
+            }
+            (_, Err(error)) => Err(error),
+            (_, Ok(_)) => Err(another_since()),
+        }
+    }
+
+    /// Where a bound EXECUTE runs and as what; `None` when it will fail there.
+    pub(super) fn bind_execution(
+        &mut self,
+        prepared: &Prepared,
+        own: &Execution,
+    ) -> Result<Option<(Rc<Prepared>, Plan)>, SessionError> {
+        if !self.names.statements.contains_key(&own.name) {
+            return Ok(None);
+        }
+        let target = self.executed(&own.name)?;
+        let plan = match &target.body {
+            // It will fail: there is no such parameter, or it has too many or too few.
+            Body::Routed(scanned) if own.params > 0 || own.args.len() != target.arguments() => {
+                let shards = self.shards_that_parse(&target, scanned)?;
+                self.fixed(PlanKind::Any, shards, Access::Read, None)
+            }
+            _ => self.plan_execution(&target, &own.args)?,
+        };
+        Ok(Some((self.written(prepared, own, &target), plan)))
+    }
+
+    /// PostgreSQL looks up what an EXECUTE runs, and plans it, when the portal is executed.
+    pub(super) fn still_executes(&mut self, portal: &str) -> Result<(), SessionError> {
+        let (reading, changes) = (self.reading(), self.changes());
+        let prepared = match self.names.portal(portal) {
+            Some(portal) if matches!(portal.place, Place::Server(_)) => Rc::clone(&portal.prepared),
+            _ => return Ok(()),
+        };
+        let Body::Execute(own) = &prepared.body else {
+            return Ok(());
+        };
+        if let Some(target) = &own.target {
+            right_number(&own.name, target, own.args.len())?;
+        }
+        let now = self.names.statements.get(&own.name);
+        let same = match (now, &own.target) {
+            (Some(now), Some(target)) => Rc::ptr_eq(now, target),
+            _ => false,
+        };
+        if same && own.reading == reading && own.changes == changes {
+            return Ok(());
+        }
+        Err(another_since())
+    }
+
+    /// A bound EXECUTE that had nothing to run.
+    pub(super) fn execute_nothing(&self, own: &Execution) -> Result<(), SessionError> {
+        self.executed(&own.name)?;
+        Err(another_since())
+    }
+
+    /// EXECUTE of a prepared statement, simple protocol.
+    async fn execute_prepared(
+        &mut self,
+        name: &str,
+        args: &[Range<usize>],
+        own: &str,
+        ending: Ending,
+    ) -> Result<Ready, SessionError> {
+        let args: Vec<&str> = args.iter().map(|range| own[range.clone()].trim()).collect();
+        let prepared = self.executed(name)?;
+        right_number(name, &prepared, args.len())?;
+        let plan = self.plan_execution(&prepared, &args)?;
         self.note_plan(plan.kind);
         let shard = self.choose(&plan);
         let sets = std::mem::take(&mut self.pending_sets);
@@ -363,20 +503,9 @@ impl Session {
         let mut taken = self.take(shard, plan.access).await?;
         taken.sets = sets;
         let canonical = prepared.canonical(&self.worker.statements, self.reading());
-        let texts: Vec<&str> = args.iter().map(|range| own[range.clone()].trim()).collect();
-        let call = if texts.is_empty() {
-            String::new()
-        } else {
-            format!("({})", texts.join(", "))
-        };
         let sent = self
             .send_prepare(shard, &prepared, &mut taken)
-            .and_then(|_| {
-                append_query(
-                    &mut taken.lease,
-                    &format!("EXECUTE {}{call}", canonical.name),
-                )
-            });
+            .and_then(|_| append_query(&mut taken.lease, &execute_text(&canonical.name, &args)));
         if let Err(error) = sent {
             taken
                 .lease
@@ -394,6 +523,7 @@ impl Session {
         };
         taken.script.expect(Reply::Sync, whose);
         taken.script.tags = self.last_tag.of_server();
+        taken.script.position = Position::Unknown;
         let relayed = self.relay_prepared(shard, &prepared, taken).await?;
         if relayed.error.is_some() && whose == To::Nobody {
             return Err(SessionError::Statement(None));
@@ -407,14 +537,14 @@ impl Session {
     }
 
     /// What evaluating the arguments asks for, those that are no constants among them.
-    fn evaluated(&self, args: &[Range<usize>], own: &str) -> Result<Rc<Recipe>, SessionError> {
-        let texts: Vec<&str> = args.iter().map(|range| own[range.clone()].trim()).collect();
-        let text = format!("SELECT {}", texts.join(", "));
+    fn evaluated<T: AsRef<str>>(&self, args: &[T]) -> Result<Rc<Recipe>, SessionError> {
+        let text = format!("SELECT {}", listed(args));
         let scanned = self.scanned(&text)?.ok_or_else(not_constant)?;
         let recipe = self.recipe(&text, &scanned).map_err(|_| not_constant())?;
         // What `fill` refuses: values that a server's session has, or gets, and plans by a schema that has changed.
         let changed = self.block.as_ref().is_some_and(|b| !b.changed.is_empty());
-        if changed || recipe.set_config || recipe.pin == Some(Pin::SessionFunction) {
+        let of_session = matches!(recipe.pin, Some(Pin::SessionFunction | Pin::SequenceValue));
+        if changed || recipe.set_config || of_session {
             return Err(not_constant());
         }
         Ok(recipe)
@@ -461,6 +591,52 @@ impl Session {
         let recipe = self.recipe_of(prepared, scanned)?;
         self.fill(&recipe, &prepared.text, scanned, params)
     }
+}
+
+/// The PREPARE by which a server gets to know a statement by this name.
+fn prepare_text(name: &str, prepared: &Prepared) -> String {
+    let types = prepared.sql_types.as_ref();
+    let types = types.map_or("", |types| types.written.as_str());
+    format!("PREPARE {name}{types} AS {}", prepared.text)
+}
+
+/// An EXECUTE gives its statement as many arguments as that wants.
+fn right_number(name: &str, prepared: &Prepared, given: usize) -> Result<(), SessionError> {
+    let wanted = prepared.arguments();
+    if given == wanted {
+        return Ok(());
+    }
+    Err(SessionError::Statement(Some(Box::new(
+        ErrorFields::error(
+            SqlState::SYNTAX_ERROR,
+            format!("wrong number of parameters for prepared statement \"{name}\""),
+        )
+        .detail(format!("Expected {wanted} parameters but got {given}.")),
+    ))))
+}
+
+/// Arguments, one after the other.
+fn listed<T: AsRef<str>>(args: &[T]) -> String {
+    let args: Vec<&str> = args.iter().map(AsRef::as_ref).collect();
+    args.join(", ")
+}
+
+/// The EXECUTE of the statement that a server knows by this name.
+fn execute_text<T: AsRef<str>>(name: &str, args: &[T]) -> String {
+    if args.is_empty() {
+        format!("EXECUTE {name}")
+    } else {
+        format!("EXECUTE {name}({})", listed(args))
+    }
+}
+
+/// What a bound or parsed EXECUTE would run is not what it was.
+fn another_since() -> SessionError {
+    SessionError::unsupported(
+        "EXECUTE behind a change of what it runs is not supported",
+        "Since it was parsed or bound, the statement has been prepared or deallocated, or a setting or the schema has changed.",
+        "Parse and bind the EXECUTE again.",
+    )
 }
 
 fn not_constant() -> SessionError {

@@ -15,6 +15,7 @@ use crate::session::commands::check_setting;
 use crate::session::error::SessionError;
 use crate::session::portal::{Place, Portal};
 use crate::session::prepared::{MadeRecipe, Prepared};
+use crate::session::simple::in_its_place;
 use crate::statement::command::{Command, command};
 use crate::statement::parse::parse;
 use crate::statement::scan::{Scanned, Verb, literal_text, scan, shape};
@@ -114,7 +115,7 @@ impl Session {
             statement: scanned,
             params,
         };
-        let plan = match recipe.plan(&values, &self.topology) {
+        let mut plan = match recipe.plan(&values, &self.topology) {
             Ok(plan) => plan,
             // A negative LIMIT or OFFSET fails when the statement runs, whatever the rows: a shard says so in its time.
             Err(RouteError::Window(_)) if !recipe.shards().is_empty() => {
@@ -123,12 +124,17 @@ impl Session {
             Err(error) => return Err(SessionError::from_client_error(&error)),
         };
         self.refuse_behind_change(text, scanned, &plan)?;
-        if plan.pin == Some(Pin::SessionFunction) && !self.worker_keeps {
-            return Err(SessionError::unsupported(
-                "currval(), lastval() and setseed() are not supported with transaction pooling",
-                "Their values belong to a server's session, which other clients use too.",
-                "Use INSERT … RETURNING, or set pool.mode = \"session\".",
-            ));
+        match plan.pin {
+            _ if self.worker_keeps => {}
+            Some(Pin::SequenceValue) => self.place_sequence_value(scanned, &mut plan)?,
+            Some(Pin::SessionFunction) => {
+                return Err(SessionError::unsupported(
+                    "setseed() is not supported with transaction pooling",
+                    "The random numbers behind it belong to a server's session, which other clients use too.",
+                    "Set pool.mode = \"session\".",
+                ));
+            }
+            _ => {}
         }
         if recipe.set_config {
             if !Self::is_for_one(&plan) {
@@ -247,7 +253,7 @@ impl Session {
             if parsed {
                 SessionError::from_client_error(&error)
             } else {
-                let own = text[scanned.range.clone()].to_owned();
+                let own = in_its_place(text, scanned);
                 SessionError::Unparsed(Box::new(error.fields()), own)
             }
         })
@@ -302,7 +308,7 @@ impl Session {
 
     /// The schema that statements are planned by is read again when the transaction has ended. Whoever names the shard
     /// does not ask for a plan, and another change is planned by what it says itself.
-    fn refuse_behind_change(
+    pub(super) fn refuse_behind_change(
         &self,
         text: &str,
         scanned: &Scanned,
@@ -332,6 +338,11 @@ impl Session {
                 "COMMIT the change first; statements of one message or pipeline are one transaction.",
             )),
         }
+    }
+
+    /// Does a hint say where it goes?
+    pub(super) fn is_hinted(&self, scanned: &Scanned) -> Result<bool, SessionError> {
+        Ok(self.hint_of(scanned)?.is_some())
     }
 
     fn hint_of<'a>(&'a self, scanned: &'a Scanned) -> Result<Option<RouteHint<'a>>, SessionError> {
@@ -418,7 +429,13 @@ impl Session {
         self.choose(&plan)
     }
 
-    fn fixed(&self, kind: PlanKind, shards: ShardSet, access: Access, pin: Option<Pin>) -> Plan {
+    pub(super) fn fixed(
+        &self,
+        kind: PlanKind,
+        shards: ShardSet,
+        access: Access,
+        pin: Option<Pin>,
+    ) -> Plan {
         Plan {
             kind,
             shards,

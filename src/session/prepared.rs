@@ -99,6 +99,25 @@ pub enum Body {
     Command(Command),
     /// A statement for the shards.
     Routed(Scanned),
+    /// SQL's EXECUTE of another prepared statement.
+    Execute(Execution),
+}
+
+/// An EXECUTE, and what it runs.
+#[derive(Debug)]
+pub struct Execution {
+    /// The name of what it runs.
+    pub name: String,
+    /// Its arguments, as written.
+    pub args: Vec<String>,
+    /// `$n` that it names: PostgreSQL knows of none there.
+    pub params: u16,
+    /// What had the name when it was parsed, or when it was written for a server.
+    pub target: Option<Rc<Prepared>>,
+    /// The session's reading then.
+    pub reading: u64,
+    /// How many changes of the schema the transaction had made.
+    pub changes: usize,
 }
 
 /// A recipe and what it was made for.
@@ -214,6 +233,8 @@ pub struct Prepared {
     pub recipe: RefCell<Option<MadeRecipe>>,
     /// What the client was told of its parameters and columns.
     pub told: Cell<Option<Told>>,
+    /// Keyway wrote its text: where an error is in it says nothing to the client.
+    pub rewritten: bool,
 }
 
 /// What a client was told of a statement, and how texts were read then.
@@ -232,6 +253,25 @@ impl Prepared {
         self.sql_types.as_ref().map_or(&self.types, |t| &t.oids)
     }
 
+    /// The statement of SQL's EXECUTE that this runs on a server.
+    #[must_use]
+    pub fn executes(&self) -> Option<&Rc<Self>> {
+        match &self.body {
+            Body::Execute(execution) => execution.target.as_ref(),
+            Body::Empty | Body::Command(_) | Body::Routed(_) => None,
+        }
+    }
+
+    /// How many arguments an EXECUTE of it has.
+    #[must_use]
+    pub fn arguments(&self) -> usize {
+        let named = match &self.body {
+            Body::Routed(scanned) => usize::from(scanned.params),
+            Body::Empty | Body::Command(_) | Body::Execute(_) => 0,
+        };
+        named.max(self.routing_types().len())
+    }
+
     /// How many parameters a Bind must have. Of what is neither a query nor a plain change only a server knows whether
     /// it takes those that it names.
     #[must_use]
@@ -242,7 +282,7 @@ impl Prepared {
                 Some(declared.max(usize::from(scanned.params)))
             }
             Body::Routed(scanned) if scanned.params > 0 => None,
-            Body::Routed(_) | Body::Command(_) | Body::Empty => Some(declared),
+            Body::Routed(_) | Body::Command(_) | Body::Execute(_) | Body::Empty => Some(declared),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use crate::backend::pool::Lease;
 use crate::backend::settings::SettingValue;
-use crate::execute::relay::{RelayError, Relayed, Reply, Tags, To, relay};
+use crate::execute::relay::{Position, RelayError, Relayed, Reply, Tags, To, relay};
 use crate::execute::scatter::Describe;
 use crate::metrics::Outcome;
 use crate::route::choose::made::MadeKeys;
@@ -14,6 +14,7 @@ use crate::session::cursors::CursorStatement;
 use crate::session::error::SessionError;
 use crate::session::planner::PendingSet;
 use crate::session::portal::CursorChange;
+use crate::session::sequences::asks_for_value;
 use crate::session::servers::{Taken, append_parse, append_query};
 use crate::session::transaction::BlockKind;
 use crate::statement::command::{self, Command, Scope, SetValue};
@@ -67,7 +68,6 @@ impl Session {
     pub(super) async fn simple_query(&mut self, message: &Bytes) -> Result<(), SessionError> {
         self.sync_void = false;
         self.names.unnamed = None;
-        self.names.unnamed_portal = None;
         let result = match frontend::text(&message[5..]) {
             Ok(text) => self.statements(text, message).await,
             Err(error) => Err(SessionError::from_client_error(&error)),
@@ -110,6 +110,10 @@ impl Session {
             }
             self.say_ready();
         }
+        if self.block.as_ref().is_none_or(|block| !block.failed) {
+            // The first statement that PostgreSQL runs takes the place of the unnamed portal.
+            self.names.unnamed_portal = None;
+        }
         // Only in a batch is there a Sync that COPY data makes void.
         self.sync_void = false;
         if self.block.is_none() {
@@ -131,6 +135,7 @@ impl Session {
                 Ok(Ready::Due)
             }
             [one] => {
+                self.own_at = characters_before(text, one);
                 let ready = self
                     .statement(text, one, Some(message), Ending::Server)
                     .await?;
@@ -156,10 +161,19 @@ impl Session {
         for scanned in several {
             self.must_parse(text, scanned).await?;
         }
+        let asks = !self.worker_keeps && asks_for_value(text);
+        let (mut seen, mut characters) = (0, 0);
         for (index, scanned) in several.iter().enumerate() {
-            if self.block.is_none() {
+            let begins = self.block.is_none();
+            if begins {
                 self.open_block(BlockKind::Message);
             }
+            if asks && (begins || index == 0) {
+                self.forget_sequences().await?;
+            }
+            characters += text[seen..scanned.range.start].chars().count();
+            seen = scanned.range.start;
+            self.own_at = i64::try_from(characters).unwrap_or(i64::MAX);
             if index + 1 == several.len() {
                 self.last_tag = LastTag::Waits(None);
             }
@@ -213,7 +227,7 @@ impl Session {
 
     /// In a failed block PostgreSQL parses a statement before it refuses it.
     fn refuse_unless_unreadable(&self, text: &str, scanned: &Scanned) -> Result<(), SessionError> {
-        let own = || text[scanned.range.clone()].to_owned();
+        let own = || in_its_place(text, scanned);
         self.refuse_in_failed_block()
             .map_err(|refusal| match refusal {
                 SessionError::Statement(Some(fields)) if !self.is_understood(text, scanned) => {
@@ -225,13 +239,15 @@ impl Session {
 
     /// A statement that cannot be read fails its whole message.
     async fn must_parse(&mut self, text: &str, scanned: &Scanned) -> Result<(), SessionError> {
-        let own = &text[scanned.range.clone()];
         if self.is_understood(text, scanned) {
             return Ok(());
         }
         // What is not understood goes by the rules for such statements, unless a server finds it wrong.
-        match self.syntax_error(own).await? {
-            Some(fields) => Err(SessionError::Statement(Some(fields))),
+        match self.syntax_error(&text[scanned.range.clone()]).await? {
+            Some(mut fields) => {
+                Position::Further(characters_before(text, scanned)).correct(&mut fields);
+                Err(SessionError::Statement(Some(fields)))
+            }
             None => self.make_recipe(text, scanned).map(drop),
         }
     }
@@ -333,7 +349,8 @@ impl Session {
                 // The genuine syntax error is a server's to give.
                 Err(_) => {
                     self.refuse_unless_unreadable(text, scanned)?;
-                    Box::pin(self.syntax_error_of_a_server(own)).await
+                    let own = in_its_place(text, scanned);
+                    Box::pin(self.syntax_error_of_a_server(&own)).await
                 }
             };
         }
@@ -385,8 +402,9 @@ impl Session {
     ) -> Result<Ready, SessionError> {
         let text = self.with_keys(made, own, None).await?;
         let scanned = self.one_statement(&text)?;
-        let plan = self.plan_simple(&text, &scanned)?;
-        self.run_simple(&text, None, plan, ending).await
+        let mut plan = self.plan_simple(&text, &scanned)?;
+        plan.text = Some(text);
+        self.run_simple(own, None, plan, ending).await
     }
 
     /// Runs a planned statement of the simple protocol.
@@ -424,9 +442,9 @@ impl Session {
             self.pin(shard, pin);
         }
         let text = match (&plan.text, message) {
-            (Some(text), _) => QueryText::Text(text),
+            (Some(text), _) => QueryText::Rewritten(text),
             (None, Some(message)) => QueryText::Message(message),
-            (None, None) => QueryText::Text(own),
+            (None, None) => QueryText::Part(own, self.own_at),
         };
         // In an implicit block the server's ReadyForQuery is not the client's.
         let said = ending == Ending::Server && !self.in_implicit_block();
@@ -451,9 +469,16 @@ impl Session {
         }
         // The position of an error is one in the client's text.
         let whole = message.and_then(|message| frontend::text(&message[5..]).ok());
-        let text = plan.text.as_deref().or(whole).unwrap_or(own);
+        let (text, position) = match (plan.text.as_deref(), whole) {
+            (Some(text), _) => (text, Position::Unknown),
+            (None, Some(whole)) => (whole, Position::Same),
+            (None, None) => (own, Position::Further(self.own_at)),
+        };
         match self.parse_error(shard, text).await? {
-            Some(fields) => Err(SessionError::Statement(Some(fields))),
+            Some(mut fields) => {
+                position.correct(&mut fields);
+                Err(SessionError::Statement(Some(fields)))
+            }
             None => Ok(()),
         }
     }
@@ -472,7 +497,14 @@ impl Session {
         taken.script.query_follows = true;
         match text {
             QueryText::Message(message) => taken.lease.outbox.extend_from_slice(message),
-            QueryText::Text(text) => append_query(&mut taken.lease, text)?,
+            QueryText::Part(text, by) => {
+                taken.script.position = Position::Further(by);
+                append_query(&mut taken.lease, text)?;
+            }
+            QueryText::Rewritten(text) => {
+                taken.script.position = Position::Unknown;
+                append_query(&mut taken.lease, text)?;
+            }
         }
         taken.lease.unnamed = None;
         taken.lease.expect_syncs(1);
@@ -527,6 +559,7 @@ impl Session {
         let database = std::sync::Arc::clone(&self.database);
         let types = database.oid_map(shard).map(AsRef::as_ref);
         taken.script.status = Some(self.status());
+        taken.script.instead = self.instead_of_forgotten();
         let result = relay(
             &mut taken.lease,
             &mut self.client,
@@ -657,8 +690,24 @@ impl Session {
 pub(super) enum QueryText<'a> {
     /// The whole message, as it came.
     Message(&'a Bytes),
-    /// A text.
-    Text(&'a str),
+    /// A part of the client's message, and where it begins there.
+    Part(&'a str, i64),
+    /// Another text.
+    Rewritten(&'a str),
+}
+
+/// Where a statement begins in its message, in characters.
+pub(super) fn characters_before(text: &str, scanned: &Scanned) -> i64 {
+    let before = text[..scanned.range.start].chars().count();
+    i64::try_from(before).unwrap_or(i64::MAX)
+}
+
+/// A statement of a message, with blanks for what stands in front of it: an error is where it is in the message.
+pub(super) fn in_its_place(text: &str, scanned: &Scanned) -> String {
+    let before = text[..scanned.range.start].chars().count();
+    let mut own = " ".repeat(before);
+    own.push_str(&text[scanned.range.clone()]);
+    own
 }
 
 /// Statements that the session plans by itself.

@@ -2,7 +2,7 @@
 
 use crate::backend::settings::SettingValue;
 use crate::execute::merge::{Limits, MergeError, Merger, Setup, server_formats};
-use crate::execute::relay::{RelayError, Reply, To};
+use crate::execute::relay::{Notices, Position, RelayError, Reply, To};
 use crate::execute::scatter::{
     Describe, Gathering, Progress, Rows, ScatterError, Source, client_fields, fetch, open, settle,
     stream,
@@ -13,7 +13,7 @@ use crate::session::error::SessionError;
 use crate::session::portal::Place;
 use crate::session::prepared::{Body, Prepared};
 use crate::session::servers::{append_parse, append_query};
-use crate::session::simple::Ready;
+use crate::session::simple::{Ready, characters_before};
 use crate::session::transaction::BlockKind;
 use crate::statement::scan::Verb;
 use crate::topology::{ShardId, TableName};
@@ -34,6 +34,7 @@ impl Session {
     ) -> Result<Ready, SessionError> {
         let mut sources = self.sources(&plan).await?;
         let text = plan.text.as_deref().unwrap_or(own);
+        self.position = self.position_of(&plan);
         for source in &mut sources {
             append_query(&mut source.lease, text)?;
             source.lease.unnamed = None;
@@ -42,6 +43,14 @@ impl Session {
         let rows = self.gather_rows(sources, &plan, &[], Describe::Yes).await?;
         self.complete(&format!("SELECT {rows}"));
         Ok(Ready::Due)
+    }
+
+    /// Where errors of a plan's own text are in the client's.
+    fn position_of(&self, plan: &Plan) -> Position {
+        match plan.text {
+            Some(_) => Position::Unknown,
+            None => Position::Further(self.own_at),
+        }
     }
 
     /// The servers of a plan, in shard order, each ready for the statement.
@@ -108,6 +117,7 @@ impl Session {
         result: Result<T, ScatterError>,
         sources: &mut [Source],
     ) -> Result<T, SessionError> {
+        let position = std::mem::take(&mut self.position);
         let error = match result {
             Ok(value) => return Ok(value),
             Err(error) => error,
@@ -115,6 +125,7 @@ impl Session {
         self.fail_block();
         let error = match error {
             ScatterError::Shard(mut fields) => {
+                position.correct(&mut fields);
                 if fields.ends_connection() {
                     fields.severity = "ERROR".into();
                 }
@@ -193,6 +204,10 @@ impl Session {
     ) -> Result<(), SessionError> {
         if plan.kind != PlanKind::Scatter {
             let own = prepared.own_text().to_owned();
+            self.own_at = match &prepared.body {
+                Body::Routed(scanned) => characters_before(&prepared.text, scanned),
+                Body::Empty | Body::Command(_) | Body::Execute(_) => 0,
+            };
             return self.broadcast_simple(&own, plan).await.map(|_| ());
         }
         let bind = Bind::decode(body).map_err(|error| SessionError::from_client_error(&error))?;
@@ -208,6 +223,9 @@ impl Session {
         }
         let mut sources = self.sources(&plan).await?;
         let owed = self.bind_owed.take().is_some();
+        if plan.text.is_some() {
+            self.position = Position::Unknown;
+        }
         for source in &mut sources {
             let sent = self.send_spread(source, prepared, &bind, &plan, &formats, &name);
             if let Err(error) = sent {
@@ -315,6 +333,7 @@ impl Session {
         let name = format!("keyway_{}", self.next_portal());
         let hidden = plan.finish.as_ref().map_or(0, |f| f.hidden);
         let mut sources = self.sources(plan).await?;
+        self.position = Position::Unknown;
         for source in &mut sources {
             let out = &mut source.lease.outbox;
             let text = plan.text.as_deref().unwrap_or(query);
@@ -445,7 +464,10 @@ impl Session {
         {
             // Alone on its server it needs no transaction of ours, and may have its own (DO, CALL).
             let text = plan.text.as_deref().unwrap_or(own);
-            let said = self.run_on(*shard, plan.access, text, true).await;
+            let position = self.position_of(&plan);
+            let said = self
+                .run_on(*shard, plan.access, text, position, &mut Notices::default())
+                .await;
             // A block that fails may have committed before.
             if said.is_ok() || plan.pin.is_some() {
                 self.schema_changed().await;
@@ -486,6 +508,7 @@ impl Session {
     ) -> Result<String, SessionError> {
         let text = plan.text.as_deref().unwrap_or(own);
         let mut tag = String::new();
+        let mut notices = Notices::default();
         for (index, shard) in shards.iter().enumerate() {
             let mut texts = vec![text];
             texts.extend(
@@ -495,7 +518,13 @@ impl Session {
                     .map(|(_, sql)| sql.as_str()),
             );
             for (step, sql) in texts.into_iter().enumerate() {
-                let said = self.run_on(*shard, plan.access, sql, index == 0).await?;
+                let position = match step {
+                    0 => self.position_of(plan),
+                    _ => Position::Unknown,
+                };
+                let said = self
+                    .run_on(*shard, plan.access, sql, position, &mut notices)
+                    .await?;
                 if step == 0 && index == 0 {
                     tag = said;
                 }
@@ -504,13 +533,14 @@ impl Session {
         Ok(tag)
     }
 
-    /// Runs one statement on one shard and returns its command tag. Notices reach the client when `notices`.
+    /// Runs one statement on one shard and returns its command tag. The client is told what is new among `notices`.
     async fn run_on(
         &mut self,
         shard: ShardId,
         access: Access,
         sql: &str,
-        notices: bool,
+        position: Position,
+        notices: &mut Notices,
     ) -> Result<String, SessionError> {
         let mut taken = self.take(shard, access).await?;
         if let Err(error) = append_query(&mut taken.lease, sql) {
@@ -520,11 +550,15 @@ impl Session {
         }
         taken.lease.unnamed = None;
         taken.lease.expect_syncs(1);
-        taken
-            .script
-            .expect(Reply::Query, if notices { To::Notices } else { To::Nobody });
+        taken.script.expect(Reply::Query, To::Notices);
         taken.script.expect(Reply::Sync, To::Nobody);
-        let relayed = self.relay_taken(shard, taken).await?;
+        taken.script.position = position;
+        notices.next_server();
+        taken.script.notices = Some(std::mem::take(notices));
+        let result = self.relay_lease(shard, &mut taken).await;
+        *notices = taken.script.notices.take().unwrap_or_default();
+        self.give_back(shard, taken.lease);
+        let relayed = result?;
         if relayed.error.is_some() {
             return Err(SessionError::Statement(None));
         }
@@ -545,8 +579,11 @@ impl Session {
             ));
         }
         let mut tag = String::new();
+        let mut notices = Notices::default();
+        let position = Position::Further(self.own_at);
         for (done, shard) in shards.iter().enumerate() {
-            match self.run_on(*shard, plan.access, own, true).await {
+            let said = self.run_on(*shard, plan.access, own, position, &mut notices);
+            match said.await {
                 Ok(said) => tag = said,
                 Err(error) => {
                     if done > 0 && plan.access == Access::Schema {
@@ -652,7 +689,9 @@ impl Prepared {
     pub fn own_text(&self) -> &str {
         match &self.body {
             Body::Routed(scanned) => &self.text[scanned.range.clone()],
-            Body::Command(_) | Body::Empty => self.text.trim().trim_end_matches(';'),
+            Body::Command(_) | Body::Execute(_) | Body::Empty => {
+                self.text.trim().trim_end_matches(';')
+            }
         }
     }
 }

@@ -47,6 +47,8 @@ pub struct Savepoint {
     pub effective: Arc<Settings>,
     /// Entries of the log before it.
     pub log_len: usize,
+    /// Changes of the schema before it.
+    pub changes: usize,
     /// The transaction's modes.
     pub modes: TransactionModes,
     /// The session's hints.
@@ -64,6 +66,17 @@ pub enum BlockKind {
     Message,
     /// A batch of the extended protocol: it ends at Sync.
     Batch,
+}
+
+/// Since when a transaction's servers know nothing of sequences but what it has done itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sequences {
+    /// They may know what other clients did.
+    Shared,
+    /// Keyway has made them forget, for the message at hand. What the client did before they know no more.
+    Forgotten,
+    /// The client has (DISCARD SEQUENCES).
+    Discarded,
 }
 
 /// A transaction block, the client's (BEGIN) or an implicit one.
@@ -95,6 +108,8 @@ pub struct Block {
     pub hint_before: SessionHint,
     /// `SET LOCAL keyway.…`.
     pub local_hint: Option<SessionHint>,
+    /// Whose sequence values its servers know.
+    pub sequences: Sequences,
     /// Tables whose schema it changed.
     pub tables: Vec<TableName>,
     /// What it changed of the schema, as far as its later statements may depend on it.
@@ -133,6 +148,7 @@ impl Block {
             savepoints: Vec::new(),
             hint_before: SessionHint::default(),
             local_hint: None,
+            sequences: Sequences::Shared,
             tables: Vec::new(),
             changed: Vec::new(),
         }
@@ -189,6 +205,17 @@ impl Block {
                     && !(p.wrote == Wrote::Schema && wrote == Wrote::Schema)
             })
             .map(|p| p.shard)
+    }
+
+    /// The only shard that wrote.
+    #[must_use]
+    pub fn only_writer(&self) -> Option<ShardId> {
+        let mut writers = self
+            .participants
+            .iter()
+            .filter(|p| p.wrote > Wrote::Nothing);
+        let first = writers.next()?;
+        writers.next().is_none().then_some(first.shard)
     }
 
     /// The innermost savepoint of this name.

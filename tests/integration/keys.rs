@@ -338,6 +338,24 @@ fn what_cannot_have_its_key_made_is_refused() {
         assert_eq!(error.sqlstate(), wanted, "{sql}: {error:?}");
     }
     assert_eq!(well_placed(env, "members", "id"), [0, 0, 0]);
+    // The sequence's servers know what Keyway took, which may be more than the rows have.
+    let insert = "insert into members (name) values ('x')";
+    for asking in [
+        format!("{insert}; select currval('members_id_seq')"),
+        format!("begin; discard sequences; {insert}; {insert}; select lastval()"),
+    ] {
+        assert_eq!(client.error(&asking), "0A000", "{asking}");
+        client.run("rollback");
+    }
+    // Where an error is in Keyway's text says nothing of the client's.
+    let wrong = "insert into members (name) values (nope)";
+    let batch = [parse("", wrong, &[]), sync()].concat();
+    for messages in [client.simple(wrong), client.exchange(&batch)] {
+        let error = messages.iter().find(|m| m.tag == b'E').expect("an error");
+        assert_eq!(error.sqlstate(), "42703");
+        let position = error.field(b'P');
+        assert!(position.is_none_or(|at| at == "36"), "{error:?}");
+    }
     let mut plan = |sql: &str| -> String {
         let rows = client.rows(&format!("explain (route) {sql}"));
         rows.into_iter().map(|row| row[0].clone() + "\n").collect()

@@ -797,6 +797,207 @@ fn execute_finds_changed_columns_and_evaluates_its_arguments() {
     watches.bye();
 }
 
+/// SQL's EXECUTE by a driver that speaks the extended protocol.
+#[test]
+fn execute_runs_by_the_extended_protocol() {
+    let _turn = turn();
+    let whole = |sql: &str, oids: &[u32], values: &[Value], format: i16| {
+        [
+            parse("", sql, oids),
+            describe(b'S', ""),
+            bind("", "", values, format),
+            describe(b'P', ""),
+            execute("", 0),
+            sync(),
+        ]
+        .concat()
+    };
+    let plain = |sql: &str| whole(sql, &[], &[], 0);
+    same(&[
+        whole("execute p(1)", &[], &[], 0),
+        whole(
+            "prepare p (int) as select id, name from v where id >= $1 order by id",
+            &[],
+            &[],
+            0,
+        ),
+        plain("execute p(1)"),
+        whole("/* first */ execute p(1) ;", &[], &[], 1),
+        plain("execute p(1 + 1)"),
+        plain("execute p(nosuch)"),
+        plain("execute p('x')"),
+        plain("execute p"),
+        plain("execute p(1, 2)"),
+        plain("execute p(1"),
+        plain("execute p($1)"),
+        whole("execute p($1)", &[23], &[Value::text("1")], 0),
+        whole("execute p(1)", &[], &[Value::text("1")], 0),
+        // A statement of a driver's is one of SQL's.
+        [
+            parse("d", "select name from v where id = $1", &[23]),
+            sync(),
+        ]
+        .concat(),
+        plain("execute d(2)"),
+        query("execute d(2)"),
+        [parse("e", "execute d(1)", &[]), describe(b'S', "e"), sync()].concat(),
+        [bind("", "e", &[], 1), execute("", 0), sync()].concat(),
+        [
+            bind("", "e", &[], 0),
+            describe(b'P', ""),
+            execute("", 0),
+            sync(),
+        ]
+        .concat(),
+        [message(b'C', b"Sd\0"), sync()].concat(),
+        [bind("", "e", &[], 0), execute("", 0), sync()].concat(),
+        // Row by row, and in one transaction.
+        [
+            parse("", "execute p(0)", &[]),
+            bind("", "", &[], 0),
+            execute("", 1),
+            execute("", 1),
+            execute("", 0),
+            sync(),
+        ]
+        .concat(),
+        query("begin"),
+        [
+            parse("", "execute p(0)", &[]),
+            bind("c", "", &[], 0),
+            execute("c", 1),
+            sync(),
+        ]
+        .concat(),
+        query("fetch 1 from c"),
+        [execute("c", 0), sync()].concat(),
+        query("rollback"),
+        plain("prepare i (int) as insert into v values ($1, 'n')"),
+        plain("execute i(3)"),
+        plain("prepare r as delete from v where id > 2 returning id"),
+        plain("execute r"),
+        plain("execute r"),
+        query("begin; select 1/0"),
+        plain("execute r"),
+        query("rollback"),
+        query("select count(*) from v"),
+        plain("deallocate p"),
+        plain("execute p(1)"),
+        query("deallocate all"),
+    ]);
+}
+
+#[test]
+fn a_transaction_that_discards_sequences_has_its_own() {
+    let _turn = turn();
+    let asks = "select currval('taken_id_seq'), lastval()";
+    same(&[
+        query("create table taken (id serial, a int unique)"),
+        query("begin; discard sequences"),
+        query("select lastval()"),
+        query("rollback"),
+        query("begin; discard sequences"),
+        query("savepoint s; insert into taken (a) values (1)"),
+        query(asks),
+        query("insert into taken (a) values (1)"),
+        query("rollback to s"),
+        query(asks),
+        query("select currval('nosuch')"),
+        query("rollback"),
+        query("begin; discard sequences; insert into taken (id) values (70)"),
+        query(asks),
+        query("rollback"),
+        query("insert into taken (a) values (3); select lastval()"),
+        query("drop table taken"),
+    ]);
+}
+
+#[test]
+fn errors_say_where_in_the_clients_text() {
+    let _turn = turn();
+    let places = |target: &Target| -> Vec<Option<String>> {
+        let mut client = Client::connect(target);
+        let mut places = Vec::new();
+        for sql in [
+            "begin; select 'é'; select nosuch",
+            "begin; /* é */ select nosuch from v; select 1",
+            "select 1; selec 2",
+            "begin; select 1; selec 2",
+            "  /* é */ selec 2",
+            "begin; insert into v values (1, 2, 3)",
+            "begin; prepare p as select nosuch",
+            " /* é */ prepare p (int) as select $1, nosuch",
+            "begin; alter table v add c nosuch; select 1",
+            "begin; set work_mem = = 1",
+            "begin; show 1 2",
+            "begin; do 5",
+        ] {
+            let messages = client.simple(sql);
+            let error = messages.iter().find(|m| m.tag == b'E').expect(sql);
+            places.push(error.field(b'P'));
+            client.run("rollback");
+        }
+        let _ = client.send(&terminate());
+        places
+    };
+    let (_, target, plain) = env();
+    assert_eq!(
+        places(target),
+        places(plain),
+        "keyway (left) and PostgreSQL (right)"
+    );
+}
+
+/// A portal without a name outlives what fails in front of it.
+#[test]
+fn the_unnamed_portal_of_a_failed_block_is_there() {
+    let _turn = turn();
+    same(&[
+        query("begin"),
+        [parse("", "select 1", &[]), bind("", "", &[], 0), sync()].concat(),
+        [
+            parse("", "select 1/0", &[]),
+            bind("f", "", &[], 0),
+            execute("f", 0),
+            sync(),
+        ]
+        .concat(),
+        [execute("", 0), sync()].concat(),
+        query("select 2"),
+        [execute("", 0), sync()].concat(),
+        query("rollback"),
+        [execute("", 0), sync()].concat(),
+        query("begin"),
+        [parse("", "select 1", &[]), bind("", "", &[], 0), sync()].concat(),
+        query("savepoint s"),
+        [execute("", 0), sync()].concat(),
+        query("rollback"),
+    ]);
+}
+
+/// PostgreSQL looks up what an EXECUTE runs when its portal is executed; a shard was chosen when it was bound.
+#[test]
+fn a_bound_execute_whose_statement_changes_is_refused() {
+    let _turn = turn();
+    let mut client = Client::connect(&env().1);
+    for change in [
+        "deallocate p",
+        "deallocate p; prepare p as select 2",
+        "set search_path = x",
+    ] {
+        client.run("prepare p as select 1");
+        client.run("begin");
+        let bound = [parse("", "execute p", &[]), bind("c", "", &[], 0), sync()].concat();
+        client.exchange(&bound);
+        client.run(change);
+        let refused = client.exchange(&[execute("c", 0), sync()].concat());
+        assert_eq!(refused[0].sqlstate(), "0A000", "{change}: {refused:?}");
+        client.run("rollback");
+        client.run("deallocate all");
+    }
+    client.bye();
+}
+
 /// A server that joins a failed transaction, to describe a statement, does not mend it.
 #[test]
 fn a_failed_transaction_stays_failed() {

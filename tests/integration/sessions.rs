@@ -642,6 +642,92 @@ fn currval_belongs_to_the_session() {
     );
 }
 
+/// Every server of the pools has taken values for another client before.
+fn takes_everywhere(other: &mut Client) {
+    for user in 1..=20 {
+        other.run(&format!(
+            "insert into tickets (user_id, note) values ({user}, 'other')"
+        ));
+    }
+}
+
+#[test]
+fn a_message_may_ask_for_the_value_that_it_takes() {
+    let (env, _turn) = one_connection();
+    let (mut a, mut b) = pair(env);
+    takes_everywhere(&mut b);
+    for user in 1..=8 {
+        let rows = rows_of(&a.simple(&format!(
+            "insert into tickets (user_id, note) values ({user}, 'm') returning id; \
+             select currval('tickets_id_seq'), lastval()"
+        )));
+        assert_eq!(rows.len(), 2, "{rows:?}");
+        assert_eq!(rows[1], [rows[0][0].clone(), rows[0][0].clone()]);
+        // Another client's is never told, nor that there is none: the session may have taken one before.
+        for sql in [
+            format!("select 1 from people where id = {user}; select lastval()"),
+            format!("select 1; select currval('tickets_id_seq') from people where id = {user}"),
+            "select lastval()".to_owned(),
+        ] {
+            assert_eq!(a.error(&sql), "0A000", "{sql}");
+        }
+        takes_everywhere(&mut b);
+    }
+    assert_eq!(a.error("select setseed(0.5); select 1"), "0A000");
+    // What an earlier message of the transaction took is forgotten by then.
+    a.run("begin");
+    a.run("insert into tickets (user_id, note) values (3, 'm')");
+    assert_eq!(a.error("select 1; select lastval()"), "0A000");
+    a.run("rollback");
+    a.bye();
+    b.bye();
+}
+
+#[test]
+fn a_transaction_that_discards_sequences_has_its_own() {
+    let (env, _turn) = one_connection();
+    let (mut a, mut b) = pair(env);
+    takes_everywhere(&mut b);
+    let insert = |user: usize| {
+        format!("insert into tickets (user_id, note) values ({user}, 't') returning id")
+    };
+    let asks = "select currval('tickets_id_seq')";
+    for user in 1..=8 {
+        a.run("begin");
+        a.run(&insert(user));
+        assert_eq!(a.error(asks), "0A000", "servers are shared");
+        a.run("rollback");
+        a.run("begin");
+        a.run("discard sequences");
+        let id = a.one(&insert(user));
+        assert_eq!(a.one(asks), id);
+        assert_eq!(a.one("select lastval()"), id);
+        // Other shards join, and know nothing.
+        assert_eq!(a.one("select count(*) from people"), "20");
+        assert_eq!(a.one("select lastval()"), id);
+        a.run("savepoint s");
+        let undone = a.one(&insert(user));
+        a.run("rollback to s");
+        assert_eq!(a.one(asks), undone, "a sequence does not go back");
+        let bound = a.extended("select lastval()", &[]);
+        assert_eq!(rows_of(&bound), [[undone.clone()]]);
+        assert_eq!(a.error("select currval('home_only')"), "0A000");
+        a.run("rollback");
+        assert_eq!(a.error(asks), "0A000");
+        // Those who join behind ROLLBACK TO forget as well.
+        a.run("begin");
+        a.run("savepoint s");
+        a.run("discard sequences");
+        a.run("rollback to s");
+        let nothing = format!("select lastval() from people where id = {user}");
+        assert_eq!(a.error(&nothing), "55000");
+        a.run("rollback");
+        takes_everywhere(&mut b);
+    }
+    a.bye();
+    b.bye();
+}
+
 #[test]
 fn sequences_are_unique_over_shards() {
     let (env, _turn) = one_connection();
@@ -1513,5 +1599,130 @@ fn a_transaction_reads_nothing_by_a_schema_it_has_changed() {
     client.run("commit");
     assert_eq!(client.one("select count(*) from turned where id = 6"), "1");
     client.run("drop view above, turned");
+    // What was rolled back to a savepoint concerns nothing.
+    client.run("begin");
+    client.run("alter table people add early int");
+    client.run("savepoint s");
+    client.run(turn);
+    client.run("rollback to s");
+    refused(&mut client, "select count(*) from people");
+    client.run("rollback to s");
+    client.run("rollback");
+    client.run("begin");
+    client.run("savepoint s");
+    client.run("alter table people add early int");
+    client.run("rollback to s");
+    assert_eq!(client.one("select count(*) from people"), "20");
+    client.run("alter table people add early int");
+    refused(&mut client, "select count(*) from people");
+    client.run("rollback");
+    // A portal was planned when it was bound.
+    client.run("begin");
+    let read = "select name from people order by id";
+    client.exchange(&[parse("", read, &[]), bind("c", "", &[], 0), sync()].concat());
+    client.run("alter table people alter name type int using 7");
+    let late = client.exchange(&[execute("c", 0), sync()].concat());
+    assert_eq!(late[0].sqlstate(), "0A000", "{late:?}");
+    client.run("rollback");
+    client.bye();
+}
+
+/// A text that is not the client's own whole message is sent to several shards, or to one.
+#[test]
+fn errors_of_many_shards_say_where_in_the_clients_text() {
+    let (env, _turn) = one_connection();
+    let mut client = env.client();
+    let bad = "name || 1 + true";
+    for sql in [
+        format!("/* é */ select id, {bad} from people order by seen, id limit 3"),
+        format!("select 1;\n select {bad} from people"),
+        format!("select 'é'; select {bad} from people where id = 3"),
+        format!("begin; alter table people alter name type text using ({bad})"),
+        format!("  alter table people alter name type text using ({bad})"),
+        format!("select 1; prepare p as select {bad} from people where id = 3"),
+        format!("/* é */ prepare p (int) as select {bad} from people where id = $1"),
+    ] {
+        let place = sql[..sql.find("+ true").expect("it is there")]
+            .chars()
+            .count()
+            + 1;
+        let messages = client.simple(&sql);
+        let error = messages.iter().find(|m| m.tag == b'E').expect("an error");
+        assert_eq!(error.sqlstate(), "42883", "{sql}: {error:?}");
+        let told = error.field(b'P');
+        assert!(
+            told.is_none_or(|at| at == place.to_string()),
+            "{sql}: {error:?}"
+        );
+        client.run("rollback");
+    }
+    client.bye();
+}
+
+/// Where each shard has the same to say it is said once; what one of them has to say is said too.
+#[test]
+fn notices_of_many_shards_are_told_once() {
+    let (env, _turn) = one_connection();
+    let mut client = env.client();
+    let notices = |client: &mut Client, sql: &str| {
+        let messages = client.simple(sql);
+        assert!(
+            messages.iter().all(|m| m.tag != b'E'),
+            "{sql}: {messages:?}"
+        );
+        messages.iter().filter(|m| m.tag == b'N').count()
+    };
+    client.run("create index told_once on people (name)");
+    for sql in [
+        "create index concurrently if not exists told_once on people (name)",
+        "create index if not exists told_once on people (name)",
+        "drop table if exists no_people, nobody",
+    ] {
+        let expected = 1 + usize::from(sql.contains("nobody"));
+        assert_eq!(notices(&mut client, sql), expected, "{sql}");
+    }
+    client.run("drop index told_once");
+    env.direct("s2")
+        .run("create index told_by_one on people (name)");
+    let there = "create index if not exists told_by_one on people (name)";
+    assert_eq!(notices(&mut client, there), 1);
+    client.run("drop index told_by_one");
+    client.bye();
+}
+
+/// An error in a row that comes behind the last one asked for is none: PostgreSQL stops in front of it.
+#[test]
+fn a_limit_over_shards_stops_in_front_of_an_error() {
+    let (env, _turn) = one_connection();
+    let mut client = env.client();
+    let ids = |shard: &str| -> Vec<i32> {
+        let rows = env.direct(shard).rows("select id from people order by id");
+        rows.iter().filter_map(|row| row[0].parse().ok()).collect()
+    };
+    // A shard without any of the first three, whose second would fail.
+    let failing = SHARDS
+        .iter()
+        .map(|shard| ids(shard))
+        .find(|ids| ids.len() > 1 && ids[0] > 3)
+        .expect("such a shard")[1];
+    let first = format!("select id, 1 / (id - {failing}) from people order by id limit 3");
+    client.run("set enable_seqscan = off; set enable_sort = off");
+    let rows = client.rows(&first);
+    let shown: Vec<&str> = rows.iter().map(|row| row[0].as_str()).collect();
+    assert_eq!(shown, ["1", "2", "3"]);
+    assert_eq!(
+        client
+            .extended(&first, &[])
+            .iter()
+            .filter(|m| m.tag == b'E')
+            .count(),
+        0
+    );
+    // One that is asked for is one, and so is one that has failed a transaction.
+    let all = format!("select id, 1 / (id - {failing}) from people order by id limit 20");
+    assert_eq!(client.error(&all), "22012");
+    client.run("begin");
+    assert_eq!(client.error(&first), "22012");
+    client.run("rollback");
     client.bye();
 }

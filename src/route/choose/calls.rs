@@ -109,9 +109,11 @@ impl CallTraits {
             Effect::Pure | Effect::Stable | Effect::Now | Effect::SetValue | Effect::Server => {
                 Home::Anywhere
             }
-            Effect::Volatile | Effect::NextValue | Effect::SessionValue | Effect::SetConfig => {
-                Home::Preferred
-            }
+            Effect::Volatile
+            | Effect::NextValue
+            | Effect::SequenceValue
+            | Effect::SessionValue
+            | Effect::SetConfig => Home::Preferred,
             Effect::Catalog
             | Effect::AdvisoryTransaction
             | Effect::AdvisorySession
@@ -127,7 +129,11 @@ impl CallTraits {
                     "it would move the sequence of one shard only",
                 ));
             }
-            Effect::SessionValue => self.pin = self.pin.or(Some(Pin::SessionFunction)),
+            Effect::SequenceValue => self.pin = self.pin.or(Some(Pin::SequenceValue)),
+            Effect::SessionValue => {
+                let other = self.pin.filter(|pin| *pin != Pin::SequenceValue);
+                self.pin = other.or(Some(Pin::SessionFunction));
+            }
             Effect::AdvisoryTransaction => self.access = lock(self.access),
             Effect::AdvisorySession => {
                 self.access = lock(self.access);

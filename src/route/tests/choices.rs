@@ -1029,7 +1029,11 @@ fn functions_run_where_they_can() {
         Some(Pin::AdvisoryLock)
     );
     assert_eq!(plan("SELECT pg_advisory_xact_lock(1)").pin, None);
-    assert_eq!(plan("SELECT currval('s')").pin, Some(Pin::SessionFunction));
+    assert_eq!(plan("SELECT currval('s')").pin, Some(Pin::SequenceValue));
+    assert_eq!(
+        plan("SELECT lastval(), setseed(0.5)").pin,
+        Some(Pin::SessionFunction)
+    );
     assert_eq!(plan("SELECT 1").access, Access::Read);
     assert_eq!(
         plan("SELECT * FROM users WHERE id = 7 FOR SHARE").access,

@@ -529,6 +529,7 @@ impl Session {
                 recipe: Rc::clone(&seen.made.recipe),
             })),
             told: Default::default(),
+            rewritten: false,
         });
         if is_shared {
             *unnamed = Some(Rc::clone(&prepared));

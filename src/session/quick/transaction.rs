@@ -86,6 +86,7 @@ impl BlockWord {
             canonical: RefCell::default(),
             recipe: RefCell::default(),
             told: Default::default(),
+            rewritten: false,
         })
     }
 
