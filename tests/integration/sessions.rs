@@ -188,6 +188,14 @@ fn the_types_of_keys_and_the_ranges_of_sequences_are_looked_at() {
             client.run("drop table keyed");
         }
     }
+    // One that was there before has counted: it is not told to begin anew.
+    let mut direct = Client::connect(&direct_target("sessions_s0"));
+    direct.run("create sequence chosen");
+    assert_eq!(direct.one("select nextval('chosen')"), "1");
+    client.run("create sequence if not exists chosen");
+    assert_eq!(direct.one("select nextval('chosen')"), "2");
+    direct.bye();
+    client.run("drop sequence chosen");
     client.run("create sequence chosen");
     assert_eq!(client.error("alter sequence chosen cycle"), "0A000");
     client.run("drop sequence chosen");
