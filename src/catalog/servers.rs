@@ -20,10 +20,12 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 /// Control connections per server.
 const CONNECTIONS_MAX: usize = 2;
 
-/// Fixed for every control connection: names print with their schemas, and no statement hangs for ever.
+/// Fixed for every control connection: names print with their schemas, definitions alike whatever a database's own
+/// defaults are, and no statement hangs for ever.
 const OPTIONS: &str = "-c search_path= -c statement_timeout=60000 -c lock_timeout=30000 \
                        -c idle_in_transaction_session_timeout=60000 -c default_transaction_isolation=read\\ committed \
-                       -c standard_conforming_strings=on -c extra_float_digits=1 -c DateStyle=ISO";
+                       -c standard_conforming_strings=on -c extra_float_digits=1 -c DateStyle=ISO \
+                       -c IntervalStyle=postgres -c TimeZone=UTC -c bytea_output=hex -c quote_all_identifiers=off";
 
 /// Certificate authorities for servers whose sslmode verifies: the configured file's, else the system's. Empty when no
 /// server asks for it.

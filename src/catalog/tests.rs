@@ -657,6 +657,41 @@ async fn policies_that_look_beyond_their_shard_are_known() {
     assert_eq!(hazards(&topology, "users"), Vec::<String>::new());
 }
 
+/// A database may print definitions in another way; they are read as if it did not.
+#[tokio::test]
+async fn what_a_database_prints_by_its_own_defaults_is_read_alike() {
+    let shards = Shards::new("printed", 3);
+    for index in 0..2 {
+        shards.run(
+            index,
+            "CREATE TABLE users (id bigint, owner text, token uuid DEFAULT gen_random_uuid(), at timestamptz
+                 CHECK (at > '2024-01-01 00:00+00' AND now() - at < '1 day 02:00'::interval));
+             ALTER TABLE users ENABLE ROW LEVEL SECURITY;
+             CREATE POLICY p ON users USING (EXISTS (SELECT FROM pg_class WHERE relname = owner))",
+        );
+    }
+    let printing = |index: usize, settings: &[&str]| {
+        for setting in settings {
+            let database = shards.database(index);
+            shards.run(index, &format!("ALTER DATABASE {database} SET {setting}"));
+        }
+    };
+    printing(
+        0,
+        &[
+            "quote_all_identifiers = on",
+            "timezone = 'Asia/Kolkata'",
+            "intervalstyle = iso_8601",
+        ],
+    );
+    let report = check_all(&config(&shards.text())).await.unwrap();
+    assert!(!printed(&report).contains("differ"), "{}", printed(&report));
+    let (_catalog, topology) = open(&shards.text()).await;
+    let users = &topology.databases["app"].tables[&name("users")];
+    assert_eq!(users.policy_hazards.len(), 1, "{:?}", users.policy_hazards);
+    assert!(users.columns[2].unique_by_construction);
+}
+
 #[tokio::test]
 async fn a_changed_policy_shows_in_the_fingerprint() {
     let shards = Shards::new("policies_change", 3);

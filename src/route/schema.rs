@@ -1231,6 +1231,11 @@ fn range_block(id: u16, which: &str, fix: &Fix) -> String {
              CASE WHEN s.up THEN s.most ELSE -1 END, CASE WHEN s.up THEN 1 ELSE -1 END)"
         }
     };
+    // IF NOT EXISTS may have found one that has counted already.
+    let skip = match fix {
+        Fix::Set => "CONTINUE WHEN pg_catalog.pg_sequence_last_value(s.name) IS NOT NULL; ",
+        Fix::SetIfEmpty(_) | Fix::Check => "",
+    };
     let act = match fix {
         Fix::Check => refuse("the range of a sequence belongs to its shard"),
         Fix::Set | Fix::SetIfEmpty(_) => {
@@ -1255,7 +1260,7 @@ fn range_block(id: u16, which: &str, fix: &Fix) -> String {
          JOIN pg_catalog.pg_sequence q ON q.seqrelid = c.oid LEFT JOIN (VALUES ('int8'::pg_catalog.regtype, \
          {wide_low}::int8, {wide_high}::int8, {wide_least}::int8, {wide_most}::int8), ('int4', {narrow_low}, {narrow_high}, \
          {narrow_least}, {narrow_most})) r (type, low, high, least, most) ON r.type = q.seqtypid WHERE {which} AND \
-         ((q.seqmin, q.seqmax) IS DISTINCT FROM (r.low, r.high) OR q.seqcycle) LOOP IF s.low IS NULL THEN {}; END IF; \
+         ((q.seqmin, q.seqmax) IS DISTINCT FROM (r.low, r.high) OR q.seqcycle) LOOP {skip}IF s.low IS NULL THEN {}; END IF; \
          IF ({chosen}) THEN {refuse_options}; END IF; {guard}{act}; END LOOP; END $keyway$",
         refuse("a smallint sequence cannot be divided among shards")
     )

@@ -171,24 +171,33 @@ fn the_types_of_keys_and_the_ranges_of_sequences_are_looked_at() {
         let sql = format!("create sequence chosen {options}");
         assert_eq!(client.error(&sql), "0A000", "{sql}");
     }
-    for options in [
-        "start 1",
-        "start with 1 increment by 2 no minvalue no maxvalue cache 10 no cycle",
-        "increment -1",
-        "minvalue 1",
+    for (of, options) in [
+        (
+            "bigint",
+            "start with 1 increment by 2 no minvalue no maxvalue cache 10 no cycle",
+        ),
+        ("bigint", "increment -1"),
+        ("int", "minvalue 1"),
+        ("int", "increment -1"),
     ] {
-        for of in ["bigint", "int"] {
-            client.run(&format!(
-                "create table keyed (k int, n {of} generated always as identity ({options}))"
-            ));
-            client.run("insert into keyed values (1), (1)");
-            assert_eq!(
-                client.one("select count(distinct n) from keyed where k = 1"),
-                "2"
-            );
-            client.run("drop table keyed");
-        }
+        client.run(&format!(
+            "create table keyed (k int, n {of} generated always as identity ({options}))"
+        ));
+        client.run("insert into keyed values (1), (1)");
+        assert_eq!(
+            client.one("select count(distinct n) from keyed where k = 1"),
+            "2"
+        );
+        client.run("drop table keyed");
     }
+    // One that was there before has counted: it is not told to begin anew.
+    let mut direct = Client::connect(&direct_target("sessions_s0"));
+    direct.run("create sequence chosen");
+    assert_eq!(direct.one("select nextval('chosen')"), "1");
+    client.run("create sequence if not exists chosen");
+    assert_eq!(direct.one("select nextval('chosen')"), "2");
+    direct.bye();
+    client.run("drop sequence chosen");
     client.run("create sequence chosen");
     assert_eq!(client.error("alter sequence chosen cycle"), "0A000");
     client.run("drop sequence chosen");
