@@ -140,7 +140,7 @@ struct SentIds {
 impl Session {
     /// Answers the messages up to the next Sync or Flush.
     pub(super) async fn batch(&mut self) -> Result<(), SessionError> {
-        self.bind_owed = None;
+        self.batch = None;
         let (messages, cut) = self.gather().await?;
         if self.skipping {
             if cut == Cut::Sync {
@@ -265,9 +265,10 @@ impl Session {
     /// reached, for the messages behind to find them.
     async fn understand(&mut self, messages: &[(u8, Bytes)]) -> (Batch, usize) {
         let mut batch = Batch::default();
-        self.said.clear();
-        self.pinned_by_batch.clear();
-        self.items_done = 0;
+        let notes = self.notes();
+        notes.said.clear();
+        notes.pinned.clear();
+        notes.items_done = 0;
         for (index, (kind, body)) in messages.iter().enumerate() {
             if takes_own_portal(*kind, body, &batch) {
                 return (batch, index);
@@ -296,10 +297,11 @@ impl Session {
                 }
                 Err(error) => {
                     if *kind == tag::PARSE && body.first() == Some(&0) {
-                        self.said.push(Said {
+                        let before = Before::Parsed(self.names.unnamed.take());
+                        self.notes().said.push(Said {
                             item: batch.items.len(),
                             name: String::new(),
-                            before: Before::Parsed(self.names.unnamed.take()),
+                            before,
                         });
                     }
                     batch.failure = Some(error);
@@ -376,7 +378,7 @@ impl Session {
                         } else {
                             self.names.statements.remove(close.name)
                         };
-                        self.said.push(Said {
+                        self.notes().said.push(Said {
                             item: batch.items.len(),
                             name: close.name.to_owned(),
                             before: Before::Closed(before),
@@ -392,7 +394,7 @@ impl Session {
                         };
                         if closing == Closing::OnServer {
                             let before = self.names.close_portal(close.name);
-                            self.said.push(Said {
+                            self.notes().said.push(Said {
                                 item: batch.items.len(),
                                 name: close.name.to_owned(),
                                 before: Before::Portal(before),
@@ -447,7 +449,7 @@ impl Session {
             let name = parse.name.to_owned();
             self.names.statements.insert(name, Rc::clone(&prepared))
         };
-        self.said.push(Said {
+        self.notes().said.push(Said {
             item: batch.items.len(),
             name: parse.name.to_owned(),
             before: Before::Parsed(before),
@@ -723,7 +725,7 @@ impl Session {
     /// Enters the portal of the batch's message `item`.
     fn enter_portal(&mut self, name: &str, portal: Portal, item: usize) {
         let before = self.names.set_portal(name, portal);
-        self.said.push(Said {
+        self.notes().said.push(Said {
             item,
             name: name.to_owned(),
             before: Before::Portal(before),
@@ -882,7 +884,7 @@ impl Session {
     ) -> Result<bool, SessionError> {
         if self.known_everywhere(&batch) {
             self.answer_known(&batch);
-            self.items_done += batch.items.len();
+            self.notes().items_done += batch.items.len();
             return batch.failure.map_or(Ok(false), Err);
         }
         let implicit = self.block.as_ref().is_some_and(|b| b.is_implicit());
@@ -1244,7 +1246,7 @@ impl Session {
         sent: &SentIds,
     ) -> Result<Relayed, SessionError> {
         let result = self.relay_lease(shard, &mut taken).await;
-        self.items_done += taken.script.passed();
+        self.notes().items_done += taken.script.passed();
         if matches!(&result, Ok(relayed) if relayed.error.is_some()) {
             self.unpin_unreached();
         }
@@ -1269,8 +1271,8 @@ impl Session {
 
     /// After an error the batch's messages that were not reached have never been.
     fn unsay(&mut self) {
-        let done = self.items_done;
-        for said in std::mem::take(&mut self.said).into_iter().rev() {
+        let done = self.notes().items_done;
+        for said in std::mem::take(&mut self.notes().said).into_iter().rev() {
             if said.item < done {
                 continue;
             }
@@ -1480,7 +1482,7 @@ impl Session {
                 segment.push(item);
             } else {
                 self.own_item(item).await?;
-                self.items_done += 1;
+                self.notes().items_done += 1;
             }
         }
         self.pay_bind().await?;
@@ -1503,7 +1505,7 @@ impl Session {
                 // The shards' word on the parameters comes with Describe or Execute.
                 if matches!(self.names.portal(&portal).map(|p| &p.place), Some(Place::Merge(plan)) if plan.kind == PlanKind::Scatter)
                 {
-                    self.bind_owed = Some(portal);
+                    self.notes().bind_owed = Some(portal);
                     return Ok(());
                 }
                 reply::bind_complete(&mut self.client.outbox);
@@ -1529,11 +1531,11 @@ impl Session {
 
     /// Says the BindComplete that was held back, once a shard has seen the parameters.
     async fn pay_bind(&mut self) -> Result<(), SessionError> {
-        let Some(name) = self.bind_owed.clone() else {
+        let Some(name) = self.notes().bind_owed.clone() else {
             return Ok(());
         };
         let Some(portal) = self.names.portal(&name) else {
-            self.bind_owed = None;
+            self.notes().bind_owed = None;
             reply::bind_complete(&mut self.client.outbox);
             return Ok(());
         };
@@ -1610,7 +1612,7 @@ impl Session {
         body: &Bytes,
         whose: To,
     ) -> Result<(), SessionError> {
-        let whose_bind = if self.bind_owed.take().is_some() {
+        let whose_bind = if self.notes().bind_owed.take().is_some() {
             To::Client
         } else {
             To::Nobody

@@ -101,16 +101,10 @@ pub struct Session {
     position: Position,
     /// The statement that was planned last asks for what the session has taken of a sequence.
     asks_sequence: bool,
-    /// The portal whose BindComplete waits for a shard's word on the parameters.
-    bind_owed: Option<String>,
+    /// What is to be remembered of the batch at hand, if there is anything.
+    batch: Option<Box<prepared::BatchNotes>>,
     /// When CommandComplete of the statement at hand is said.
     last_tag: simple::LastTag,
-    /// Names given and taken away by the batch at hand.
-    said: Vec<prepared::Said>,
-    /// Servers that it pins, and which message does.
-    pinned_by_batch: Vec<(usize, ShardId)>,
-    /// How many messages of it have been answered.
-    items_done: usize,
     /// The fast path did not know the statement at hand.
     is_unseen: bool,
     cancel: Rc<CancelSlot>,
@@ -188,6 +182,11 @@ impl Session {
             self.topology = Arc::clone(&current);
         }
         Ok(())
+    }
+
+    /// What is remembered of the batch at hand.
+    fn notes(&mut self) -> &mut prepared::BatchNotes {
+        self.batch.get_or_insert_default()
     }
 
     /// The settings in force for the next statement.

@@ -6,7 +6,7 @@ use crate::route::recipe::Recipe;
 use crate::session::portal::{Hold, Place, Portal};
 use crate::statement::command::Command;
 use crate::statement::scan::Scanned;
-use crate::topology::KeyFamily;
+use crate::topology::{KeyFamily, ShardId};
 use crate::wire::types;
 use hashbrown::{HashMap, HashTable};
 use smallvec::SmallVec;
@@ -140,6 +140,19 @@ pub struct Said {
     pub name: String,
     /// What had the name.
     pub before: Before,
+}
+
+/// What is remembered of the batch at hand.
+#[derive(Debug, Default)]
+pub struct BatchNotes {
+    /// Names given and taken away by it.
+    pub said: Vec<Said>,
+    /// Servers that it pins, and which message does.
+    pub pinned: Vec<(usize, ShardId)>,
+    /// How many messages of it have been answered.
+    pub items_done: usize,
+    /// The portal whose BindComplete waits for a shard's word on the parameters.
+    pub bind_owed: Option<String>,
 }
 
 /// What had a name before.
@@ -313,8 +326,8 @@ pub struct Names {
     pub unnamed: Option<Rc<Prepared>>,
     /// Named portals and cursors.
     pub portals: HashMap<String, Portal>,
-    /// The unnamed portal.
-    pub unnamed_portal: Option<Portal>,
+    /// The unnamed portal, boxed because a session at rest has none.
+    pub unnamed_portal: Option<Box<Portal>>,
 }
 
 impl Names {
@@ -331,7 +344,7 @@ impl Names {
     /// A portal by its name.
     pub fn portal(&mut self, name: &str) -> Option<&mut Portal> {
         if name.is_empty() {
-            self.unnamed_portal.as_mut()
+            self.unnamed_portal.as_deref_mut()
         } else {
             self.portals.get_mut(name)
         }
@@ -340,7 +353,8 @@ impl Names {
     /// Puts a portal under its name; returns what had it.
     pub fn set_portal(&mut self, name: &str, portal: Portal) -> Option<Portal> {
         if name.is_empty() {
-            self.unnamed_portal.replace(portal)
+            let before = self.unnamed_portal.replace(Box::new(portal));
+            before.map(|before| *before)
         } else {
             self.portals.insert(name.to_owned(), portal)
         }
@@ -377,7 +391,11 @@ impl Names {
     pub fn rolled_back_to(&mut self, level: usize) {
         self.portals.retain(|_, portal| portal.level <= level);
         self.unnamed_portal = self.unnamed_portal.take().filter(|p| p.level <= level);
-        for portal in self.portals.values_mut().chain(&mut self.unnamed_portal) {
+        for portal in self
+            .portals
+            .values_mut()
+            .chain(self.unnamed_portal.as_deref_mut())
+        {
             if let Place::Merging(gathering) = &portal.place
                 && gathering.level > level
             {
@@ -388,7 +406,11 @@ impl Names {
 
     /// RELEASE of a savepoint with `level` others in front of it: what was made behind it belongs to what is around it.
     pub fn released(&mut self, level: usize) {
-        for portal in self.portals.values_mut().chain(&mut self.unnamed_portal) {
+        for portal in self
+            .portals
+            .values_mut()
+            .chain(self.unnamed_portal.as_deref_mut())
+        {
             portal.level = portal.level.min(level);
             if let Place::Merging(gathering) = &mut portal.place {
                 gathering.level = gathering.level.min(level);
@@ -399,7 +421,7 @@ impl Names {
     /// Closes a portal.
     pub fn close_portal(&mut self, name: &str) -> Option<Portal> {
         if name.is_empty() {
-            self.unnamed_portal.take()
+            self.unnamed_portal.take().map(|portal| *portal)
         } else {
             self.portals.remove(name)
         }

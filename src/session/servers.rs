@@ -481,16 +481,17 @@ impl Session {
     /// As [`Session::pin`], for a message of the batch at hand that has not been sent yet.
     pub(super) fn pin_by_item(&mut self, item: usize, shard: ShardId, reason: Pin) {
         if !self.pinned.contains(shard) {
-            self.pinned_by_batch.push((item, shard));
+            self.notes().pinned.push((item, shard));
         }
         self.pin(shard, reason);
     }
 
     /// The batch at hand has failed: a message that was not reached has done nothing that would pin a server.
     pub(super) fn unpin_unreached(&mut self) {
-        let done = self.items_done;
-        let unreached: ShardSet = self
-            .pinned_by_batch
+        let notes = self.notes();
+        let done = notes.items_done;
+        let unreached: ShardSet = notes
+            .pinned
             .drain(..)
             .filter(|(item, _)| *item > done)
             .map(|(_, shard)| shard)

@@ -222,7 +222,7 @@ impl Session {
             self.open_block(BlockKind::Batch);
         }
         let mut sources = self.sources(&plan).await?;
-        let owed = self.bind_owed.take().is_some();
+        let owed = self.notes().bind_owed.take().is_some();
         if plan.text.is_some() {
             self.position = Position::Unknown;
         }

@@ -405,7 +405,7 @@ impl Session {
                 }
                 if let Some(block) = &self.block {
                     // In a transaction it may be executed again.
-                    self.names.unnamed_portal = Some(Portal {
+                    self.names.unnamed_portal = Some(Box::new(Portal {
                         prepared: bound.prepared,
                         bind: Bytes::new(),
                         place: Place::Server(shard),
@@ -414,7 +414,7 @@ impl Session {
                         access: planned.access,
                         cursor: None,
                         sets: Vec::new(),
-                    });
+                    }));
                 }
             }
         }
@@ -430,8 +430,7 @@ impl Session {
         self.plan = QueryPlan::Single;
         self.outcome = Outcome::Done;
         self.sync_void = false;
-        self.bind_owed = None;
-        self.said.clear();
+        self.batch = None;
         Ok(Running {
             shard,
             lease,

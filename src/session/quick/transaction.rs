@@ -122,8 +122,7 @@ impl Session {
         };
         (self.plan, self.outcome) = (QueryPlan::Local, Outcome::Done);
         self.sync_void = false;
-        self.bind_owed = None;
-        self.said.clear();
+        self.batch = None;
         if asked.request == Request::Query || asked.unnamed.is_some() {
             self.names.unnamed = asked.unnamed;
         }
