@@ -19,7 +19,8 @@ use crate::session::servers::Taken;
 use crate::session::simple::{in_its_place, is_command};
 use crate::session::transaction::BlockKind;
 use crate::statement::command::{Command, command};
-use crate::statement::scan::{Verb, scan};
+use crate::statement::parse::parse;
+use crate::statement::scan::{Verb, scan, shape};
 use crate::topology::ShardId;
 use crate::wire::backend as reply;
 use crate::wire::error::{ErrorFields, SqlState};
@@ -330,6 +331,7 @@ impl Session {
                 match describe.kind {
                     Target::Statement => {
                         let prepared = self.find_statement(describe.name)?;
+                        self.refuse_columns_in_failed_block(&prepared)?;
                         if let Body::Execute(execution) = &prepared.body {
                             return self.describe_execution(&prepared, execution);
                         }
@@ -526,6 +528,23 @@ impl Session {
                 SessionError::Unparsed(fields, in_its_place(&prepared.text, scanned))
             }
             (_, refusal) => refusal,
+        }
+    }
+
+    /// What returns rows is not described in a failed block (exec_describe_statement_message). Its server may not know
+    /// that the block has failed, when the error was Keyway's.
+    fn refuse_columns_in_failed_block(&self, prepared: &Prepared) -> Result<(), SessionError> {
+        match &prepared.body {
+            Body::Routed(scanned) if self.block.as_ref().is_some_and(|block| block.failed) => {
+                let tree = parse(&shape(&prepared.text, scanned), scanned.verb);
+                if matches!(scanned.verb, Verb::Show | Verb::Fetch)
+                    || tree.is_ok_and(|tree| tree.returns_rows())
+                {
+                    return self.refuse_in_failed_block();
+                }
+                Ok(())
+            }
+            _ => Ok(()),
         }
     }
 

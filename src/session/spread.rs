@@ -15,7 +15,7 @@ use crate::session::prepared::{Body, Prepared};
 use crate::session::servers::{append_parse, append_query};
 use crate::session::simple::{Ready, characters_before};
 use crate::session::transaction::BlockKind;
-use crate::statement::scan::Verb;
+use crate::statement::scan::{Verb, beginning};
 use crate::topology::{ShardId, TableName};
 use crate::wire::backend as reply;
 use crate::wire::error::{ClientError, ErrorFields, SqlState};
@@ -689,8 +689,10 @@ impl Prepared {
     pub fn own_text(&self) -> &str {
         match &self.body {
             Body::Routed(scanned) => &self.text[scanned.range.clone()],
+            // What a command says of its text is counted from its first word.
             Body::Command(_) | Body::Execute(_) | Body::Empty => {
-                self.text.trim().trim_end_matches(';')
+                let own = self.text.get(beginning(&self.text)..).unwrap_or_default();
+                own.trim_end().trim_end_matches(';')
             }
         }
     }

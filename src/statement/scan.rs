@@ -256,6 +256,21 @@ fn read_all(
     Ok(statements)
 }
 
+/// Where the first statement's first word is: behind white space, comments and empty statements.
+#[must_use]
+pub fn beginning(text: &str) -> usize {
+    let standard = ScanSettings {
+        standard_conforming_strings: true,
+    };
+    let mut lexer = Lexer::new(text, standard);
+    while let Ok(Some(token)) = lexer.next() {
+        if token.kind != TokenKind::Punctuation(b';') {
+            return token.start;
+        }
+    }
+    text.len()
+}
+
 /// The statement's text with literal `i` replaced by `$(LITERAL_BASE + i)`. Strings that stay are written so that
 /// they mean the same whatever standard_conforming_strings is.
 #[must_use]

@@ -98,6 +98,31 @@ pub enum Statement {
     },
 }
 
+impl Statement {
+    /// Does it answer with rows?
+    #[must_use]
+    pub fn returns_rows(&self) -> bool {
+        match self {
+            Self::Query(query) => {
+                !matches!(&query.body, Body::Select(select) if select.into.is_some())
+            }
+            Self::Insert(insert) => !insert.returning.is_empty(),
+            Self::Update(update) => !update.returning.is_empty(),
+            Self::Delete(delete) => !delete.returning.is_empty(),
+            Self::Explain { .. } => true,
+            Self::Merge(_)
+            | Self::Copy(_)
+            | Self::Declare { .. }
+            | Self::Prepare { .. }
+            | Self::Ddl(_)
+            | Self::Truncate { .. }
+            | Self::Lock { .. }
+            | Self::Maintenance { .. }
+            | Self::Call { .. } => false,
+        }
+    }
+}
+
 /// A query expression.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Query {

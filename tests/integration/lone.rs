@@ -998,6 +998,59 @@ fn a_bound_execute_whose_statement_changes_is_refused() {
     client.bye();
 }
 
+/// A comment in front of a statement about the session is no part of it.
+#[test]
+fn commands_begin_behind_comments() {
+    let _turn = turn();
+    let run = |sql: &str| {
+        [
+            parse("", sql, &[]),
+            bind("", "", &[], 0),
+            execute("", 0),
+            sync(),
+        ]
+        .concat()
+    };
+    same(&[
+        run("/* é an own query */ prepare behind (int) as select $1 + 1;"),
+        run("-- ä\n ; /* b */ set work_mem = '2MB' -- c"),
+        run("/* ö */ execute behind (41)"),
+        query("show work_mem"),
+        run("/* ü */ deallocate behind"),
+        run("reset work_mem"),
+    ]);
+    let mut client = Client::connect(&env().1);
+    let route = run("/* keyway: key=1 */ /* é */ explain (route) select 1");
+    let rows = rows_of(&client.exchange(&route));
+    assert!(rows[0][0].starts_with("Plan: "), "{rows:?}");
+}
+
+/// What returns rows is not described in a failed transaction, whoever raised the error.
+#[test]
+fn a_failed_transaction_describes_no_rows() {
+    let _turn = turn();
+    for sql in [
+        "select id from v where id = $1",
+        "insert into v values ($1, 'q') returning id",
+        "show work_mem",
+        "delete from v where id = $1",
+        "explain select 1",
+    ] {
+        same(&[
+            query("begin"),
+            // A parameter too many: an error that no server hears of.
+            [
+                parse("", sql, &[]),
+                bind("", "", &[Value::text("1"), Value::text("2")], 0),
+                sync(),
+            ]
+            .concat(),
+            [describe(b'S', ""), sync()].concat(),
+            query("rollback"),
+        ]);
+    }
+}
+
 /// A server that joins a failed transaction, to describe a statement, does not mend it.
 #[test]
 fn a_failed_transaction_stays_failed() {
