@@ -10,6 +10,7 @@ use crate::route::plan::Access;
 use crate::route::reserved::SCHEMA;
 use crate::session::Session;
 use crate::session::error::SessionError;
+use crate::session::own::unknown_hint;
 use crate::session::sequences::FORGET;
 use crate::session::servers::append_query;
 use crate::session::simple::LastTag;
@@ -943,13 +944,7 @@ impl Session {
                 hints.shard = text;
             }
             other => {
-                return Err(SessionError::Statement(Some(Box::new(
-                    ErrorFields::error(
-                        SqlState::UNDEFINED_OBJECT,
-                        format!("unrecognized configuration parameter \"keyway.{other}\""),
-                    )
-                    .hint("Keyway knows keyway.key and keyway.shard."),
-                ))));
+                return Err(unknown_hint(&format!("keyway.{other}")));
             }
         }
         if scope == Scope::Session {

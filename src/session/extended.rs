@@ -12,6 +12,7 @@ use crate::route::plan::{Access, PlanKind, ShardSet};
 use crate::session::Session;
 use crate::session::cursors::{CursorStatement, cannot_run, declared_outside};
 use crate::session::error::SessionError;
+use crate::session::own::hint_shown;
 use crate::session::planner::{Bound, PendingSet};
 use crate::session::portal::{Again, CursorChange, Hold, OwnCursor, Place, Portal, Ran};
 use crate::session::prepared::{Before, Body, Canonical, Prepared, Said, Told};
@@ -504,7 +505,12 @@ impl Session {
                     Err(_) => Body::Routed(scanned),
                 }
             }
-            (Some(scanned), None) => Body::Routed(scanned),
+            (Some(scanned), None) => {
+                match hint_shown(&parse.query[scanned.range.clone()], &scanned, settings) {
+                    Some(name) => Body::Command(Command::Show(Some(name))),
+                    None => Body::Routed(scanned),
+                }
+            }
         };
         Ok(Prepared {
             text: Rc::from(parse.query),
@@ -1582,6 +1588,7 @@ impl Session {
         use crate::statement::command::Command;
         match &prepared.body {
             Body::Command(Command::ExplainRoute { .. }) => self.say_plan_description(),
+            Body::Command(Command::Show(Some(name))) => self.say_text_column(name),
             Body::Routed(scanned) => match self.cursor_description(prepared.own_text(), scanned) {
                 Some(description) => self.client.outbox.extend_from_slice(&description),
                 None => reply::no_data(&mut self.client.outbox),
@@ -1740,7 +1747,11 @@ impl Session {
                     let own = prepared.own_text().to_owned();
                     self.bound_command(command.clone(), &own, &prepared.text)
                         .await?;
-                    matches!(command, Command::ExplainRoute { .. }).then_some("EXPLAIN")
+                    match command {
+                        Command::ExplainRoute { .. } => Some("EXPLAIN"),
+                        Command::Show(_) => Some("SHOW"),
+                        _ => None,
+                    }
                 }
                 Body::Routed(_) => {
                     return Err(SessionError::refuse(

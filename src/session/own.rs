@@ -12,8 +12,8 @@ use crate::session::portal::Place;
 use crate::session::prepared::{Body, Execution, Prepared, SqlTypes};
 use crate::session::servers::append_query;
 use crate::session::simple::{Ending, Ready};
-use crate::statement::command::Command;
-use crate::statement::scan::{Hints, LiteralKind, Scanned, Verb, literal_text, scan};
+use crate::statement::command::{Command, command};
+use crate::statement::scan::{Hints, LiteralKind, ScanSettings, Scanned, Verb, literal_text, scan};
 use crate::wire::backend::{self as reply, Field};
 use crate::wire::error::{ErrorFields, SqlState};
 use crate::wire::frontend::{self, Format};
@@ -90,14 +90,23 @@ impl Session {
                 self.refuse_in_failed_block()?;
                 self.prepare(name, &types, &own[body], None).await
             }
+            Command::Show(Some(name)) => {
+                self.refuse_in_failed_block()?;
+                self.show_hint(&name)
+            }
             other => self.run_command(other, own).await,
         }
     }
 
     /// The one column of EXPLAIN (ROUTE).
     pub(super) fn say_plan_description(&mut self) {
+        self.say_text_column("QUERY PLAN");
+    }
+
+    /// One column, of texts.
+    pub(super) fn say_text_column(&mut self, name: &str) {
         let field = Field {
-            name: "QUERY PLAN".to_owned(),
+            name: name.to_owned(),
             table: 0,
             attribute: 0,
             type_oid: types::TEXT,
@@ -106,6 +115,23 @@ impl Session {
             format: Format::Text,
         };
         reply::row_description(&mut self.client.outbox, std::iter::once(&field));
+    }
+
+    /// SHOW of a hint: empty when there is none.
+    pub(super) fn show_hint(&mut self, name: &str) -> Result<(), SessionError> {
+        let hint = self.hint_in_force();
+        let value = match name {
+            "keyway.key" => &hint.key,
+            "keyway.shard" => &hint.shard,
+            other => return Err(unknown_hint(other)),
+        };
+        let value = value.clone().unwrap_or_default();
+        reply::data_row(
+            &mut self.client.outbox,
+            std::iter::once(Some(value.as_bytes())),
+        );
+        self.complete("SHOW");
+        Ok(())
     }
 
     fn explain_route(
@@ -591,6 +617,28 @@ impl Session {
         let recipe = self.recipe_of(prepared, scanned)?;
         self.fill(&recipe, &prepared.text, scanned, params)
     }
+}
+
+/// The hint that a SHOW shows.
+pub(super) fn hint_shown(own: &str, scanned: &Scanned, settings: ScanSettings) -> Option<String> {
+    if scanned.verb != Verb::Show {
+        return None;
+    }
+    match command(own, scanned.verb, settings) {
+        Ok(Command::Show(Some(name))) if name.starts_with("keyway.") => Some(name),
+        _ => None,
+    }
+}
+
+/// There is no such hint.
+pub(super) fn unknown_hint(name: &str) -> SessionError {
+    SessionError::Statement(Some(Box::new(
+        ErrorFields::error(
+            SqlState::UNDEFINED_OBJECT,
+            format!("unrecognized configuration parameter \"{name}\""),
+        )
+        .hint("Keyway knows keyway.key and keyway.shard."),
+    )))
 }
 
 /// The PREPARE by which a server gets to know a statement by this name.

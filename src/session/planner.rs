@@ -198,7 +198,7 @@ impl Session {
         hasher.finish()
     }
 
-    fn hint_in_force(&self) -> &super::SessionHint {
+    pub(super) fn hint_in_force(&self) -> &super::SessionHint {
         self.block
             .as_ref()
             .and_then(|b| b.local_hint.as_ref())

@@ -12,6 +12,7 @@ use crate::session::Session;
 use crate::session::commands::{as_it_became, set_text};
 use crate::session::cursors::CursorStatement;
 use crate::session::error::SessionError;
+use crate::session::own::hint_shown;
 use crate::session::planner::PendingSet;
 use crate::session::portal::CursorChange;
 use crate::session::sequences::asks_for_value;
@@ -355,6 +356,11 @@ impl Session {
             };
         }
         self.refuse_unless_unreadable(text, scanned)?;
+        if let Some(show) = hint_shown(own, scanned, self.scan_settings()) {
+            self.say_text_column(&show);
+            self.show_hint(&show)?;
+            return Ok(Ready::Due);
+        }
         let plan = match self.cursor_statement(own, scanned, &NoParams)? {
             CursorStatement::None => match self.plan_simple(text, scanned) {
                 Ok(plan) => plan,

@@ -895,6 +895,43 @@ fn a_savepoint_takes_hints_back() {
 }
 
 #[test]
+fn hints_are_shown_like_settings() {
+    let (env, _turn) = one_connection();
+    let mut client = env.client();
+    let shown = |client: &mut Client, sql: &str| {
+        let simple = client.simple(sql);
+        let extended = client.exchange(
+            &[
+                parse("", sql, &[]),
+                bind("", "", &[], 0),
+                describe(b'P', ""),
+                execute("", 0),
+                sync(),
+            ]
+            .concat(),
+        );
+        assert_eq!(rows_of(&simple), rows_of(&extended));
+        let columns = |messages: &[Message]| {
+            let described = messages.iter().find(|m| m.tag == b'T').expect("columns");
+            described.columns()[0].name.clone()
+        };
+        assert_eq!(columns(&simple), columns(&extended));
+        assert_eq!(sql, format!("show {}", columns(&simple)));
+        rows_of(&simple)[0][0].clone()
+    };
+    assert_eq!(shown(&mut client, "show keyway.shard"), "");
+    client.run("set keyway.key = '42'");
+    client.run("begin");
+    client.run("set local keyway.shard = 's1'");
+    assert_eq!(shown(&mut client, "show keyway.shard"), "s1");
+    client.run("rollback");
+    assert_eq!(shown(&mut client, "show keyway.shard"), "");
+    assert_eq!(shown(&mut client, "show keyway.key"), "42");
+    assert_eq!(client.error("show keyway.other"), "42704");
+    client.bye();
+}
+
+#[test]
 fn begin_alone_takes_no_server() {
     let (env, _turn) = one_connection();
     let (mut a, mut b) = pair(env);
