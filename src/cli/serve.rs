@@ -16,11 +16,16 @@ pub(super) fn serve(arguments: &ServeArguments, variables: &Variables) -> Result
     start_logging(&config.log)?;
     let runtime = control_runtime()?;
     runtime.block_on(async {
-        let router = Router::start(config).await?;
-        tracing::info!(address = %router.address, "accepting clients");
+        // Before it says that it is ready: a signal that nobody listens for ends the process, SIGHUP too.
         let mut hangup = signal(SignalKind::hangup())?;
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
+        let router = tokio::select! {
+            started = Box::pin(Router::start(config)) => started?,
+            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+        };
+        tracing::info!(address = %router.address, "accepting clients");
         loop {
             tokio::select! {
                 _ = hangup.recv() => reload(&router, arguments, variables).await,
