@@ -248,11 +248,10 @@ fn a_client_that_leaves_in_the_middle_frees_its_servers() {
     }
     env.wait_idle();
     for shard in ["s0", "s1", "s2"] {
-        assert!(
-            env.servers(shard).len() <= 4 + 2,
-            "the pool's bound holds on {shard}: {:?}",
-            env.servers(shard)
-        );
+        // Those whose client has left are closed, which takes the server a moment.
+        eventually("the pool's bound holds", || {
+            (env.servers(shard).len() <= 4).then_some(())
+        });
     }
 }
 

@@ -1,5 +1,6 @@
 //! A gate in front of a PostgreSQL server: what the server says passes message by message, until the test says stop.
-//! What is held then can be released, or its connections cut.
+//! What is held then can be released, or its connections cut. The control plane, which asks when it wants to, passes
+//! freely unless a test says otherwise.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -27,10 +28,44 @@ struct State {
     replaced: usize,
     /// Nothing is read from the router.
     deaf: bool,
+    control: Control,
     /// New connections that wait to be let in; `None` lets them in at once.
     newcomers: Option<usize>,
     /// A test's own event, see [`Gate::note_done`].
     done: bool,
+}
+
+/// What becomes of what the servers say to the control plane.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Control {
+    /// It passes, and counts for nothing.
+    #[default]
+    Free,
+    /// It counts and is held like the rest, except on the control plane's ear.
+    Held,
+}
+
+/// Whom a connection of the router serves.
+#[derive(Clone, Copy)]
+enum Who {
+    /// Clients' sessions.
+    Session,
+    /// The control plane, which reads catalog and schemas.
+    Control,
+    /// The control plane's ear, which asks for the catalog's epoch by the clock.
+    Listener,
+}
+
+impl Who {
+    /// After these bytes for the server.
+    fn told(self, bytes: &[u8]) -> Self {
+        let has = |text: &[u8]| bytes.windows(text.len()).any(|window| window == text);
+        match self {
+            Self::Session if has(b"application_name\0keyway control\0") => Self::Control,
+            Self::Control if has(b"LISTEN keyway_epoch") => Self::Listener,
+            known => known,
+        }
+    }
 }
 
 /// The gate; connections through it end with the test's process.
@@ -56,8 +91,16 @@ impl Shared {
     }
 
     /// Waits for leave to pass one message on; false when the connection is over.
-    fn may_pass(&self, over: &AtomicBool) -> bool {
+    fn may_pass(&self, who: Who, over: &AtomicBool) -> bool {
         let mut state = self.lock();
+        let passes_freely = match who {
+            Who::Session => false,
+            Who::Control => state.control == Control::Free,
+            Who::Listener => true,
+        };
+        if passes_freely {
+            return !over.load(Ordering::SeqCst);
+        }
         if state.left == Some(0) {
             state.holding += 1;
             self.changed.notify_all();
@@ -167,6 +210,11 @@ impl Gate {
         self.shared.change(|state| state.deaf = true);
     }
 
+    /// What becomes of the control plane from now on.
+    pub(crate) fn control(&self, control: Control) {
+        self.shared.change(|state| state.control = control);
+    }
+
     /// From now on new connections wait at the gate; those that are there are not concerned.
     pub(crate) fn shut(&self) {
         self.shared.change(|state| state.newcomers = Some(0));
@@ -252,12 +300,17 @@ fn relay(shared: &Arc<Shared>, client: &TcpStream, server: &TcpStream) {
     };
     let (mut up, mut down) = (pair(), pair());
     let (gate, done) = (Arc::clone(shared), Arc::clone(&over));
+    let who = Arc::new(Mutex::new(Who::Session));
+    let whom = Arc::clone(&who);
     thread::spawn(move || {
         gate.may_enter();
         let mut bytes = vec![0; 64 * 1024];
         while let Ok(length @ 1..) = up.0.read(&mut bytes) {
             gate.may_read();
             gate.edit(&mut bytes[..length]);
+            let mut who = who.lock().unwrap_or_else(PoisonError::into_inner);
+            *who = who.told(&bytes[..length]);
+            drop(who);
             if up.1.write_all(&bytes[..length]).is_err() {
                 break;
             }
@@ -282,10 +335,14 @@ fn relay(shared: &Arc<Shared>, client: &TcpStream, server: &TcpStream) {
             let mut message = head.to_vec();
             message.resize(1 + length, 0);
             let whole = down.1.read_exact(&mut message[5..]).is_ok();
+            let who = *whom.lock().unwrap_or_else(PoisonError::into_inner);
             // Parameters, and rows behind a first row, bring nobody to another place.
             let counts = head[0] != b'S' && !(head[0] == b'D' && before == b'D');
             before = head[0];
-            if !whole || (counts && !gate.may_pass(&over)) || down.0.write_all(&message).is_err() {
+            if !whole
+                || (counts && !gate.may_pass(who, &over))
+                || down.0.write_all(&message).is_err()
+            {
                 break;
             }
         }

@@ -370,15 +370,16 @@ impl Env {
         &self.config
     }
 
-    /// The router's server connections on `shard`, as `state` and the last query.
+    /// The pools' connections on `shard`, as `state` and the last query; the control plane's are not among them.
     pub(crate) fn servers(&self, shard: &str) -> Vec<Vec<String>> {
         let database = format!("{}_{shard}", self.name);
         Client::connect(&direct_target("postgres")).rows(&format!(
-            "select coalesce(state, ''), query from pg_stat_activity where datname = '{database}' and backend_type = 'client backend'"
+            "select coalesce(state, ''), query from pg_stat_activity \
+             where datname = '{database}' and backend_type = 'client backend' and application_name <> 'keyway control'"
         ))
     }
 
-    /// Waits until a query with this in its text runs on one of these shards. What the control plane asks them is none.
+    /// Waits until a query with this in its text runs on one of these shards.
     pub(crate) fn wait_running(&self, shards: &[&str], text: &str) {
         eventually("the query runs", || {
             let running = |row: &Vec<String>| row[0] == "active" && row[1].contains(text);

@@ -93,14 +93,12 @@ fn one_server_connection_serves_two_clients() {
         .collect();
     assert_eq!(pids[0], pids[1], "a pool of one");
     for shard in SHARDS {
-        assert!(
-            env.servers(shard)
-                .iter()
-                .filter(|row| row[1].contains("people"))
-                .count()
-                <= 1,
-            "{shard} has more than one"
-        );
+        // One that another test's client was left with may still be closing.
+        eventually("no shard has more than one", || {
+            let servers = env.servers(shard);
+            let count = servers.iter().filter(|row| row[1].contains("people"));
+            (count.count() <= 1).then_some(())
+        });
     }
 }
 
@@ -710,7 +708,7 @@ fn two_clients_that_need_two_pools_each_do_not_wait_for_each_other() {
     env.wait_idle();
     for shard in ["s0", "s1", "s2"] {
         eventually("one connection", || {
-            (env.servers(shard).len() <= 2).then_some(())
+            (env.servers(shard).len() <= 1).then_some(())
         });
     }
     assert_eq!(a.one("select count(*) from people"), "20");
@@ -1214,11 +1212,9 @@ fn many_clients_prepare_the_same_text_under_their_own_names() {
             assert_eq!(rows_of(&messages), [[format!("n{id}")]]);
         }
     }
-    let names = env.servers("s0").len();
-    assert!(
-        names <= 12,
-        "{names} server connections for one client at a time"
-    );
+    eventually("no more server connections than the pool's size", || {
+        (env.servers("s0").len() <= 10).then_some(())
+    });
 }
 
 /// An error over several shards costs neither a pinned server nor what it holds.
