@@ -393,9 +393,10 @@ impl Env {
     /// Waits until no server connection of the router is inside a query or a transaction.
     pub(crate) fn wait_idle(&self) {
         let mut watcher = Client::connect(&direct_target("postgres"));
+        let shards = SHARDS.map(|shard| format!("'{}_{shard}'", self.name));
         let busy = format!(
-            "select count(*) from pg_stat_activity where datname like '{}\\_%' and backend_type = 'client backend' and state <> 'idle'",
-            self.name.replace('_', "\\_")
+            "select count(*) from pg_stat_activity where datname in ({}) and backend_type = 'client backend' and state <> 'idle'",
+            shards.join(", ")
         );
         let mut all_idle = || (watcher.one(&busy) == "0").then_some(());
         eventually("every server connection is idle again", &mut all_idle);

@@ -154,7 +154,7 @@ fn temporary_objects_are_their_sessions_own() {
     ] {
         leaves_nothing(&[create], gone);
     }
-    let functions = "select count(*) from pg_proc p join pg_namespace n on n.oid = p.pronamespace where n.nspname like 'pg\\_temp%'";
+    let functions = "select count(*) from pg_proc where pronamespace = pg_my_temp_schema()";
     leaves_nothing(
         &["create function pg_temp.f() returns int language sql as 'select 1'"],
         functions,
@@ -671,7 +671,7 @@ fn what_does_not_parse_keeps_no_server() {
 fn what_fails_while_it_runs_keeps_its_server() {
     let _turn = turn();
     let (_, target, plain) = env();
-    let locks = "select count(*) from pg_locks where locktype = 'advisory' and objid = 4711";
+    let locks = "select count(*) from pg_locks where locktype = 'advisory' and objid = 4711 and database = (select oid from pg_database where datname = 'lone')";
     for sql in [
         "do $$ begin perform pg_advisory_lock(4711); execute 'selec'; end $$",
         "select pg_advisory_lock(4711), 1 / (id - 1) from v order by id using <",
@@ -747,7 +747,7 @@ fn execute_finds_changed_columns_and_evaluates_its_arguments() {
     let mut holds = Client::connect(target);
     holds.run("prepare l (text) as select $1 is null");
     holds.run("execute l(pg_advisory_lock(4712))");
-    let locks = "select count(*) from pg_locks where locktype = 'advisory' and objid = 4712";
+    let locks = "select count(*) from pg_locks where locktype = 'advisory' and objid = 4712 and database = (select oid from pg_database where datname = 'lone')";
     assert_eq!(holds.one(locks), "1");
     let sets = holds.simple("execute l(set_config('work_mem', '1MB', false))");
     assert!(

@@ -17,6 +17,7 @@ tickets = { key = "user_id" }
 secrets = { key = "id" }
 hooked = { key = "id" }
 parents = { key = "id" }
+families = { key = "id" }
 counted = { key = "id" }
 veiled = { key = "id" }
 "##;
@@ -890,7 +891,7 @@ fn constraints_that_one_shard_cannot_hold_are_refused() {
     for sql in [
         "create unique index people_name on people (name)",
         "alter table people add constraint people_name unique (name)",
-        "create table parents (id int primary key, name text unique)",
+        "create table families (id int primary key, name text unique)",
         "alter table tickets add constraint far foreign key (note) references people (name)",
         "prepare transaction 'mine'",
     ] {
@@ -913,7 +914,7 @@ fn constraints_that_one_shard_cannot_hold_are_refused() {
     for shard in ["s0", "s1", "s2"] {
         assert_eq!(
             env.direct(shard)
-                .one("select count(*) from pg_class where relname in ('people_name', 'parents')"),
+                .one("select count(*) from pg_class where relname in ('people_name', 'families')"),
             "0"
         );
     }
