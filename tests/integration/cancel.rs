@@ -40,7 +40,7 @@ fn start_with(name: &str, elsewhere: &[(&str, String)]) -> (Env, [i32; 3]) {
         schema: SCHEMA,
         elsewhere,
         top: "workers = 1",
-        pool: "checkout_timeout = \"4s\"",
+        pool: "checkout_timeout = \"30s\"",
         ..Setup::default()
     }
     .start();

@@ -2,13 +2,12 @@
 //! and a neighbour's session is not disturbed. `KEYWAY_SEED` repeats a run.
 
 use std::io;
-use std::time::Duration;
 
 use crate::crowd::{Dice, is_soak, seed};
 use crate::harness::{Env, Setup};
 use crate::raw::{
-    Client, PROTOCOL_3_0, PROTOCOL_3_2, Value, bind, cancel_request, close, describe, execute,
-    flush, message, parse, query, startup, sync,
+    Client, PATIENCE, PROTOCOL_3_0, PROTOCOL_3_2, Value, bind, cancel_request, close, describe,
+    execute, flush, message, parse, query, startup, sync,
 };
 
 fn start(name: &str) -> Env {
@@ -16,7 +15,7 @@ fn start(name: &str) -> Env {
         name,
         pool_size: 4,
         tables: "items = { key = \"k\" }",
-        more: "[limits]\nclient_login_timeout = \"3s\"\nmessage_max = \"1MiB\"",
+        more: "[limits]\nclient_login_timeout = \"20s\"\nmessage_max = \"1MiB\"",
         schema: "create table items (k int primary key, v text);\n",
         ..Setup::default()
     }
@@ -141,7 +140,7 @@ fn mutate(dice: &mut Dice, messages: &mut Vec<Vec<u8>>) {
 
 /// Sends bytes, ends the stream and reads what comes; a router that says nothing and keeps the socket is hung.
 fn send_and_drain(mut client: Client, bytes: &[u8], what: &str) {
-    client.patience(Duration::from_secs(20));
+    client.patience(PATIENCE);
     let mut refused = false;
     for chunk in bytes.chunks(4_096) {
         refused |= client.send(chunk).is_err();
@@ -227,7 +226,7 @@ fn soak_arbitrary_bytes_before_the_login() {
 
 /// Before the login an answer need not be a message (SSLRequest gets one byte), so only the end is awaited.
 fn send_raw(mut client: Client, bytes: &[u8], what: &str) {
-    client.patience(Duration::from_secs(20));
+    client.patience(PATIENCE);
     if client.send(bytes).is_ok() {
         client.half_close();
     }
@@ -382,7 +381,7 @@ fn soak_arbitrary_sql() {
         } else {
             [parse("", &sql, &[]), describe(b'S', ""), sync()].concat()
         };
-        client.patience(Duration::from_secs(20));
+        client.patience(PATIENCE);
         if let Err(error) = client.send(&bytes).and_then(|()| client.until_ready()) {
             assert!(
                 !matches!(

@@ -7,12 +7,9 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
 
 use crate::harness::cluster;
-
-/// How long a test waits for something that must happen.
-const PATIENCE: Duration = Duration::from_secs(20);
+use crate::raw::PATIENCE;
 
 #[derive(Default)]
 struct State {

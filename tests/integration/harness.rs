@@ -403,6 +403,9 @@ impl Env {
     }
 
     fn apply_schema(&mut self, schema: &str) {
+        if schema.is_empty() {
+            return;
+        }
         let mut client = self.client();
         let mut keyspace = "main".to_owned();
         let mut restart = false;

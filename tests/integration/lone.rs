@@ -26,7 +26,7 @@ pub(crate) fn env() -> &'static (Router, Target, Target) {
              [databases.app]\nkeyspaces = [\"main\", \"keyed\"]\ndefault = \"main\"\n\
              [keyspaces.main]\nshards = [\"only\"]\n[keyspaces.keyed]\nshards = [\"only\"]\n\
              [keyspaces.keyed.tables]\nlone_keyed = {{ key = \"id\" }}\n\
-             [pool]\nsize = 1\ncheckout_timeout = \"10s\"\n",
+             [pool]\nsize = 1\ncheckout_timeout = \"20s\"\n",
             cluster().dsn("lone")
         ));
         let target = Target {

@@ -97,7 +97,7 @@ fn workers_do_not_take_from_each_other_what_is_only_to_be_kept() {
 #[test]
 fn the_mode_is_that_of_the_configuration_a_session_begins_with() {
     let name = "pools_mode";
-    let env = start(name, 1, 1, "checkout_timeout = \"1s\"");
+    let env = start(name, 1, 1, "checkout_timeout = \"3s\"");
     let mut early = env.client();
     let first = early.one(PID);
     let apply = |config: &str, times: usize| {

@@ -11,18 +11,16 @@ use crate::raw::{
     flush, message, parse, query, rows_of, startup, sync, tags,
 };
 
-/// Seconds a client has for its login in these tests.
-const LOGIN_TIMEOUT_S: u64 = 2;
 const SCHEMA: &str = "create table items (k int primary key, v text);\n\
-     create table late (k int primary key deferrable initially deferred);\n";
+     create table late (k int primary key deferrable initially deferred);\n\
+     create table spread (k int primary key, v text);\n";
 
 fn env() -> &'static Env {
     static ENV: OnceLock<Env> = OnceLock::new();
     ENV.get_or_init(|| {
         let env = Setup {
             name: "protocol",
-            tables: "items = { key = \"k\" }\nlate = { key = \"k\" }",
-            more: "[limits]\nclient_login_timeout = \"2s\"",
+            tables: "items = { key = \"k\" }\nlate = { key = \"k\" }\nspread = { key = \"k\" }",
             schema: SCHEMA,
             ..Setup::default()
         }
@@ -131,7 +129,6 @@ fn shown(message: &Message) -> String {
 /// The server answers `bytes` on a fresh socket with a FATAL or ERROR of one of `sqlstates`, or only hangs up.
 fn refused_at_startup(bytes: &[u8], sqlstates: &[&str]) {
     let mut client = Client::open(env().router.port).expect("a socket");
-    client.patience(Duration::from_secs(LOGIN_TIMEOUT_S + 10));
     let _ = client.send(bytes);
     for message in client.until_closed() {
         assert_eq!(
@@ -168,7 +165,8 @@ fn startup_lengths_are_bounded() {
         3,
         4,
         7,
-        10_001,
+        // The longest that is read is 10,000 without its own four: of a shorter one the rest would be awaited.
+        10_005,
         1 << 20,
         0x7fff_ffff,
         0x8000_0000,
@@ -350,12 +348,16 @@ fn ssl_and_gss_requests_are_answered_with_one_byte() {
     early.extend(request(80_877_103));
     let mut client = Client::open(env().router.port).expect("a socket");
     client.send(&early).expect("send");
-    client.patience(Duration::from_secs(LOGIN_TIMEOUT_S + 10));
+    client.half_close();
     let mut answers = 0;
-    while client.read_byte().is_ok() {
-        answers += 1;
+    let end = loop {
+        match client.read_byte() {
+            Ok(_) => answers += 1,
+            Err(error) => break error,
+        }
         assert!(answers < 2_000, "requests are answered without end");
-    }
+    };
+    assert_ne!(end.kind(), io::ErrorKind::WouldBlock, "it stays open");
     still_serves();
 }
 
@@ -409,12 +411,20 @@ fn negotiate(client: &mut Client) -> Option<Message> {
 
 #[test]
 fn a_slow_startup_is_cut_off() {
+    // Nobody logs in here: on a machine that is busy, that may take longer.
+    let timeout = Duration::from_secs(2);
+    let env = Setup {
+        name: "protocol_slow",
+        more: "[limits]\nclient_login_timeout = \"2s\"",
+        ..Setup::default()
+    }
+    .start();
     let started = tokio::time::Instant::now();
-    let mut silent = Client::open(env().router.port).expect("a socket");
-    let mut half = Client::open(env().router.port).expect("a socket");
+    let mut silent = Client::open(env.router.port).expect("a socket");
+    let mut half = Client::open(env.router.port).expect("a socket");
     half.send(&startup(PROTOCOL_3_0, &[("user", "app")])[..9])
         .expect("send");
-    let mut no_password = Client::open(env().router.port).expect("a socket");
+    let mut no_password = Client::open(env.router.port).expect("a socket");
     no_password
         .send(&startup(
             PROTOCOL_3_0,
@@ -422,7 +432,6 @@ fn a_slow_startup_is_cut_off() {
         ))
         .expect("send");
     for client in [&mut silent, &mut half, &mut no_password] {
-        client.patience(Duration::from_secs(LOGIN_TIMEOUT_S + 10));
         let said = client.until_closed();
         assert!(
             said.iter().all(|m| m.tag == b'R' || m.tag == b'E'),
@@ -430,7 +439,7 @@ fn a_slow_startup_is_cut_off() {
         );
     }
     assert!(
-        started.elapsed() >= Duration::from_secs(LOGIN_TIMEOUT_S),
+        started.elapsed() >= timeout,
         "it is not cut off before its time"
     );
 }
@@ -504,7 +513,6 @@ fn malformed_bodies_are_protocol_errors() {
         let mut client = env().client();
         client.send(&message(*tag, body)).expect("send");
         client.send(&sync()).expect("send");
-        client.patience(Duration::from_secs(10));
         loop {
             match client.read() {
                 Ok(m) if m.tag == b'E' => assert!(
@@ -765,8 +773,9 @@ fn a_pipeline_is_one_transaction() {
 
 #[test]
 fn a_pipeline_that_writes_on_two_shards_is_all_or_nothing() {
+    // A table of its own: other tests count the rows of `items`.
     let step = |k: i32| {
-        let sql = format!("insert into items values ({k}, 'two')");
+        let sql = format!("insert into spread values ({k}, 'two')");
         [parse("", &sql, &[]), bind("", "", &[], 0), execute("", 0)].concat()
     };
     let mut client = env().client();
@@ -778,15 +787,12 @@ fn a_pipeline_that_writes_on_two_shards_is_all_or_nothing() {
         .filter(|m| m.tag == b'E')
         .map(Message::sqlstate)
         .collect();
-    let stored = client.one("select count(*) from items where k > 2000 and k < 2021");
+    let stored = client.one("select count(*) from spread");
     if errors.is_empty() {
         assert_eq!(stored, "20");
     } else {
         assert_eq!(errors, ["0A000"]);
         assert_eq!(stored, "0", "refused as a whole");
-    }
-    for k in 2001..2021 {
-        client.run(&format!("delete from items where k = {k}"));
     }
 }
 

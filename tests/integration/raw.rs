@@ -13,8 +13,8 @@ use hmac::{Hmac, Mac};
 use md5::Md5;
 use sha2::{Digest, Sha256};
 
-/// Nothing that a test waits for takes longer than this.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+/// Nothing that a test waits for takes longer than this, also where all tests share two cores with others.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// Protocol 3.0.
 pub(crate) const PROTOCOL_3_0: u32 = 196_608;
 /// Protocol 3.2, with longer cancel keys.
