@@ -23,9 +23,9 @@ fn runs(pid: u32) -> bool {
     !state.trim().is_empty() && !state.starts_with('Z')
 }
 
-/// Asks until it is so; false after ten seconds.
+/// Asks until it is so; false after a minute.
 fn soon(mut so: impl FnMut() -> bool) -> bool {
-    (0..1_000).any(|_| {
+    (0..6_000).any(|_| {
         std::thread::sleep(Duration::from_millis(10));
         so()
     })

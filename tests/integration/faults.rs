@@ -1,6 +1,7 @@
 //! What breaks: shards that die and come back, clients that leave in the middle, queries that are cancelled at any
 //! moment. Afterwards the pools hold only idle servers, and nobody ever saw another's rows.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use tokio::time::Instant;
 
 use keyway::demo::cluster::Cluster;
 
-use crate::harness::{Env, POLL, Setup, eventually, http_get, new_cluster};
+use crate::harness::{Env, Setup, eventually, http_get, new_cluster};
 use crate::raw::{Client, Message, Value, bind, execute, parse, query, rows_of, sync, terminate};
 
 const TABLES: &str = "items = { key = \"k\" }\nnames = { reference = true }";
@@ -319,22 +320,22 @@ fn many_cancels_at_once() {
             .expect("send");
     }
     let cancellers: Vec<_> = clients.iter().map(Client::canceller).collect();
+    let (count, ended) = (clients.len(), AtomicUsize::new(0));
     thread::scope(|scope| {
         for mut client in clients {
+            let ended = &ended;
             scope.spawn(move || {
                 let messages = client.until_ready().expect("an answer");
                 let error = error_of(&messages).expect("an error").sqlstate();
                 assert!(["57014", "53300"].contains(&error.as_str()), "{error}");
+                ended.fetch_add(1, Ordering::SeqCst);
             });
         }
-        let started = Instant::now();
-        scope.spawn(move || {
-            while started.elapsed() < Duration::from_secs(4) {
-                for canceller in &cancellers {
-                    canceller.cancel();
-                }
-                thread::sleep(POLL);
+        eventually("all are canceled", || {
+            for canceller in &cancellers {
+                canceller.cancel();
             }
+            (ended.load(Ordering::SeqCst) == count).then_some(())
         });
     });
     env.wait_idle();
@@ -378,15 +379,29 @@ fn many_statements_time_out_on_their_own() {
 
 #[test]
 fn a_stop_lets_queries_finish_and_a_second_signal_does_not() {
+    let draining = |env: &Env| {
+        eventually("the router drains", || {
+            env.router.log().contains("draining").then_some(())
+        });
+    };
     let mut env = start("faults_stop", &[]);
+    let mut owners = ["s0", "s1", "s2"].map(|shard| env.direct(shard));
+    for owner in &mut owners {
+        owner.run("begin; lock table items");
+    }
     let mut busy = env.client();
-    busy.send(&query("select pg_sleep(1), v from items where k = 3"))
+    busy.send(&query("select v, 'waits' from items where k = 3"))
         .expect("send");
-    // The query has reached its server before the router is told to stop.
-    env.wait_running(&["s0", "s1", "s2"], "pg_sleep(");
+    // The query has reached its server before the router is told to stop, and ends when it has heard of it.
+    env.wait_running(&["s0", "s1", "s2"], "waits");
     env.router.signal("TERM");
+    draining(&env);
+    assert!(env.router.is_alive(), "it waits for the query");
+    for owner in owners {
+        owner.bye();
+    }
     let messages = busy.until_ready().expect("the query finishes");
-    assert_eq!(rows_of(&messages)[0][1], "v3");
+    assert_eq!(rows_of(&messages)[0][0], "v3");
     drop(busy);
     assert_eq!(env.router.wait_exit(), Some(0));
 
@@ -397,7 +412,8 @@ fn a_stop_lets_queries_finish_and_a_second_signal_does_not() {
         .expect("send");
     env.wait_running(&["s0", "s1", "s2"], "pg_sleep(");
     env.router.signal("TERM");
-    thread::sleep(Duration::from_millis(200));
+    // Two signals that nobody has taken yet would be one.
+    draining(&env);
     assert!(env.router.is_alive(), "it waits for the query");
     env.router.signal("TERM");
     env.router.wait_exit();
