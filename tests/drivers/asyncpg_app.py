@@ -157,7 +157,7 @@ async def notifications():
     heard = asyncio.get_running_loop().create_future()
     await a.add_listener("drivers_news", lambda _c, _pid, channel, payload: heard.done() or heard.set_result((channel, payload)))
     await b.execute("select pg_notify('drivers_news', 'hello')")
-    expect(await asyncio.wait_for(heard, 10), ("drivers_news", "hello"), "a notification")
+    expect(await asyncio.wait_for(heard, 60), ("drivers_news", "hello"), "a notification")
     await a.close()
     await b.close()
 
@@ -185,7 +185,7 @@ async def main():
 
 if __name__ == "__main__":
     try:
-        asyncio.run(asyncio.wait_for(main(), 120))
+        asyncio.run(asyncio.wait_for(main(), 300))
     except Exception as error:  # one clear sentence, then the place
         print(f"asyncpg: {type(error).__name__}: {error}", file=sys.stderr)
         raise
