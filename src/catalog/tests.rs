@@ -93,6 +93,16 @@ async fn refused(text: &str, expected: &[&str]) {
     }
 }
 
+/// A port where nobody listens, for as long as the socket is held.
+fn silent_port() -> (socket2::Socket, u16) {
+    use socket2::{Domain, Socket, Type};
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    let anywhere = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+    socket.bind(&anywhere.into()).unwrap();
+    let port = socket.local_addr().unwrap().as_socket().unwrap().port();
+    (socket, port)
+}
+
 fn name(text: &str) -> TableName {
     TableName::parse(text).unwrap()
 }
@@ -325,11 +335,7 @@ async fn a_new_shard_joins_without_buckets_and_a_whole_keyspace_may_grow() {
 async fn shards_that_are_down_stop_only_the_creation() {
     let shards = Shards::new("down", 3);
     let text = shards.text();
-    let port = std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
+    let (_held, port) = silent_port();
     let v_down = text.replace(
         &shards.dsn(2),
         &format!("postgres://postgres@127.0.0.1:{port}/down_s2"),
@@ -878,11 +884,7 @@ async fn check_is_silent_when_all_is_well_and_lifts_refusals() {
         "{}",
         printed(&report)
     );
-    let port = std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
+    let (_held, port) = silent_port();
     let replica =
         format!("primary = \"{a}\"\nreplicas = [\"postgres://k@127.0.0.1:{port}/well_s0\"]");
     let report = check_all(&config(

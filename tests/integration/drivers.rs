@@ -62,13 +62,17 @@ fn script(program: &[&str], name: &str) {
         "{} and its driver are not installed: run scripts/setup.sh",
         program[0]
     );
-    let output = Command::new(&program_path)
+    let mut command = Command::new(&program_path);
+    // What drivers take from the environment is not what the test says.
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("PG") {
+            command.env_remove(name);
+        }
+    }
+    let output = command
         .arg(name)
         .current_dir(&directory)
         .env("KEYWAY_URL", url())
-        .env_remove("PGHOST")
-        .env_remove("PGPORT")
-        .env_remove("PGUSER")
         .output()
         .expect("run the script");
     assert!(

@@ -18,6 +18,9 @@ use crate::raw::{Client, PATIENCE, Target};
 
 /// How often something that is awaited is looked at.
 pub(crate) const POLL: Duration = Duration::from_millis(10);
+/// A router's ports are taken from here, below the clusters' and the range that systems use for outgoing connections:
+/// it binds them seconds after they were found free.
+const PORTS: std::ops::Range<u16> = 10_000..15_000;
 /// The clients' password towards Keyway.
 pub(crate) const PASSWORD: &str = "app secret";
 
@@ -51,16 +54,22 @@ pub(crate) fn eventually<T>(what: &str, mut probe: impl FnMut() -> Option<T>) ->
 
 /// A port that nobody listens on now. Handed out once per run.
 pub(crate) fn free_port() -> u16 {
-    static TAKEN: Mutex<Vec<u16>> = Mutex::new(Vec::new());
-    let mut taken = TAKEN.lock().expect("no test panics while it picks a port");
-    loop {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-        let port = listener.local_addr().expect("an address").port();
-        if !taken.contains(&port) {
-            taken.push(port);
+    static NEXT: Mutex<Option<u16>> = Mutex::new(None);
+    let mut next = NEXT.lock().expect("no test panics while it picks a port");
+    for _ in PORTS {
+        // Another run on this machine begins elsewhere.
+        let anywhere = || getrandom::u32().unwrap_or(0) % PORTS.len() as u32;
+        let port = next.unwrap_or_else(|| PORTS.start + anywhere() as u16);
+        *next = Some(if port + 1 < PORTS.end {
+            port + 1
+        } else {
+            PORTS.start
+        });
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
             return port;
         }
     }
+    panic!("no port of {PORTS:?} is free");
 }
 
 /// A GET request's status and body.
@@ -107,7 +116,14 @@ impl Router {
         let text = format!("listen = \"127.0.0.1:{port}\"\nhttp = \"127.0.0.1:{http}\"\n{config}");
         fs::write(&file, text).expect("write the configuration");
         let log = |name: &str| fs::File::create(directory.path().join(name)).expect("create a log");
-        let child = Command::new(env!("CARGO_BIN_EXE_keyway"))
+        let mut command = Command::new(env!("CARGO_BIN_EXE_keyway"));
+        // What configures a router of the machine is not about this one.
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("KEYWAY__") {
+                command.env_remove(name);
+            }
+        }
+        let child = command
             .arg("serve")
             .arg("-c")
             .arg(&file)
