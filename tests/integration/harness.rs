@@ -91,7 +91,8 @@ pub(crate) fn http_get(port: u16, path: &str) -> io::Result<(u16, String)> {
     Ok((status, body.to_owned()))
 }
 
-/// The router as a process. Killed when dropped, and by its watchdog when this process ends without dropping it.
+/// The router as a process. Killed when dropped, and by its watchdog when this process ends without dropping it; its
+/// directory goes with it.
 pub(crate) struct Router {
     child: Child,
     watchdog: Child,
@@ -136,9 +137,10 @@ impl Router {
         let watchdog = Command::new("/bin/sh")
             .args([
                 "-c",
-                r#"cat >/dev/null; kill -9 "$0""#,
+                r#"cat >/dev/null; kill -9 "$0"; rm -rf "$1""#,
                 &child.id().to_string(),
             ])
+            .arg(directory.path())
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
