@@ -358,7 +358,7 @@ fn a_server_that_was_taken_ahead_is_not_given_on_with_a_cancel_behind_it() {
     let (gate, env, [a, b, _]) = gated(name);
     let mut client = env.client();
     let bytes = [
-        batch("select pg_sleep(60) from items where k = $1", a),
+        batch("select pg_sleep(300) from items where k = $1", a),
         batch("select v from items where k = $1", b),
         sync(),
     ]

@@ -21,7 +21,7 @@ const ROWS: u64 = 500;
 /// Threads that log clients in.
 const DOORS: u64 = 8;
 /// A statement that takes longer counts as lost.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// xorshift64*: random enough, and the same for the same seed.
 #[derive(Clone)]
@@ -219,7 +219,7 @@ fn soak_two_thousand_clients_over_a_pool_of_twenty() {
         pool_size: 20,
         tables: "items = { key = \"k\" }",
         more: &format!("[users.crowd]\npassword = \"{verifier}\""),
-        pool: "checkout_timeout = \"50s\"",
+        pool: "checkout_timeout = \"150s\"",
         schema: "create table items (k int primary key, v text, n int not null default 0);\n",
         ..Setup::default()
     }

@@ -302,7 +302,7 @@ fn tokio_postgres_cancels_and_streams() {
             .await
             .expect("an insert");
         let token = client.cancel_token();
-        let query = client.query("select pg_sleep(60) from accounts where id = 300", &[]);
+        let query = client.query("select pg_sleep(300) from accounts where id = 300", &[]);
         pin_mut!(query);
         let error = loop {
             tokio::select! {

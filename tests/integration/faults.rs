@@ -195,11 +195,11 @@ fn a_client_that_leaves_in_the_middle_frees_its_servers() {
     // More leavers than the pool has servers, in every posture.
     let postures: [&dyn Fn(&mut Client); 7] = [
         &|c| {
-            c.send(&query("select pg_sleep(60) from items where k = 3"))
+            c.send(&query("select pg_sleep(300) from items where k = 3"))
                 .expect("send")
         },
         &|c| {
-            c.send(&query("select pg_sleep(60), * from items"))
+            c.send(&query("select pg_sleep(300), * from items"))
                 .expect("send")
         },
         &|c| {
@@ -314,7 +314,7 @@ fn many_cancels_at_once() {
     for (n, client) in clients.iter_mut().enumerate() {
         client
             .send(&query(&format!(
-                "select pg_sleep(60) from items where k = {}",
+                "select pg_sleep(300) from items where k = {}",
                 n + 1
             )))
             .expect("send");

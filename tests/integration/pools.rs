@@ -81,13 +81,16 @@ fn workers_do_not_take_from_each_other_what_is_only_to_be_kept() {
     let first = busy.one(PID);
     let second = idle.one(PID);
     assert_ne!(first, second);
-    let mut seen = watcher.pids();
-    assert!(seen.len() <= 2, "the pool's size holds: {seen:?}");
+    // One that the router has closed is there until its server has noticed.
+    let mut at_most_two = || {
+        eventually("the pool's size holds", || {
+            Some(watcher.pids()).filter(|pids| pids.len() <= 2)
+        })
+    };
+    let mut seen = at_most_two();
     let end = Instant::now() + Duration::from_secs(4);
     while Instant::now() < end {
-        let now = watcher.pids();
-        assert!(now.len() <= 2, "the pool's size holds: {now:?}");
-        seen.extend(now);
+        seen.extend(at_most_two());
         thread::sleep(POLL);
     }
     assert!(seen.len() <= 3, "connections come and go: {seen:?}");

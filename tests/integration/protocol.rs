@@ -1078,9 +1078,9 @@ fn cancel_ends_the_query_and_not_the_session() {
     let mut client = env().client();
     let canceller = client.canceller();
     for sql in [
-        "select pg_sleep(60) from items where k = 3",
+        "select pg_sleep(300) from items where k = 3",
         "select count(*) from items where k < (select count(*) from generate_series(1, 1000000000))",
-        "select pg_sleep(60)",
+        "select pg_sleep(300)",
     ] {
         client.send(&query(sql)).expect("send");
         // The query may not have reached its server yet: ask until it ends, as every client must.
