@@ -10,7 +10,8 @@ use tokio::time::Instant;
 
 use keyway::demo::cluster::Cluster;
 
-use crate::harness::{Env, Setup, eventually, http_get, new_cluster};
+use crate::gate::Gate;
+use crate::harness::{Env, Router, Setup, eventually, http_get, new_cluster};
 use crate::raw::{Client, Message, Value, bind, execute, parse, query, rows_of, sync, terminate};
 
 const TABLES: &str = "items = { key = \"k\" }\nnames = { reference = true }";
@@ -417,6 +418,26 @@ fn a_stop_lets_queries_finish_and_a_second_signal_does_not() {
     assert!(env.router.is_alive(), "it waits for the query");
     env.router.signal("TERM");
     env.router.wait_exit();
+}
+
+#[test]
+fn a_router_that_is_starting_hears_signals() {
+    let gate = Gate::open();
+    gate.shut();
+    let dsn = gate.dsn("postgres");
+    let mut router = Router::launch(
+        &format!(
+            "[users.app]\npassword = \"x\"\n[shards.only]\nprimary = \"{dsn}\"\n\
+             [databases.app]\nkeyspaces = [\"main\"]\n[keyspaces.main]\nshards = [\"only\"]\n\
+             [pool]\nconnect_timeout = \"60s\"\n"
+        ),
+        &[],
+    );
+    // It waits for its shard, and has told nobody that it is ready.
+    gate.wait_newcomers(1);
+    router.signal("HUP");
+    router.signal("TERM");
+    assert_eq!(router.wait_exit(), Some(0));
 }
 
 #[test]

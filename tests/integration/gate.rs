@@ -25,12 +25,21 @@ struct State {
     replaced: usize,
     /// Nothing is read from the router.
     deaf: bool,
-    /// What the servers say to the control plane counts and is held like the rest.
-    holds_control: bool,
+    control: Control,
     /// New connections that wait to be let in; `None` lets them in at once.
     newcomers: Option<usize>,
     /// A test's own event, see [`Gate::note_done`].
     done: bool,
+}
+
+/// What becomes of what the servers say to the control plane.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Control {
+    /// It passes, and counts for nothing.
+    #[default]
+    Free,
+    /// It counts and is held like the rest, except on the control plane's ear.
+    Held,
 }
 
 /// Whom a connection of the router serves.
@@ -83,7 +92,7 @@ impl Shared {
         let mut state = self.lock();
         let passes_freely = match who {
             Who::Session => false,
-            Who::Control => !state.holds_control,
+            Who::Control => state.control == Control::Free,
             Who::Listener => true,
         };
         if passes_freely {
@@ -198,9 +207,9 @@ impl Gate {
         self.shared.change(|state| state.deaf = true);
     }
 
-    /// From now on the control plane is held as sessions are, or no more. Its ear passes freely all the same.
-    pub(crate) fn hold_control(&self, holds: bool) {
-        self.shared.change(|state| state.holds_control = holds);
+    /// What becomes of the control plane from now on.
+    pub(crate) fn control(&self, control: Control) {
+        self.shared.change(|state| state.control = control);
     }
 
     /// From now on new connections wait at the gate; those that are there are not concerned.

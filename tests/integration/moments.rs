@@ -5,7 +5,7 @@ use std::net::{Shutdown, TcpStream};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
-use crate::gate::Gate;
+use crate::gate::{Control, Gate};
 use crate::harness::{Env, Setup, cluster, create_database, eventually};
 use crate::raw::{Value, bind, close, describe, execute, message, parse, query, rows_of, sync};
 
@@ -322,7 +322,11 @@ fn at_each_moment(name: &str, leaves: Leaves) {
     for (what, requests) in conversations(keys) {
         // A change of the schema has the schemas read again, in hundreds of messages that are alike.
         let stride = if what == SCHEMA_CHANGE { 14 } else { 1 };
-        gate.hold_control(what == SCHEMA_CHANGE);
+        gate.control(if what == SCHEMA_CHANGE {
+            Control::Held
+        } else {
+            Control::Free
+        });
         for messages in (0..).step_by(stride) {
             if what == NEW {
                 let database = format!("{name}_s0");
