@@ -294,6 +294,7 @@ fn a_hint_does_not_put_a_generated_key_on_the_wrong_shard() {
             "explain analyze insert into members (name) values ('w')",
             "copy members (name) from stdin",
             "insert into members (name) select 'x'",
+            "merge into members using (select 1) s on id = 5 when not matched then insert (name) values ('m')",
             "insert into members (id, name) values (5, 'x'), (default, 'w')",
         ];
         for sql in refused {
@@ -316,6 +317,7 @@ fn what_cannot_have_its_key_made_is_refused() {
         "execute p",
         "insert into members select nextval('members_id_seq'), 'x'",
         "insert into members (name) select 'x'",
+        "merge into members using (select 1) s on id = 5 when not matched then insert (name) values ('m')",
         "with w as (insert into members (name) values ('x') returning id) select id from w",
         "with w as (select 1) insert into members (name) values ('x')",
         "explain analyze insert into members (name) values ('x')",

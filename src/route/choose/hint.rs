@@ -4,7 +4,7 @@ use crate::route::bind::Binder;
 use crate::route::bind::tables::{Found, find_table};
 use crate::route::choose::context::Context;
 use crate::route::choose::forced::forced;
-use crate::route::choose::made::{generates_key, is_generated, made_keys};
+use crate::route::choose::made::{generates_key, is_generated, made_keys, merge_generates_key};
 use crate::route::choose::names::{key_names, listed};
 use crate::route::choose::rows::{key_positions, row_key, rows_of};
 use crate::route::choose::write::guards;
@@ -15,7 +15,7 @@ use crate::route::recipe::{Hinted, PlacedKeys, Recipe, Route};
 use crate::route::{reserved, schema};
 use crate::statement::scan::Verb;
 use crate::statement::tree::{
-    AlterAction, Body, Copy, CopyDirection, CopySubject, Cte, Ddl, Insert, Name, Query, Statement,
+    AlterAction, Body, Copy, CopyDirection, CopySubject, Cte, Ddl, Name, Query, Statement,
 };
 use crate::topology::{
     KeyColumn, KeyFamily, KeyspaceId, KeyspaceKind, Placement, ShardId, Table, TableName,
@@ -132,7 +132,7 @@ fn hold_to_keys(
     given_rows(tree, context, &mut rows);
     if let Statement::Insert(insert) = tree
         && context.verb == Verb::Insert
-        && let Some(table) = sharded_target(insert, context)
+        && let Some(table) = sharded(&insert.table, context)
         && let Some(mut made) = made_keys(insert, &table, context)
     {
         if !made.holders.contains(shard) {
@@ -198,13 +198,20 @@ fn no_generated_key(tree: &Statement, context: &Context<'_>) -> Result<(), Route
     for entry in with_of(tree) {
         no_generated_key(&entry.statement, context)?;
     }
-    if let Statement::Insert(insert) = tree
-        && let Some(table) = sharded_target(insert, context)
-        && generates_key(insert, &table)
-    {
-        return Err(generated_key(&table));
+    let target = match tree {
+        Statement::Insert(insert) => sharded(&insert.table, context),
+        Statement::Merge(merge) => sharded(&merge.table, context),
+        _ => None,
+    };
+    let generates = |table: &Table| match tree {
+        Statement::Insert(insert) => generates_key(insert, table),
+        Statement::Merge(merge) => merge_generates_key(merge, table),
+        _ => false,
+    };
+    match target.filter(|table| generates(table)) {
+        Some(table) => Err(generated_key(&table)),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 fn copies_key(copy: &Copy, context: &Context<'_>) -> Result<(), RouteError> {
@@ -244,9 +251,9 @@ fn with_of(tree: &Statement) -> &[Cte] {
     }
 }
 
-/// The table that an INSERT writes, if it is sharded.
-fn sharded_target(insert: &Insert, context: &Context<'_>) -> Option<Arc<Table>> {
-    match find_table(context, &insert.table) {
+/// A table of this name, if it is sharded.
+fn sharded(name: &Name, context: &Context<'_>) -> Option<Arc<Table>> {
+    match find_table(context, name) {
         Ok(Found::Table(table)) if matches!(table.placement, Placement::Sharded { .. }) => {
             Some(table)
         }
@@ -260,7 +267,7 @@ fn given_rows(tree: &Statement, context: &Context<'_>, rows: &mut Vec<(String, K
         given_rows(&entry.statement, context, rows);
     }
     if let Statement::Insert(insert) = tree
-        && let Some(table) = sharded_target(insert, context)
+        && let Some(table) = sharded(&insert.table, context)
         && let Ok(positions) = key_positions(insert, &table)
     {
         let name = table.name.to_string();

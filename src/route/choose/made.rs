@@ -11,7 +11,7 @@ use crate::route::pins::key_of;
 use crate::route::plan::{Access, PlanKind, ShardSet};
 use crate::route::recipe::Recipe;
 use crate::route::schema;
-use crate::statement::tree::{Expr, Insert, InsertSource};
+use crate::statement::tree::{Expr, Insert, InsertSource, Merge, MergeAction};
 use crate::topology::{
     Column, KeyFamily, KeyspaceId, KeyspaceKind, ShardId, Table, TableName, Topology,
 };
@@ -142,6 +142,33 @@ pub(super) fn generates_key(insert: &Insert, table: &Table) -> bool {
         leaves && is_generated(table, &column.name)
     };
     positions.iter().zip(key_of(table)).any(generated)
+}
+
+/// Does a MERGE insert rows whose key PostgreSQL generates?
+pub(super) fn merge_generates_key(merge: &Merge, table: &Table) -> bool {
+    let inserts = merge
+        .clauses
+        .iter()
+        .filter_map(|clause| match &clause.action {
+            MergeAction::Insert {
+                columns, values, ..
+            } => Some((columns, values)),
+            _ => None,
+        });
+    let left = |(columns, values): (&Vec<String>, &Option<Vec<Expr>>), name: &str| {
+        let at = if columns.is_empty() {
+            table.columns.iter().position(|column| column.name == name)
+        } else {
+            columns.iter().position(|column| column == name)
+        };
+        let value = at.zip(values.as_ref()).and_then(|(at, row)| row.get(at));
+        value.is_none_or(|value| *value == Expr::Default)
+    };
+    inserts.into_iter().any(|insert| {
+        key_of(table)
+            .iter()
+            .any(|column| is_generated(table, &column.name) && left(insert, &column.name))
+    })
 }
 
 /// Is a column's default another value for every row?
