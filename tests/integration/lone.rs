@@ -1051,6 +1051,31 @@ fn a_failed_transaction_describes_no_rows() {
     }
 }
 
+/// What was parsed before the error is there to be described.
+#[test]
+fn a_failed_transaction_describes_what_it_has_parsed() {
+    let _turn = turn();
+    let update = "update v set name = 'u' where id = 2";
+    for rows in [0, 1] {
+        same(&[
+            query("begin read only"),
+            [
+                parse("", update, &[]),
+                bind("", "", &[], 0),
+                execute("", rows),
+                parse("s", "insert into v values ($1, 'p')", &[]),
+                bind("", "s", &[Value::text("1")], 0),
+                execute("", 0),
+                describe(b'S', "s"),
+                sync(),
+            ]
+            .concat(),
+            [describe(b'S', ""), sync()].concat(),
+            query("rollback"),
+        ]);
+    }
+}
+
 /// A server that joins a failed transaction, to describe a statement, does not mend it.
 #[test]
 fn a_failed_transaction_stays_failed() {
