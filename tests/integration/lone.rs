@@ -1058,6 +1058,7 @@ fn a_failed_transaction_describes_what_it_has_parsed() {
     let update = "update v set name = 'u' where id = 2";
     for rows in [0, 1] {
         same(&[
+            [parse("s", "select 1", &[]), sync()].concat(),
             query("begin read only"),
             [
                 parse("", update, &[]),

@@ -17,6 +17,9 @@ use bytes::{Bytes, BytesMut};
 use smallvec::SmallVec;
 use std::rc::Rc;
 
+/// What a server calls a statement that is parsed only to hear what is wrong with it.
+const IN_VAIN: &str = "kw_in_vain";
+
 impl Session {
     /// The whole batch to one server in one write. True when its ReadyForQuery was passed on.
     pub(super) async fn direct(
@@ -279,7 +282,15 @@ impl Session {
                 }
             }
             Item::ParseInVain { prepared } => {
-                self.ensure(shard, prepared, lease, script, parses)?;
+                // Under a name of its own: what the server has unnamed stays.
+                let types = self.server_types(shard, &prepared.types)?;
+                frontend::parse(&mut lease.outbox, IN_VAIN, &prepared.text, &types)?;
+                script.expect(Reply::Parse, To::Nobody);
+                parses
+                    .0
+                    .push(prepared.canonical(&self.worker.statements, self.reading()));
+                frontend::close(&mut lease.outbox, Target::Statement, IN_VAIN)?;
+                script.expect(Reply::Close, To::Nobody);
             }
             Item::Bind {
                 portal,
