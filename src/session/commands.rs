@@ -187,7 +187,7 @@ impl Session {
             let one_snapshot = self.one_snapshot(modes.isolation);
             let begin = begin_text(modes);
             let mut next = Block::new(BlockKind::Client, begin, one_snapshot, &self.settings);
-            next.modes = modes;
+            (next.modes, next.inherited) = (modes, modes);
             next.hint_before = self.hint.clone();
             self.block = Some(Box::new(next));
         }
@@ -199,12 +199,12 @@ impl Session {
     }
 
     /// The modes that AND CHAIN gives to the next transaction: those the block has now
-    /// (SaveTransactionCharacteristics in PostgreSQL's xact.c). One that failed has lost what was said of it; behind a
-    /// savepoint only what was said there is lost, by an error or by the rollback itself.
+    /// (SaveTransactionCharacteristics in PostgreSQL's xact.c). One that failed has lost what was said of it, but not what
+    /// a chain gave it; behind a savepoint only what was said there is lost, by an error or by the rollback itself.
     fn chained_modes(&self, block: &Block, end: End) -> Result<TransactionModes, SessionError> {
         let mut modes = match (end, block.savepoints.first()) {
             (End::Rollback, Some(outermost)) => outermost.modes,
-            _ if block.failed => TransactionModes::default(),
+            _ if block.failed => block.inherited,
             _ => block.modes,
         };
         let default = |name: &str| match block.before.get(name) {

@@ -90,6 +90,8 @@ pub struct Block {
     pub begin: Cow<'static, str>,
     /// Its modes, as far as they were said: with BEGIN, or since.
     pub modes: TransactionModes,
+    /// Those that AND CHAIN gave it, which an error does not take away.
+    pub inherited: TransactionModes,
     /// REPEATABLE READ or SERIALIZABLE: one snapshot, which several shards do not share.
     pub one_snapshot: bool,
     /// Who takes part, in order of joining.
@@ -139,6 +141,7 @@ impl Block {
             failed: false,
             begin,
             modes: TransactionModes::default(),
+            inherited: TransactionModes::default(),
             one_snapshot,
             participants: Vec::new(),
             log: Vec::new(),

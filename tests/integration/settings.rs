@@ -277,6 +277,22 @@ fn a_chained_transaction_has_the_modes_of_the_one_before() {
             "select 1",
             "commit and chain",
         ],
+        // An error takes back what was said, not what a chain gave.
+        &[
+            "begin read only",
+            "commit and chain",
+            "select 1/0",
+            "rollback and chain",
+        ],
+        &[
+            "begin read only, isolation level serializable",
+            "commit and chain",
+            "set transaction read write",
+            "select 1/0",
+            "commit and chain",
+            "select 1/0",
+            "rollback and chain",
+        ],
         // Behind a savepoint a rollback takes back what was said there, and nothing before.
         &[
             "begin",
