@@ -1077,6 +1077,26 @@ fn a_failed_transaction_describes_what_it_has_parsed() {
     }
 }
 
+/// Nor does it matter to the description that Keyway raised the error, and no server takes part yet.
+#[test]
+fn a_failed_transaction_describes_what_no_server_has() {
+    let _turn = turn();
+    for _ in 0..3 {
+        same(&[
+            query("begin"),
+            [
+                parse("", "insert into v values ($1, 'p')", &[]),
+                bind("", "", &[], 0),
+                execute("", 1),
+                sync(),
+            ]
+            .concat(),
+            [describe(b'S', ""), sync()].concat(),
+            query("rollback"),
+        ]);
+    }
+}
+
 /// A server that joins a failed transaction, to describe a statement, does not mend it.
 #[test]
 fn a_failed_transaction_stays_failed() {
