@@ -5,7 +5,7 @@
 
 use crate::route::bind::stored::is_overridden;
 use crate::route::choose::context::Context;
-use crate::route::choose::rows::{key_positions, rows_of};
+use crate::route::choose::rows::{constant_default, key_positions, rows_of};
 use crate::route::key::{self, ConstantType, KeyValue, Use};
 use crate::route::pins::key_of;
 use crate::route::plan::{Access, PlanKind, ShardSet};
@@ -171,17 +171,25 @@ pub(super) fn merge_generates_key(merge: &Merge, table: &Table) -> bool {
     })
 }
 
-/// Is a column's default another value for every row?
-pub(super) fn is_generated(table: &Table, column: &str) -> bool {
+/// May a column's default be another value for every row, which nobody knows before?
+pub(crate) fn is_generated(table: &Table, column: &str) -> bool {
     let Some(column) = table.columns.iter().find(|c| c.name == column) else {
         return false;
     };
     let default = column.default.as_deref().unwrap_or_default();
     matches!(column.generated, Some('a' | 'd'))
         || column.unique_by_construction
-        || ["nextval(", "uuid_generate_", "gen_random_uuid("]
-            .iter()
-            .any(|function| default.contains(function))
+        || (constant_default(default).is_none() && calls_unknown(default))
+}
+
+/// Does a default call anything but what reads a setting, which the client may know? It may find a call in a string.
+fn calls_unknown(default: &str) -> bool {
+    let calls = default.match_indices('(').filter_map(|(at, _)| {
+        let before = &default[..at];
+        let name = before.trim_end_matches(|c: char| c.is_alphanumeric() || c == '_' || c == '"');
+        Some(&before[name.len()..]).filter(|name| !name.is_empty())
+    });
+    calls.into_iter().any(|name| name != "current_setting")
 }
 
 /// Do all rows leave the key to its default?
@@ -200,13 +208,17 @@ fn leaves_to_default(insert: &Insert, table: &Table) -> bool {
         })
 }
 
-fn source_of(table: &Table, column: &Column, family: KeyFamily) -> Option<KeySource> {
+/// Where a key's values come from, when Keyway knows what its default does.
+pub(crate) fn source_of(table: &Table, column: &Column, family: KeyFamily) -> Option<KeySource> {
     // A domain may have rules of its own, and a sequence that counts on every shard from 1 makes the same key twice.
     if column.type_oid != column.base_oid || !column.unique_by_construction {
         return None;
     }
     match family {
-        KeyFamily::Uuid => Some(KeySource::Uuid),
+        // PostgreSQL's own, which stands there without a schema; what another function makes only that function knows.
+        KeyFamily::Uuid if column.default.as_deref() == Some("gen_random_uuid()") => {
+            Some(KeySource::Uuid)
+        }
         KeyFamily::Int if matches!(column.generated, Some('a' | 'd')) => {
             let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
             let whole = format!(

@@ -134,7 +134,7 @@ fn default_of(table: &Table, column: &KeyColumn) -> Result<Operand, RouteError> 
 }
 
 /// `'x'::text`, `7`, `'7'::bigint`, `true`, `NULL::text`, as pg_get_expr prints constants.
-fn constant_default(default: &str) -> Option<Operand> {
+pub(super) fn constant_default(default: &str) -> Option<Operand> {
     let (value, given) = match default.rsplit_once("::") {
         Some((value, data_type)) if !data_type.contains('\'') => {
             (value, key::type_named(data_type))

@@ -4,6 +4,7 @@
 //! with a key of two columns, a text and a uuid key, a reference table, and two vertical keyspaces on shards of their own.
 
 mod choices;
+mod made;
 mod oracle;
 mod reserved;
 mod rivals;
