@@ -1077,6 +1077,50 @@ fn a_failed_transaction_describes_what_it_has_parsed() {
     }
 }
 
+/// A Parse that an error skips takes no statement's place, one that fails leaves none.
+#[test]
+fn a_failed_transaction_describes_its_unnamed_statement() {
+    let _turn = turn();
+    let insert = "insert into v values ($1, 'p')";
+    let failing = || {
+        [
+            parse("", insert, &[]),
+            bind("", "", &[Value::text("nine")], 0),
+            execute("", 1),
+        ]
+        .concat()
+    };
+    for (first, then) in [
+        (
+            failing(),
+            parse("", "select name from v where id = $1", &[]),
+        ),
+        (
+            failing(),
+            [parse("", "select 1", &[]), parse("", "select 2", &[])].concat(),
+        ),
+        (parse("", insert, &[]), parse("", "select nothing", &[])),
+        (parse("", insert, &[]), parse("s", "select nothing", &[])),
+        (
+            parse("", insert, &[]),
+            [
+                parse("", "update v set name = $1", &[]),
+                bind("", "", &[Value::text("1"), Value::text("2")], 0),
+                parse("", "select 2", &[]),
+            ]
+            .concat(),
+        ),
+    ] {
+        same(&[
+            query("begin"),
+            [first, then, sync()].concat(),
+            [describe(b'S', ""), sync()].concat(),
+            query("rollback"),
+            [describe(b'S', ""), sync()].concat(),
+        ]);
+    }
+}
+
 /// Nor does it matter to the description that Keyway raised the error, and no server takes part yet.
 #[test]
 fn a_failed_transaction_describes_what_no_server_has() {

@@ -6,7 +6,7 @@ use crate::execute::relay::{Keeps, Position, Relayed, Reply, Script, To};
 use crate::route::plan::Access;
 use crate::session::Session;
 use crate::session::error::SessionError;
-use crate::session::extended::{Batch, Closing, Cut, Item, Parses, SentIds, heavier};
+use crate::session::extended::{Batch, Closing, Cut, Item, Parses, SentIds, Under, heavier};
 use crate::session::prepared::{Canonical, Prepared};
 use crate::session::servers::Taken;
 use crate::topology::ShardId;
@@ -126,7 +126,6 @@ impl Session {
         }
         taken.sets = all_sets;
         taken.lease.begin_batch();
-        let mut parses = Parses::default();
         if items.iter().any(|item| {
             matches!(
                 item,
@@ -143,6 +142,7 @@ impl Session {
                 return Err(error);
             }
         };
+        let mut parses = Parses::on(&taken.lease);
         for item in items {
             let sent = self.send(
                 shard,
@@ -167,10 +167,7 @@ impl Session {
         }
         taken.lease.expect_syncs(1);
         taken.script.expect(Reply::Sync, whose_sync);
-        let sent = SentIds {
-            parsed: parses.0.iter().map(|p| p.id).collect(),
-            prepared_by_sql,
-        };
+        let sent = SentIds::new(&parses, prepared_by_sql);
         let relayed = self.relay_batch(shard, taken, &sent).await;
         let (parsed, failed) = match &relayed {
             Ok(relayed) => (relayed.parsed, relayed.error.is_some()),
@@ -179,7 +176,7 @@ impl Session {
         if let Ok(relayed) = &relayed {
             self.remember_told(items, &relayed.described);
         }
-        for canonical in parses.0.iter().take(parsed) {
+        for (canonical, _) in parses.sent.iter().take(parsed) {
             canonical.parsed_once.set(true);
         }
         if failed {
@@ -243,12 +240,21 @@ impl Session {
             self.unpin_unreached();
         }
         let parsed = result.as_ref().map_or(0, |relayed| relayed.parsed);
-        for id in sent.parsed.iter().skip(parsed) {
+        for (id, _) in sent
+            .parsed
+            .iter()
+            .skip(parsed)
+            .filter(|(_, under)| *under == Under::Name)
+        {
             taken.lease.forget_prepared(*id);
-            if taken.lease.unnamed == Some(*id) {
-                taken.lease.unnamed = None;
-            }
         }
+        taken.lease.unnamed = match &result {
+            Ok(relayed) => match &relayed.error {
+                Some(error) => sent.unnamed_behind_error(parsed, error.reply),
+                None => taken.lease.unnamed,
+            },
+            Err(_) => None,
+        };
         let hidden = |relayed: &Relayed| relayed.error.as_ref().is_some_and(|e| e.hidden);
         if !sent.prepared_by_sql.is_empty() && result.as_ref().map_or(true, hidden) {
             for id in &sent.prepared_by_sql {
@@ -278,7 +284,7 @@ impl Session {
                     script.say(Bytes::from_static(b"1\0\0\0\x04"));
                 } else {
                     self.send_parse(shard, &canonical, prepared, lease, script, To::Client)?;
-                    parses.0.push(canonical);
+                    parses.push(&canonical, Under::of(prepared));
                 }
             }
             Item::ParseInVain { prepared } => {
@@ -286,9 +292,8 @@ impl Session {
                 let types = self.server_types(shard, &prepared.types)?;
                 frontend::parse(&mut lease.outbox, IN_VAIN, &prepared.text, &types)?;
                 script.expect(Reply::Parse, To::Nobody);
-                parses
-                    .0
-                    .push(prepared.canonical(&self.worker.statements, self.reading()));
+                let canonical = prepared.canonical(&self.worker.statements, self.reading());
+                parses.push(&canonical, Under::InVain);
                 frontend::close(&mut lease.outbox, Target::Statement, IN_VAIN)?;
                 script.expect(Reply::Close, To::Nobody);
             }
@@ -358,7 +363,7 @@ impl Session {
         }
         if !known {
             self.send_parse(shard, &canonical, prepared, lease, script, To::Nobody)?;
-            parses.0.push(Rc::clone(&canonical));
+            parses.push(&canonical, Under::of(prepared));
         }
         Ok(canonical.name.clone())
     }

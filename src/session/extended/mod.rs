@@ -12,6 +12,8 @@ mod stepwise;
 mod told;
 mod understand;
 
+use crate::backend::pool::Lease;
+use crate::execute::relay::Reply;
 use crate::route::plan::{Access, ShardSet};
 use crate::session::Session;
 use crate::session::error::SessionError;
@@ -118,17 +120,85 @@ struct Batch {
     executes: usize,
 }
 
-/// Statements sent to a server to be parsed, in order.
-#[derive(Debug, Default)]
-struct Parses(SmallVec<[Rc<Canonical>; 2]>);
+/// Statements sent to a server to be parsed.
+#[derive(Debug)]
+struct Parses {
+    /// In order.
+    sent: SmallVec<[(Rc<Canonical>, Under); 2]>,
+    /// The server's unnamed statement before them.
+    unnamed: Option<u64>,
+}
+
+impl Parses {
+    /// Nothing sent to it yet.
+    fn on(lease: &Lease) -> Self {
+        Self {
+            sent: SmallVec::new(),
+            unnamed: lease.unnamed,
+        }
+    }
+
+    fn push(&mut self, canonical: &Rc<Canonical>, under: Under) {
+        self.sent.push((Rc::clone(canonical), under));
+    }
+
+    fn ids(&self) -> SmallVec<[(u64, Under); 2]> {
+        let id = |(canonical, under): &(Rc<Canonical>, Under)| (canonical.id, *under);
+        self.sent.iter().map(id).collect()
+    }
+}
+
+/// What a server knows a statement by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Under {
+    /// A name that stays.
+    Name,
+    /// The unnamed statement.
+    Unnamed,
+    /// A name that is closed again.
+    InVain,
+}
+
+impl Under {
+    fn of(prepared: &Prepared) -> Self {
+        if prepared.named {
+            Self::Name
+        } else {
+            Self::Unnamed
+        }
+    }
+}
 
 /// Statements that a batch makes known to its server.
 #[derive(Debug, Default)]
 struct SentIds {
     /// By Parse messages, in order.
-    parsed: SmallVec<[u64; 2]>,
+    parsed: SmallVec<[(u64, Under); 2]>,
+    /// The unnamed statement before them.
+    unnamed: Option<u64>,
     /// By PREPARE, in front of the batch.
     prepared_by_sql: SmallVec<[u64; 2]>,
+}
+
+impl SentIds {
+    fn new(parses: &Parses, prepared_by_sql: SmallVec<[u64; 2]>) -> Self {
+        Self {
+            parsed: parses.ids(),
+            unnamed: parses.unnamed,
+            prepared_by_sql,
+        }
+    }
+
+    /// The server's unnamed statement behind an error. A Parse that was reached ends it before it fails, one that was
+    /// not reached does nothing (manual §55.2.3). `parsed`: the statements that were parsed.
+    fn unnamed_behind_error(&self, parsed: usize, error: Reply) -> Option<u64> {
+        let unnamed = |entry: &&(u64, Under)| entry.1 == Under::Unnamed;
+        if error == Reply::Parse && self.parsed.get(parsed).as_ref().is_some_and(unnamed) {
+            return None;
+        }
+        let last = self.parsed.iter().take(parsed).rfind(unnamed);
+        last.map_or(self.unnamed, |(id, _)| Some(*id))
+    }
 }
 
 impl Session {
@@ -339,7 +409,13 @@ impl Session {
         parses: bool,
     ) -> Result<(), SessionError> {
         let sent = SentIds {
-            parsed: taken.lease.unnamed.filter(|_| parses).into_iter().collect(),
+            parsed: taken
+                .lease
+                .unnamed
+                .filter(|_| parses)
+                .map(|id| (id, Under::Unnamed))
+                .into_iter()
+                .collect(),
             ..SentIds::default()
         };
         let relayed = self.relay_batch(shard, taken, &sent).await;

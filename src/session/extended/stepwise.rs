@@ -198,7 +198,6 @@ impl Session {
             To::Nobody
         };
         let mut taken = self.take(shard, Access::Read).await?;
-        let mut parses = Parses::default();
         let mut prepared_by_sql = SmallVec::new();
         if prepared.sql_types.is_some() {
             match self.send_prepare(shard, prepared, &mut taken) {
@@ -214,6 +213,7 @@ impl Session {
                 }
             }
         }
+        let mut parses = Parses::on(&taken.lease);
         let known = self.ensure(
             shard,
             prepared,
@@ -240,10 +240,7 @@ impl Session {
         frontend::sync(&mut taken.lease.outbox);
         taken.lease.expect_syncs(1);
         taken.script.expect(Reply::Sync, To::Nobody);
-        let sent = SentIds {
-            parsed: parses.0.iter().map(|p| p.id).collect(),
-            prepared_by_sql,
-        };
+        let sent = SentIds::new(&parses, prepared_by_sql);
         let relayed = self.relay_batch(shard, taken, &sent).await?;
         if relayed.error.is_some() {
             return Err(SessionError::Statement(None));

@@ -100,7 +100,6 @@ impl Session {
         prepared: &Rc<Prepared>,
     ) -> Result<Described, SessionError> {
         let mut taken = self.take(shard, Access::Read).await?;
-        let mut parses = Parses::default();
         let mut prepared_by_sql = SmallVec::new();
         let made = if prepared.sql_types.is_some() {
             self.send_prepare(shard, prepared, &mut taken)
@@ -108,6 +107,7 @@ impl Session {
             Ok(false)
         };
         let Taken { lease, script, .. } = &mut taken;
+        let mut parses = Parses::on(lease);
         script.keeps = Keeps::All;
         let sent = made.and_then(|made| {
             if made {
@@ -132,10 +132,7 @@ impl Session {
         frontend::sync(&mut lease.outbox);
         lease.expect_syncs(1);
         script.expect(Reply::Sync, To::Nobody);
-        let sent = SentIds {
-            parsed: parses.0.iter().map(|p| p.id).collect(),
-            prepared_by_sql,
-        };
+        let sent = SentIds::new(&parses, prepared_by_sql);
         let relayed = self.relay_batch(shard, taken, &sent).await?;
         // An error has been told.
         let described = relayed.described.first().copied();
