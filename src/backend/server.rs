@@ -420,9 +420,9 @@ impl Server {
 
     /// Sends a request of one Sync as far as the socket takes it now; the rest waits in the outbox, which is empty.
     #[inline]
-    pub fn request_now(&mut self, context: &mut Context<'_>, bytes: &[u8]) {
+    pub fn request_now(&mut self, bytes: &[u8]) {
         self.expect_syncs(1);
-        self.stream.write_now(context, bytes, &mut self.outbox);
+        self.stream.write_now(bytes, &mut self.outbox);
         self.traffic.send(bytes.len() - self.outbox.len());
     }
 

@@ -158,17 +158,13 @@ impl Stream {
     }
 
     /// Writes what the socket takes of `bytes` and puts the rest into `outbox`, which is empty. An error is met again
-    /// when the rest is flushed.
+    /// when the rest is flushed, which is also what waits for the socket.
     #[inline]
-    pub fn write_now(&mut self, context: &mut Context<'_>, bytes: &[u8], outbox: &mut BytesMut) {
-        let direct = matches!(self, Self::Tcp(_) | Self::Unix(_));
-        let written = if direct {
-            match self.poll_write_some(context, bytes) {
-                Poll::Ready(Ok(written)) => written,
-                Poll::Ready(Err(_)) | Poll::Pending => 0,
-            }
-        } else {
-            0
+    pub fn write_now(&mut self, bytes: &[u8], outbox: &mut BytesMut) {
+        let written = match self {
+            Self::Tcp(s) => s.try_write(bytes).unwrap_or(0),
+            Self::Unix(s) => s.try_write(bytes).unwrap_or(0),
+            Self::TlsServer(_) | Self::TlsClient(_) | Self::Closed => 0,
         };
         if written < bytes.len() {
             outbox.extend_from_slice(&bytes[written..]);

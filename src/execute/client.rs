@@ -77,8 +77,8 @@ impl Client {
 
     /// Sends as much as the socket takes now; the rest waits in the outbox, which is empty.
     #[inline]
-    pub fn send_now(&mut self, context: &mut Context<'_>, bytes: &[u8]) {
-        self.stream.write_now(context, bytes, &mut self.outbox);
+    pub fn send_now(&mut self, bytes: &[u8]) {
+        self.stream.write_now(bytes, &mut self.outbox);
         self.traffic.send(bytes.len() - self.outbox.len());
     }
 

@@ -11,6 +11,7 @@ use std::net::TcpStream as StdTcpStream;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use tokio::runtime::LocalOptions;
 use tokio::sync::mpsc;
 
 /// Mail that may wait for a worker.
@@ -72,9 +73,8 @@ pub fn run(
 ) -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .build()?;
-    let local = tokio::task::LocalSet::new();
-    local.block_on(&runtime, async move {
+        .build_local(LocalOptions::default())?;
+    runtime.block_on(async move {
         let metrics = shared.metrics.worker();
         let worker = Worker::new(index, shared, pools(index, Arc::clone(&metrics)), metrics);
         // Each in a task of its own: what runs here itself is polled whenever any session has something to do.

@@ -234,7 +234,7 @@ impl Session {
     fn start(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Arrived {
         let planned = match self.plan_at_once(bytes) {
             Some(Asked::Statement(planned)) => planned,
-            Some(Asked::Block(asked)) => return self.block_at_once(context, asked),
+            Some(Asked::Block(asked)) => return self.block_at_once(asked),
             None => return Arrived::Ordinary,
         };
         let Some((lease, sent)) = self.take_at_once(planned.shard, planned.access) else {
@@ -419,7 +419,7 @@ impl Session {
             }
         }
         if lease.outbox.is_empty() {
-            lease.request_now(context, rest);
+            lease.request_now(rest);
         } else {
             lease.outbox.extend_from_slice(rest);
             lease.expect_syncs(1);
@@ -609,7 +609,7 @@ impl Session {
                     Some((status, own)) => {
                         // Of a COMMIT nothing, and some of its answer may be waiting.
                         if !own.is_empty() {
-                            self.client.send_now(context, own);
+                            self.client.send_now(own);
                         }
                         lease.ready(status);
                         return Poll::Ready(Heard::Whole);

@@ -17,7 +17,6 @@ use crate::wire::backend as reply;
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Context;
 use tokio::time::Instant;
 
 use crate::backend::pool::Lease;
@@ -101,11 +100,7 @@ impl BlockWord {
 
 impl Session {
     /// Answers such a statement, or sends it to the transaction's server.
-    pub(super) fn block_at_once(
-        &mut self,
-        context: &mut Context<'_>,
-        asked: BlockRequest,
-    ) -> Arrived {
+    pub(super) fn block_at_once(&mut self, asked: BlockRequest) -> Arrived {
         let server = match (asked.word, &mut self.block) {
             (BlockWord::Begin | BlockWord::StartTransaction, None) => None,
             (BlockWord::Commit, Some(block)) if block.tables.is_empty() => {
@@ -140,7 +135,7 @@ impl Session {
             return Arrived::Answered(asked.started);
         };
         lease.unnamed = None;
-        lease.request_now(context, COMMIT);
+        lease.request_now(COMMIT);
         Arrived::Running(Running {
             shard,
             lease,
