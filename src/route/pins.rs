@@ -779,7 +779,8 @@ impl KeyPart {
                     Constant::Null => Vec::new(),
                     Constant::Number(_) | Constant::Bool(_) => return None,
                 };
-                Some(KeyValues::from_vec(elements))
+                let elements = elements.into_iter();
+                Some(elements.map(|value| self.stored(value, usage)).collect())
             }
         }
     }

@@ -272,11 +272,12 @@ impl Recipe {
         for guard in &keyed.guards {
             guard.check(filling)?;
         }
-        let mut needed = keyed.needed.clone();
+        let mut rows = ShardSet::new();
         for row in &keyed.rows {
-            keyed.row(row, filling, &mut needed)?;
+            keyed.row(row, filling, &mut rows)?;
         }
-        let rows = needed.len();
+        let mut needed = keyed.needed.clone();
+        needed.union_with(&rows);
         let mut sets: SmallVec<[ShardSet; 1]> = SmallVec::new();
         for place in &keyed.places {
             let shards = place
@@ -296,14 +297,15 @@ impl Recipe {
             return self.nowhere(keyed, filling.topology);
         }
         match &keyed.several {
-            Several::Refuse(_) if rows > 1 && keyed.rows.len() > 1 => {
+            Several::Refuse(RouteError::ManyShardWrite { table, .. }) if !rows.is_empty() => {
+                let reason = if rows.len() > 1 {
+                    "its rows belong to several shards"
+                } else {
+                    "the key of its rows names one shard, and what the statement reads is on others"
+                };
                 Err(RouteError::ManyShardWrite {
-                    table: keyed
-                        .insert
-                        .as_ref()
-                        .map(|(table, _)| table.clone())
-                        .unwrap_or_default(),
-                    reason: "its rows belong to several shards".to_owned(),
+                    table: table.clone(),
+                    reason: reason.to_owned(),
                 })
             }
             Several::Refuse(error) => Err(error.clone()),
@@ -402,12 +404,19 @@ impl Keyed {
         needed: &mut ShardSet,
     ) -> Result<(), RouteError> {
         let keys = Keys::Key(row.clone());
-        match keys.shards(filling).filter(|shards| !shards.is_empty()) {
-            Some(shards) => {
+        // An array may be empty.
+        let may_be_none = || {
+            row.parts.iter().any(|part| {
+                let array = |operand: &Operand| matches!(operand, Operand::Each { .. });
+                part.operands.is_empty() || part.operands.iter().any(array)
+            })
+        };
+        match keys.shards(filling) {
+            Some(shards) if !shards.is_empty() || may_be_none() => {
                 needed.union_with(&shards);
                 Ok(())
             }
-            None => {
+            _ => {
                 let (table, column) = self.insert.clone().unwrap_or_default();
                 Err(RouteError::KeyMissing {
                     table,
@@ -439,10 +448,14 @@ impl Hinted {
         let elsewhere = |shards: Option<ShardSet>| {
             shards.is_some_and(|s| !s.is_empty() && !s.contains(self.shard))
         };
+        // All rows that are given are written.
+        let not_only_here = |shards: Option<ShardSet>| {
+            shards.is_some_and(|shards| shards.iter().any(|shard| shard != self.shard))
+        };
         let row = self
             .rows
             .iter()
-            .find(|(_, row)| elsewhere(Keys::Key(row.clone()).shards(filling)));
+            .find(|(_, row)| not_only_here(Keys::Key(row.clone()).shards(filling)));
         let place = self
             .places
             .iter()

@@ -150,6 +150,18 @@ pub struct Query {
     pub span: Span,
 }
 
+impl Query {
+    /// Its SELECT block, if it is one.
+    #[must_use]
+    pub fn select(&self) -> Option<&Select> {
+        match &self.body {
+            Body::Select(select) => Some(select),
+            Body::Nested(query) => query.select(),
+            Body::Values(_) | Body::Set { .. } => None,
+        }
+    }
+}
+
 /// One WITH entry.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Cte {

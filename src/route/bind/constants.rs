@@ -68,7 +68,7 @@ pub(crate) fn operand(expr: &Expr) -> Option<Operand> {
 }
 
 /// `= ANY (…)`: an array literal, parameter or constructor.
-pub(super) fn array_operands(expr: &Expr) -> Option<Vec<Operand>> {
+pub(crate) fn array_operands(expr: &Expr) -> Option<Vec<Operand>> {
     let (expr, given) = match expr {
         Expr::Cast { expr, data_type } => match element_type_named(data_type) {
             ConstantType::Other => return None,

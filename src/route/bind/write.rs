@@ -11,7 +11,8 @@ use crate::route::bind::unique::Given;
 use crate::route::bind::{Binder, QUERY_DEPTH};
 use crate::route::error::RouteError;
 use crate::statement::tree::{
-    Delete, From, Insert, InsertSource, Merge, MergeAction, Name, OnConflict, Statement, Update,
+    Delete, From, Insert, InsertSource, Item, Merge, MergeAction, Name, OnConflict, Statement,
+    Update,
 };
 
 impl Binder<'_> {
@@ -90,6 +91,15 @@ impl Binder<'_> {
             }
             InsertSource::Query(query) => {
                 let bound = self.bind_query(query, scope)?;
+                let items = query.select().map_or(&[][..], |select| &select.items);
+                for (index, item) in items.iter().enumerate() {
+                    // Behind a star positions are not known.
+                    let Item::Expr { expr, .. } = item else {
+                        break;
+                    };
+                    let column = self.insert_column(insert, target, index);
+                    self.mark_param(expr, column.and_then(|node| self.nodes[node].family));
+                }
                 let positional = bound.output.positional;
                 let width = positional.then_some(bound.output.columns.len());
                 self.inserts(target, insert, &Given::Query { width });

@@ -6,7 +6,7 @@ use crate::route::choose::context::Context;
 use crate::route::choose::forced::forced;
 use crate::route::choose::made::{generates_key, is_generated, made_keys, merge_generates_key};
 use crate::route::choose::names::{key_names, listed};
-use crate::route::choose::rows::{key_positions, row_key, rows_of};
+use crate::route::choose::rows::{key_positions, query_keys, row_key, rows_of};
 use crate::route::choose::write::guards;
 use crate::route::error::RouteError;
 use crate::route::key::{self, ConstantType, KeyValue, Use};
@@ -271,6 +271,7 @@ fn given_rows(tree: &Statement, context: &Context<'_>, rows: &mut Vec<(String, K
         && let Ok(positions) = key_positions(insert, &table)
     {
         let name = table.name.to_string();
+        rows.extend(query_keys(insert, &table, context).map(|keys| (name.clone(), keys)));
         rows.extend(
             rows_of(insert)
                 .into_iter()

@@ -1,14 +1,45 @@
 //! The keys of the rows that an INSERT gives.
 
-use crate::route::bind::constants::{Constant, Operand, operand};
+use crate::route::bind::constants::{Constant, Operand, array_operands, operand};
 use crate::route::bind::stored::{is_overridden, length_of};
 use crate::route::bind::tables::family_of;
+use crate::route::choose::context::Context;
 use crate::route::error::RouteError;
 use crate::route::key::{self, ConstantType, Use};
 use crate::route::pins::{KeyPart, KeySet, key_of};
-use crate::statement::tree::{Expr, Insert, InsertSource, OnConflict};
-use crate::topology::{KeyColumn, KeyFamily, Table};
+use crate::statement::tree::{Expr, From, Insert, InsertSource, Item, Name, OnConflict, Select};
+use crate::topology::{KeyColumn, KeyFamily, Table, TableName};
 use smallvec::SmallVec;
+
+/// PostgreSQL's types without columns that are no keys (manual, chapter 8), and those whose length makes them none.
+const SCALARS: [&str; 26] = [
+    "bit",
+    "bit varying",
+    "char",
+    "character",
+    "character varying",
+    "cidr",
+    "double precision",
+    "float4",
+    "float8",
+    "inet",
+    "interval",
+    "json",
+    "jsonb",
+    "macaddr",
+    "money",
+    "numeric",
+    "real",
+    "time",
+    "time with time zone",
+    "time without time zone",
+    "timestamp",
+    "timestamp with time zone",
+    "timestamp without time zone",
+    "timetz",
+    "timestamptz",
+    "varchar",
+];
 
 /// The keys of the rows of INSERT … VALUES.
 pub(super) fn insert_rows(insert: &Insert, table: &Table) -> Result<Vec<KeySet>, RouteError> {
@@ -25,6 +56,145 @@ pub(super) fn insert_rows(insert: &Insert, table: &Table) -> Result<Vec<KeySet>,
         .into_iter()
         .map(|row| row_key(table, &positions, row))
         .collect()
+}
+
+/// The keys of the rows of INSERT … SELECT, when constants give them: `SELECT 42, title FROM …`,
+/// `SELECT * FROM unnest('{42,42}'::bigint[], …)`.
+pub(super) fn query_keys(insert: &Insert, table: &Table, context: &Context<'_>) -> Option<KeySet> {
+    let InsertSource::Query(query) = &insert.source else {
+        return None;
+    };
+    // ROLLUP and its kin make NULLs of what they group by.
+    let select = query.select().filter(|select| !select.grouping_sets)?;
+    let positions = key_positions(insert, table).ok()?;
+    let mut parts = SmallVec::new();
+    for (column, position) in key_of(table).iter().zip(positions) {
+        let one = |operand| stored_part(table, column, vec![operand]);
+        let all_listed = || {
+            let mut items = select.items.iter();
+            items.all(|item| matches!(item, Item::Expr { .. }))
+        };
+        parts.push(match position {
+            None => one(default_of(table, column).ok()?),
+            Some(at) if at >= select.items.len() && all_listed() => {
+                one(default_of(table, column).ok()?)
+            }
+            Some(at) => match selected(select, at)? {
+                Selected::Value(value) => one(operand(value)?),
+                Selected::Each(function, array) => {
+                    let part = stored_part(table, column, array_operands(array)?);
+                    let known = table.columns.iter().find(|c| c.name == column.name);
+                    // An array that is shorter than others is filled up with NULLs.
+                    let is_whole = known.is_some_and(|column| column.not_null)
+                        && part.family.is_some_and(|family| is_array_of(array, family));
+                    if !is_whole || !is_unnest(function, context) {
+                        return None;
+                    }
+                    part
+                }
+            },
+        });
+    }
+    Some(KeySet {
+        keyspace: table.keyspace,
+        parts,
+        usage: Use::Store,
+    })
+}
+
+/// What a column of a SELECT is.
+enum Selected<'t> {
+    /// An expression.
+    Value(&'t Expr),
+    /// The elements of an argument of a function.
+    Each(&'t Name, &'t Expr),
+}
+
+/// The `at`-th column of a SELECT.
+fn selected(select: &Select, at: usize) -> Option<Selected<'_>> {
+    let function = match select.from.as_slice() {
+        [
+            From::Function {
+                name,
+                args,
+                alias,
+                columns,
+            },
+        ] => Some((name, args, alias, columns)),
+        _ => None,
+    };
+    let item = |item: &'_ Item| matches!(item, Item::Expr { .. });
+    if !select.items.iter().take(at + 1).all(item) {
+        let [Item::Star] = select.items.as_slice() else {
+            return None;
+        };
+        let (name, args, ..) = function?;
+        return Some(Selected::Each(name, argument(args, at)?));
+    }
+    let Some(Item::Expr { expr, .. }) = select.items.get(at) else {
+        return None;
+    };
+    let (Expr::Column { qualifier, name }, Some((of, args, alias, columns))) = (expr, function)
+    else {
+        return Some(Selected::Value(expr));
+    };
+    // The only column of a function has the name of its alias.
+    let called = alias.as_deref().unwrap_or(&of.name);
+    let place = match columns.as_slice() {
+        [] => (args.len() == 1 && name == called).then_some(0)?,
+        columns => columns.iter().position(|column| column == name)?,
+    };
+    let is_its = match qualifier.as_slice() {
+        [] => true,
+        [qualifier] => qualifier == called,
+        _ => false,
+    };
+    Some(Selected::Each(
+        of,
+        argument(args, place).filter(|_| is_its)?,
+    ))
+}
+
+/// The argument of unnest() that its `at`-th column comes from: an array of a composite type in front of it would give
+/// several columns.
+fn argument(args: &[Expr], at: usize) -> Option<&Expr> {
+    let is_scalar = |array: &Expr| {
+        let Expr::Cast { data_type, .. } = array else {
+            return false;
+        };
+        let Some(element) = data_type.strip_suffix("[]").map(str::trim_end) else {
+            return false;
+        };
+        let name = element.split('(').next().unwrap_or(element).trim_end();
+        key::type_named(element) != ConstantType::Other || SCALARS.contains(&name)
+    };
+    let (before, from) = args.split_at_checked(at)?;
+    from.first().filter(|_| before.iter().all(is_scalar))
+}
+
+/// Does the text make it an array of that type?
+fn is_array_of(array: &Expr, family: KeyFamily) -> bool {
+    let Expr::Cast { data_type, .. } = array else {
+        return false;
+    };
+    key::element_type_named(data_type) == ConstantType::Family(family)
+}
+
+/// Is it PostgreSQL's unnest()?
+fn is_unnest(function: &Name, context: &Context<'_>) -> bool {
+    let hidden = || {
+        context.search_path.iter().any(|schema| {
+            context.database.functions.contains_key(&TableName {
+                schema: schema.clone(),
+                name: function.name.clone(),
+            })
+        })
+    };
+    function.name == "unnest"
+        && match function.schema.as_deref() {
+            None => !hidden(),
+            Some(schema) => schema == "pg_catalog",
+        }
 }
 
 /// The rows that an INSERT gives by itself; DEFAULT VALUES is one without values.

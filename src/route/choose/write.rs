@@ -11,7 +11,7 @@ use crate::route::choose::context::Context;
 use crate::route::choose::made::{made_keys, recipe_of_made};
 use crate::route::choose::meet::{ManyShards, meet};
 use crate::route::choose::names::key_names;
-use crate::route::choose::rows::{insert_rows, stored_part};
+use crate::route::choose::rows::{insert_rows, query_keys, stored_part};
 use crate::route::error::RouteError;
 use crate::route::pins::{self, Analysis, Placed, key_of};
 use crate::route::plan::Access;
@@ -54,23 +54,27 @@ pub(super) fn write(tree: &Statement, context: &Context<'_>) -> Result<Recipe, R
     let mut rows = Vec::new();
     if let Statement::Insert(insert) = tree
         && matches!(table.placement, Placement::Sharded { .. })
-        && !matches!(insert.source, InsertSource::Query(_))
     {
-        rows = match (
-            insert_rows(insert, &table),
-            made_keys(insert, &table, context),
-        ) {
-            (Ok(rows), _) => rows,
-            // The rest of the statement is looked at when its rows have their keys.
-            (Err(RouteError::KeyMissing { .. }), Some(made)) => {
-                return Ok(recipe_of_made(made, &table.name));
+        rows = if matches!(insert.source, InsertSource::Query(_)) {
+            query_keys(insert, &table, context).into_iter().collect()
+        } else {
+            match (
+                insert_rows(insert, &table),
+                made_keys(insert, &table, context),
+            ) {
+                (Ok(rows), _) => rows,
+                // The rest of the statement is looked at when its rows have their keys.
+                (Err(RouteError::KeyMissing { .. }), Some(made)) => {
+                    return Ok(recipe_of_made(made, &table.name));
+                }
+                (Err(error), _) => return Err(error),
             }
-            (Err(error), _) => return Err(error),
         };
-        if let Some(at) = analysis
-            .sharded
-            .iter()
-            .position(|placed| is_target(&binder, placed, &bound))
+        if !rows.is_empty()
+            && let Some(at) = analysis
+                .sharded
+                .iter()
+                .position(|placed| is_target(&binder, placed, &bound))
         {
             analysis.sharded.remove(at);
         }

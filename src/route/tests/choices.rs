@@ -794,7 +794,8 @@ fn writes_go_to_one_shard() {
             "INSERT INTO orders (user_id, id) SELECT id, user_id FROM posts WHERE user_id = 7",
             many,
         ),
-        ("INSERT INTO orders (user_id, id) SELECT 7, 1", many),
+        ("INSERT INTO orders (user_id, id) SELECT 7, 1", "single {7}"),
+        ("INSERT INTO orders (user_id, id) SELECT 7 + 0, 1", many),
         (
             "INSERT INTO users (id, country) VALUES (7, (SELECT code FROM countries LIMIT 1))",
             "single {7}",

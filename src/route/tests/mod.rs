@@ -9,6 +9,7 @@ mod oracle;
 mod reserved;
 mod rivals;
 mod schema;
+mod selected;
 mod soundness;
 mod stress;
 mod unique;

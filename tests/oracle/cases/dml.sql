@@ -155,9 +155,42 @@ insert into posts (user_id, id, title) values ($1, $2, 'a'), ($1, $3, 'b') retur
 insert into follows select user_id, 1000, null from posts where user_id = 3 and id = 1;
 select other_id from follows where user_id = 3 and other_id = 1000;
 -- name: insert_select_constant
--- expect: listed
 insert into t (id, k) select 1000, 7;
 select count(*) from t where k = 7;
+-- name: insert_select_constant_from_its_shard
+insert into posts (user_id, id, title) select 3, 1000 + p.id, u.name || p.title from posts p join users u on u.id = p.user_id where p.user_id = 3 order by p.id returning user_id, id, title;
+-- name: insert_select_constant_from_another_shard
+-- expect: refused
+insert into follows select 3, id, null from posts where user_id = 5;
+-- name: insert_select_param
+-- params: [{"int8": 4}, {"text": "once"}]
+insert into posts (user_id, id, title) select $1, 2000, $2 where not exists (select from posts where user_id = $1 and title = $2) returning *;
+select count(*) from posts where user_id = 4 and title = 'once';
+-- name: insert_select_param_untyped
+-- params: ["4", "once"]
+insert into posts (user_id, id, title) select $1, 2000, $2 from countries where code = 'DE' returning user_id, title;
+select count(*) from posts where user_id = 4 and title = 'once';
+-- name: insert_select_default_key
+insert into defaults (n) select 5 returning *;
+select * from defaults where k = 7;
+-- name: insert_select_conflict
+insert into users (id, name) select 4, 'again' on conflict (id) do update set name = excluded.name || users.name returning id, name;
+-- name: insert_unnest
+insert into posts (user_id, id, title) select * from unnest(('{4,4,4}')::bigint[], (array[1001, 1002, 1003])::integer[], ('{a,b,c}')::text[]) returning posts.user_id, posts.id, posts.title;
+select count(*) from posts where user_id = 4 and id > 1000;
+-- name: insert_unnest_params
+-- params: [{"int8[]": [4, 4]}, "{3001,3002}", "{p,q}"]
+insert into posts (user_id, id, title) select * from unnest($1::bigint[], $2::int[], $3::text[]) returning user_id, id, title;
+-- name: insert_unnest_named
+insert into posts (user_id, id, title) select u, i, 'n' || i from unnest('{4,4}'::bigint[], '{4001,4002}'::int[]) as x (u, i) where i > 4001 returning user_id, id, title;
+-- name: insert_unnest_empty
+insert into posts (user_id, id, title) select * from unnest('{}'::bigint[], '{}'::int[], '{}'::text[]) returning *;
+-- name: insert_unnest_shorter
+-- error: 23502
+insert into posts (user_id, id, title) select * from unnest('{4}'::bigint[], '{5001,5002}'::int[], '{a,b}'::text[]);
+-- name: insert_unnest_several_shards
+-- expect: refused
+insert into posts (user_id, id, title) select * from unnest('{4,5}'::bigint[], '{5001,5002}'::int[], '{a,b}'::text[]);
 -- name: insert_select_all
 -- expect: listed
 insert into t select id + 1000, k, g, x, s from t;
