@@ -43,15 +43,27 @@ pub(crate) enum Operand {
     IsNull,
 }
 
+/// What is cast, and to which type. Between types of one family nothing is lost: the client's driver may write one cast
+/// and the application another.
+fn uncast(mut expr: &Expr, named: fn(&str) -> ConstantType) -> Option<(&Expr, ConstantType)> {
+    let mut given = ConstantType::Context;
+    while let Expr::Cast {
+        expr: inner,
+        data_type,
+    } = expr
+    {
+        let own = named(data_type);
+        if own == ConstantType::Other || (given != ConstantType::Context && given != own) {
+            return None;
+        }
+        (expr, given) = (inner, own);
+    }
+    Some((expr, given))
+}
+
 /// A constant: a literal, a parameter, or a cast of one.
 pub(crate) fn operand(expr: &Expr) -> Option<Operand> {
-    let (expr, given) = match expr {
-        Expr::Cast { expr, data_type } => (expr.as_ref(), type_named(data_type)),
-        expr => (expr, ConstantType::Context),
-    };
-    if given == ConstantType::Other {
-        return None;
-    }
+    let (expr, given) = uncast(expr, type_named)?;
     let (expr, negative) = match expr {
         Expr::Negate(inner) => (inner.as_ref(), true),
         expr => (expr, false),
@@ -69,13 +81,7 @@ pub(crate) fn operand(expr: &Expr) -> Option<Operand> {
 
 /// `= ANY (…)`: an array literal, parameter or constructor.
 pub(crate) fn array_operands(expr: &Expr) -> Option<Vec<Operand>> {
-    let (expr, given) = match expr {
-        Expr::Cast { expr, data_type } => match element_type_named(data_type) {
-            ConstantType::Other => return None,
-            given => (expr.as_ref(), given),
-        },
-        expr => (expr, ConstantType::Context),
-    };
+    let (expr, given) = uncast(expr, element_type_named)?;
     match expr {
         // A cast of the constructor is a cast of each element.
         Expr::Array(parts) => parts

@@ -30,6 +30,18 @@ fn a_key_pins() {
         ("SELECT * FROM users WHERE id = 7::int", "single {7}"),
         ("SELECT * FROM users WHERE id = '7'::bigint", "single {7}"),
         (
+            "SELECT * FROM users WHERE id = ('7'::int8)::bigint",
+            "single {7}",
+        ),
+        (
+            "SELECT * FROM users WHERE id = ANY (('{7}'::int8[])::bigint[])",
+            "single {7}",
+        ),
+        (
+            "SELECT * FROM users WHERE id = (7.6::numeric)::bigint",
+            "scatter s0,s1,s2",
+        ),
+        (
             "SELECT * FROM users WHERE id = CAST('7' AS bigint)",
             "single {7}",
         ),

@@ -149,6 +149,15 @@ fn the_elements_of_an_array_are_keys() {
             "INSERT INTO users (name, id) SELECT * FROM unnest('{a}'::varchar(3)[], '{2}'::bigint[])",
             "single {2}",
         ),
+        // The driver's cast in the application's.
+        (
+            "INSERT INTO users (id, name) SELECT * FROM UNNEST(('{2,2}'::int8[])::bigint[], ('{a,b}'::text[])::varchar(9)[])",
+            "single {2}",
+        ),
+        (
+            "INSERT INTO users (id) SELECT * FROM UNNEST(('{2}'::numeric[])::bigint[])",
+            UNKNOWN,
+        ),
         // No row at all.
         (
             "INSERT INTO users (id) SELECT * FROM unnest('{}'::bigint[])",
