@@ -1,5 +1,7 @@
 -- Keyway's own tables. Applied under an advisory lock, again and again: every statement is a no-op the second time.
 -- Every shard has `identity`; the other tables mean something on the catalog's shard only.
+-- What is there already is no news.
+SET LOCAL client_min_messages = warning;
 CREATE SCHEMA IF NOT EXISTS keyway;
 COMMENT ON SCHEMA keyway IS 'Keyway''s catalog: which shard this is and which shard holds what. Do not edit.';
 
