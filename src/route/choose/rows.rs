@@ -41,16 +41,19 @@ const SCALARS: [&str; 26] = [
     "varchar",
 ];
 
-/// The keys of the rows of INSERT … VALUES.
-pub(super) fn insert_rows(insert: &Insert, table: &Table) -> Result<Vec<KeySet>, RouteError> {
-    if let Some(OnConflict::Update { .. }) = &insert.on_conflict
-        && table.kind == 'f'
-    {
-        return Err(RouteError::OneShardOnly {
+/// What stands behind a foreign table may be of several shards.
+pub(super) fn refuse_foreign_conflict(insert: &Insert, table: &Table) -> Result<(), RouteError> {
+    match &insert.on_conflict {
+        Some(OnConflict::Update { .. }) if table.kind == 'f' => Err(RouteError::OneShardOnly {
             what: "ON CONFLICT on a foreign table".to_owned(),
             reason: format!("Table {}", table.name),
-        });
+        }),
+        _ => Ok(()),
     }
+}
+
+/// The keys of the rows of INSERT … VALUES.
+pub(super) fn insert_rows(insert: &Insert, table: &Table) -> Result<Vec<KeySet>, RouteError> {
     let positions = key_positions(insert, table)?;
     rows_of(insert)
         .into_iter()

@@ -11,7 +11,7 @@ use crate::route::choose::context::Context;
 use crate::route::choose::made::{made_keys, recipe_of_made};
 use crate::route::choose::meet::{ManyShards, meet};
 use crate::route::choose::names::key_names;
-use crate::route::choose::rows::{insert_rows, query_keys, stored_part};
+use crate::route::choose::rows::{insert_rows, query_keys, refuse_foreign_conflict, stored_part};
 use crate::route::error::RouteError;
 use crate::route::pins::{self, Analysis, Placed, key_of};
 use crate::route::plan::Access;
@@ -55,6 +55,7 @@ pub(super) fn write(tree: &Statement, context: &Context<'_>) -> Result<Recipe, R
     if let Statement::Insert(insert) = tree
         && matches!(table.placement, Placement::Sharded { .. })
     {
+        refuse_foreign_conflict(insert, &table)?;
         rows = if matches!(insert.source, InsertSource::Query(_)) {
             query_keys(insert, &table, context).into_iter().collect()
         } else {
