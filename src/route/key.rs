@@ -510,11 +510,14 @@ fn array_parts(value: &[u8]) -> Option<Vec<Option<Vec<u8>>>> {
                 }
                 part.push(byte);
             }
-            let part = part.trim_ascii_end();
+            // array_isspace() knows \v, which is no white space of Rust's.
+            while part.last().is_some_and(|b| is_space(char::from(*b))) {
+                part.pop();
+            }
             if part.is_empty() {
                 return None;
             }
-            parts.push((!part.eq_ignore_ascii_case(b"null")).then(|| part.to_vec()));
+            parts.push((!part.eq_ignore_ascii_case(b"null")).then_some(part));
         }
         match bytes.next() {
             None => return Some(parts),
@@ -666,6 +669,33 @@ pub fn type_named(written: &str) -> ConstantType {
         "bytea" => ConstantType::Family(KeyFamily::Bytea),
         "numeric" | "decimal" | "dec" => ConstantType::Numeric,
         _ => ConstantType::Other,
+    }
+}
+
+/// Does a type's name mean PostgreSQL's own whatever the `search_path` is? So do those that are words of its grammar
+/// (gram.y, `GenericType` is the rest), and names with their schema.
+#[must_use]
+pub fn is_certain_type(written: &str) -> bool {
+    let mut name = written.trim_end_matches("[]").trim_end().to_owned();
+    if let (Some(open), Some(close)) = (name.find('('), name.rfind(')'))
+        && open < close
+    {
+        name.replace_range(open..=close, "");
+    }
+    let words: Vec<&str> = name.split_whitespace().collect();
+    match words.as_slice() {
+        [
+            "int" | "integer" | "smallint" | "bigint" | "real" | "float" | "decimal" | "dec"
+            | "numeric",
+        ] => true,
+        ["boolean" | "bit" | "character" | "char" | "varchar" | "nchar" | "interval"] => true,
+        ["double", "precision"] | ["bit" | "character" | "char", "varying"] => true,
+        ["timestamp" | "time", zone @ ..] => {
+            matches!(zone, [] | ["with" | "without", "time", "zone"])
+        }
+        ["national" | "interval", ..] => true,
+        [name] => name.contains('.'),
+        _ => false,
     }
 }
 

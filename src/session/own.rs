@@ -604,7 +604,11 @@ impl Session {
         }
         let value =
             literal_text(&select, literal, self.scan_settings()).map_err(|_| not_constant())?;
-        Ok(Some(format!("{sign}{value}").into_bytes()))
+        if number {
+            let number = canonical_number(sign, &value).ok_or_else(not_constant)?;
+            return Ok(Some(number.into_bytes()));
+        }
+        Ok(Some(value.into_owned().into_bytes()))
     }
 
     /// The plan of a statement that SQL prepared.
@@ -617,6 +621,27 @@ impl Session {
         let recipe = self.recipe_of(prepared, scanned)?;
         self.fill(&recipe, &prepared.text, scanned, params)
     }
+}
+
+/// A number as PostgreSQL prints it: that is what a parameter of a text type gets. `None` for one with an exponent.
+fn canonical_number(sign: &str, digits: &str) -> Option<String> {
+    let (whole, fraction) = match digits.split_once('.') {
+        Some((whole, fraction)) => (whole, Some(fraction)),
+        None => (digits, None),
+    };
+    let mut all = whole.bytes().chain(fraction.unwrap_or_default().bytes());
+    if !all.all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let whole = whole.trim_start_matches('0');
+    let whole = if whole.is_empty() { "0" } else { whole };
+    let is_zero =
+        whole == "0" && fraction.is_none_or(|digits| digits.bytes().all(|digit| digit == b'0'));
+    let sign = if is_zero { "" } else { sign };
+    Some(match fraction {
+        None | Some("") => format!("{sign}{whole}"),
+        Some(fraction) => format!("{sign}{whole}.{fraction}"),
+    })
 }
 
 /// The hint that a SHOW shows.

@@ -118,6 +118,7 @@ impl Binder<'_> {
                 expr: inner,
                 data_type,
             } => {
+                self.type_is_certain(data_type);
                 if is_shown_by(data_type)
                     && let Some(parts) = object_parts(inner)
                 {

@@ -37,6 +37,7 @@ use crate::route::bind::scope::Scope;
 use crate::route::bind::stored::KeyWrite;
 use crate::route::choose::context::Context;
 use crate::route::error::RouteError;
+use crate::route::key::is_certain_type;
 use crate::statement::tree::{Expr, Query, Statement};
 use crate::topology::KeyFamily;
 use std::collections::HashMap;
@@ -68,7 +69,8 @@ pub(crate) struct Binder<'c> {
     pub(crate) separate: Vec<BoundQuery>,
     /// Key columns that are set.
     pub(crate) key_writes: Vec<KeyWrite>,
-    /// The first write that could give a row what a row of another shard has, and must not.
+    /// The first write that could give a row what a row of another shard has, and must not; or the first type that may
+    /// be another than it is taken for.
     pub(crate) unchecked: Option<RouteError>,
     /// FOR UPDATE and kin anywhere.
     pub(crate) locking: bool,
@@ -118,6 +120,21 @@ impl<'c> Binder<'c> {
     /// Binds INSERT, UPDATE, DELETE or MERGE.
     pub(crate) fn modifying(&mut self, statement: &Statement) -> Result<BoundQuery, RouteError> {
         self.bind_modifying(statement, &Scope::root())
+    }
+
+    /// A type's name is taken for PostgreSQL's own. Where the `search_path` has another schema in front of pg_catalog,
+    /// that may have one of the same name.
+    fn type_is_certain(&mut self, written: &str) {
+        let path = self.context.search_path;
+        let behind = path.iter().position(|schema| schema == "pg_catalog");
+        if behind.is_some_and(|at| at > 0) && !is_certain_type(written) {
+            self.unchecked.get_or_insert_with(|| RouteError::OneShardOnly {
+                what: "a type that another schema than pg_catalog may have".to_owned(),
+                reason: format!(
+                    "Type {written}: the search_path names pg_catalog behind another schema; name it first, or write pg_catalog.{written}"
+                ),
+            });
+        }
     }
 
     fn deeper(&mut self, by: usize) -> Result<(), RouteError> {

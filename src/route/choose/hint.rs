@@ -271,7 +271,7 @@ fn given_rows(tree: &Statement, context: &Context<'_>, rows: &mut Vec<(String, K
         && let Ok(positions) = key_positions(insert, &table)
     {
         let name = table.name.to_string();
-        rows.extend(query_keys(insert, &table, context).map(|keys| (name.clone(), keys)));
+        rows.extend(query_keys(insert, &table, context, false).map(|keys| (name.clone(), keys)));
         rows.extend(
             rows_of(insert)
                 .into_iter()

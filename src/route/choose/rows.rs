@@ -62,8 +62,14 @@ pub(super) fn insert_rows(insert: &Insert, table: &Table) -> Result<Vec<KeySet>,
 }
 
 /// The keys of the rows of INSERT … SELECT, when constants give them: `SELECT 42, title FROM …`,
-/// `SELECT * FROM unnest('{42,42}'::bigint[], …)`.
-pub(super) fn query_keys(insert: &Insert, table: &Table, context: &Context<'_>) -> Option<KeySet> {
+/// `SELECT * FROM unnest('{42,42}'::bigint[], …)`. `all`: there must be no other rows, as NULLs behind a shorter array's
+/// elements would be.
+pub(super) fn query_keys(
+    insert: &Insert,
+    table: &Table,
+    context: &Context<'_>,
+    all: bool,
+) -> Option<KeySet> {
     let InsertSource::Query(query) = &insert.source else {
         return None;
     };
@@ -87,10 +93,9 @@ pub(super) fn query_keys(insert: &Insert, table: &Table, context: &Context<'_>) 
                 Selected::Each(function, array) => {
                     let part = stored_part(table, column, array_operands(array)?);
                     let known = table.columns.iter().find(|c| c.name == column.name);
-                    // An array that is shorter than others is filled up with NULLs.
-                    let is_whole = known.is_some_and(|column| column.not_null)
-                        && part.family.is_some_and(|family| is_array_of(array, family));
-                    if !is_whole || !is_unnest(function, context) {
+                    let has_null = all && known.is_none_or(|column| !column.not_null);
+                    let is_exact = part.family.is_some_and(|family| is_array_of(array, family));
+                    if has_null || !is_exact || !is_unnest(function, context) {
                         return None;
                     }
                     part

@@ -57,7 +57,9 @@ pub(super) fn write(tree: &Statement, context: &Context<'_>) -> Result<Recipe, R
     {
         refuse_foreign_conflict(insert, &table)?;
         rows = if matches!(insert.source, InsertSource::Query(_)) {
-            query_keys(insert, &table, context).into_iter().collect()
+            query_keys(insert, &table, context, true)
+                .into_iter()
+                .collect()
         } else {
             match (
                 insert_rows(insert, &table),

@@ -250,8 +250,40 @@ fn a_hint_must_agree_with_them() {
         assert_eq!(with(sql, "2"), fill("single {2}"), "{sql}");
         assert!(with(sql, "1").starts_with(contradicts), "{sql}");
     }
+    // What may be NULL beside it does not matter here.
+    let nullable = "INSERT INTO posts (user_id) SELECT * FROM unnest('{2}'::bigint[])";
+    assert!(with(nullable, "1").starts_with(contradicts));
     let both = "INSERT INTO users (id) SELECT * FROM unnest('{1,2}'::bigint[])";
     for key in ["1", "2"] {
         assert!(with(both, key).starts_with(contradicts), "{key}");
     }
+}
+
+#[test]
+fn a_type_that_another_schema_may_have_is_refused() {
+    let mut case = Case::new();
+    case.search_path = vec!["public".into(), "pg_catalog".into()];
+    let refused = "refuse 0A000: a type that another schema than pg_catalog may have";
+    for sql in [
+        "INSERT INTO users (name, id) SELECT * FROM unnest('{}'::inet[], '{2}'::bigint[])",
+        "INSERT INTO defaults (k) SELECT 'a '::text",
+        "INSERT INTO defaults (k) VALUES ('a '::text)",
+        "SELECT * FROM defaults WHERE k = 'a '::text",
+        "SELECT * FROM users WHERE id = ANY ('{2}'::int8[])",
+    ] {
+        let found = case.words(sql, &[], None);
+        assert!(found.starts_with(refused), "{sql} {found}");
+    }
+    for sql in [
+        "SELECT * FROM users WHERE id = '2'::bigint",
+        "SELECT * FROM users WHERE id = ANY ('{2}'::integer[])",
+        "SELECT * FROM users WHERE id = '2'::pg_catalog.int8",
+        "SELECT * FROM users WHERE id = 2 AND name = 'x'::character varying(9)",
+        "SELECT * FROM users WHERE id = 2 AND now() > '2026-01-01'::timestamp(3) with time zone",
+    ] {
+        assert_eq!(case.words(sql, &[], None), fill("single {2}"), "{sql}");
+    }
+    case.search_path = vec!["pg_catalog".into(), "public".into()];
+    let sql = "SELECT * FROM users WHERE id = '2'::int8";
+    assert_eq!(case.words(sql, &[], None), fill("single {2}"));
 }

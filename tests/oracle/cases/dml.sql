@@ -425,3 +425,8 @@ insert into currencies values ('RND', random()) returning code;
 -- expect: listed
 insert into adults values (1000, 'v', 20) returning id;
 select name from users where id = 1000;
+-- name: insert_unnest_vertical_tab
+insert into words (w) select * from unnest(E'{a\x0b}'::text[]) returning w;
+select w from words where w = 'a';
+-- name: any_vertical_tab
+select code, n from codes where code = any (E'{ 123\x0b,A }') order by code;

@@ -217,6 +217,30 @@ execute p ('alpha  ');
 -- expect: listed
 prepare p (int[]) as select name from users where id = any ($1) and id = 4;
 execute p ('{3,4}');
+-- name: execute_number_for_text
+begin;
+prepare p (text) as insert into words (w, n) select $1, 1 returning w;
+execute p (-03);
+select n from words where w = '-3';
+rollback;
+-- name: execute_zeros_for_text
+begin;
+prepare p (text) as insert into words (w, n) values ($1, 1);
+execute p (-00.50);
+select w from words where w = '-0.50';
+rollback;
+-- name: execute_minus_zero_for_text
+begin;
+prepare p (text) as insert into words (w, n) values ($1, 1);
+execute p (-00);
+select w from words where w = '0';
+rollback;
+-- name: execute_exponent_for_text
+-- expect: listed
+begin;
+prepare p (text) as insert into words (w, n) values ($1, 1);
+execute p (1e2);
+rollback;
 -- name: prepare_insert
 -- expect: listed
 begin;
