@@ -4,6 +4,7 @@
 //! `Arc`, replaced as a whole. A statement takes one snapshot and keeps it. This room does no I/O.
 
 pub mod build;
+pub(crate) mod ranges;
 pub mod schema;
 
 #[cfg(test)]
