@@ -22,4 +22,5 @@ pub mod cli;
 pub mod config;
 pub mod demo;
 pub mod metrics;
+pub mod migrate;
 pub mod topology;

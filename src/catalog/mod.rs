@@ -279,8 +279,25 @@ impl Catalog {
         self.raise_epoch().await
     }
 
-    /// Raises the epoch and notifies every Keyway.
-    async fn raise_epoch(&self) -> Result<(), CatalogError> {
+    /// A connection of its own to a shard's primary, for migrations.
+    ///
+    /// # Errors
+    /// When the shard does not answer.
+    pub async fn direct(&self, shard: &str) -> Result<servers::Direct, CatalogError> {
+        self.state.load_full().servers.direct(shard).await
+    }
+
+    /// The shard that holds the catalog.
+    #[must_use]
+    pub fn holder_name(&self) -> String {
+        self.state.load().agreed.catalog.clone()
+    }
+
+    /// Raises the epoch and notifies every Keyway: they read the schemas again.
+    ///
+    /// # Errors
+    /// When the catalog's shard does not take it.
+    pub async fn raise_epoch(&self) -> Result<(), CatalogError> {
         let state = self.state.load_full();
         state
             .holder()

@@ -10,8 +10,9 @@ use deadpool_postgres::{
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
-use tokio_postgres::NoTls;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_postgres::config::SslMode;
+use tokio_postgres::{AsyncMessage, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 use tokio_rustls::rustls::RootCertStore;
 use tokio_rustls::rustls::pki_types::CertificateDer;
@@ -156,6 +157,19 @@ impl Servers {
         self.connect(shard, &primary.dsn).await
     }
 
+    /// A connection of its own that runs migrations: the database's and the role's own settings hold, and a statement
+    /// may take as long as it takes.
+    pub(super) async fn direct(&self, shard: &str) -> Result<Direct, CatalogError> {
+        let primary = self.primary(shard)?;
+        let settings = plain_settings(&primary.dsn, self.connect_timeout);
+        let Listener { client, connection } = self.open(shard, &primary.dsn, settings).await?;
+        let driving = match connection {
+            Connection::Plain(connection) => tokio::spawn(drive(shard.to_owned(), *connection)),
+            Connection::Tls(connection) => tokio::spawn(drive(shard.to_owned(), *connection)),
+        };
+        Ok(Direct { client, driving })
+    }
+
     /// Asks any server, such as a replica, whether it follows another.
     pub(super) async fn is_in_recovery(
         &self,
@@ -189,12 +203,21 @@ impl Servers {
     }
 
     async fn connect(&self, shard: &str, dsn: &Dsn) -> Result<Listener, CatalogError> {
+        self.open(shard, dsn, settings(dsn, self.connect_timeout))
+            .await
+    }
+
+    async fn open(
+        &self,
+        shard: &str,
+        dsn: &Dsn,
+        settings: tokio_postgres::Config,
+    ) -> Result<Listener, CatalogError> {
         let unreachable = |why: String| CatalogError::Unreachable {
             shard: shard.to_owned(),
             server: dsn.to_string(),
             why,
         };
-        let settings = settings(dsn, self.connect_timeout);
         let connecting = async {
             match make_tls(&self.connectors, dsn) {
                 Some(tls) => {
@@ -218,6 +241,42 @@ impl Servers {
 fn make_tls(connectors: &ServerConnectors, dsn: &Dsn) -> Option<MakeRustlsConnect> {
     let connector = connectors.connector(dsn.tls)?;
     Some(MakeRustlsConnect::new(connector.config().as_ref().clone()))
+}
+
+/// A connection of its own, driven by a task of its own. Dropping it closes it.
+#[derive(Debug)]
+pub struct Direct {
+    /// To send with.
+    pub client: tokio_postgres::Client,
+    driving: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Direct {
+    fn drop(&mut self) {
+        self.driving.abort();
+    }
+}
+
+/// Drives a connection to its end; notices go to the log.
+async fn drive<S, T>(shard: String, mut connection: tokio_postgres::Connection<S, T>)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    while let Some(message) = std::future::poll_fn(|context| connection.poll_message(context)).await
+    {
+        match message {
+            Ok(AsyncMessage::Notice(notice)) => {
+                tracing::info!(%shard, severity = notice.severity(), "{}", notice.message());
+            }
+            Ok(_) => {}
+            // The statement at hand fails with it.
+            Err(error) => {
+                tracing::debug!(%shard, %error, "the connection is lost");
+                return;
+            }
+        }
+    }
 }
 
 /// A connection that is polled by its owner.
@@ -257,13 +316,19 @@ impl Connection {
 }
 
 fn settings(dsn: &Dsn, connect_timeout: Duration) -> tokio_postgres::Config {
+    let mut settings = plain_settings(dsn, connect_timeout);
+    settings.options(OPTIONS);
+    settings
+}
+
+/// Without options: what the database and the role say holds.
+fn plain_settings(dsn: &Dsn, connect_timeout: Duration) -> tokio_postgres::Config {
     let mut settings = tokio_postgres::Config::new();
     settings
         .user(&dsn.user)
         .dbname(&dsn.database)
         .port(dsn.port)
         .application_name("keyway control")
-        .options(OPTIONS)
         .connect_timeout(connect_timeout)
         .tcp_user_timeout(Duration::from_secs(30))
         .keepalives_idle(Duration::from_secs(30))
@@ -294,7 +359,7 @@ fn why(error: &PoolError) -> String {
 }
 
 /// An error and its causes as one sentence; tokio-postgres keeps the interesting part in the source.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

@@ -5,6 +5,7 @@
 mod check;
 mod demo;
 mod logging;
+mod migrate;
 mod route;
 pub mod router;
 mod serve;
@@ -47,6 +48,8 @@ enum Command {
     Check(CheckArguments),
     /// Where would this SQL go, and why (asks no server)
     Route(RouteArguments),
+    /// The keyspaces' migrations: write one, look through all, run them on every shard
+    Migrate(migrate::MigrateArguments),
     /// Throwaway PostgreSQL shards, a router in front of them and sample data
     Demo(DemoArguments),
 }
@@ -182,6 +185,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, variables: &Variables)
         Command::Serve(arguments) => serve::serve(arguments, variables),
         Command::Check(arguments) => check::check(arguments, variables),
         Command::Route(arguments) => route::route(arguments, variables),
+        Command::Migrate(arguments) => migrate::migrate(arguments, variables),
         Command::Demo(arguments) => demo::demo(arguments, variables),
     };
     match result {

@@ -14,6 +14,7 @@ pub mod values;
 mod tests;
 
 pub use section::Problem;
+pub(crate) use section::parse_time;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;

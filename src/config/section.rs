@@ -428,7 +428,7 @@ fn split_commas(text: &str) -> Vec<String> {
 }
 
 /// "500ms", "30s", "5m", "1h", "2d"; a bare number is seconds. At most ten years.
-pub(super) fn parse_time(text: &str) -> Option<Duration> {
+pub(crate) fn parse_time(text: &str) -> Option<Duration> {
     let text = text.trim();
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);

@@ -19,6 +19,7 @@ mod house;
 mod keys;
 mod logins;
 mod lone;
+mod migrate;
 mod moments;
 mod oracle;
 mod pools;

@@ -1,0 +1,359 @@
+//! Runs one migration on one shard.
+//!
+//! In a transaction: the statements and the history row, all or nothing. Outside: statement by statement, and the history
+//! says which was begun and which is done, so that a run that was cut off goes on where it stood.
+
+use crate::catalog::servers::{Direct, chain};
+use crate::migrate::concurrent::{Built, built};
+use crate::migrate::files::{Migration, Statement};
+use crate::migrate::history;
+use crate::migrate::plan::Step;
+use std::time::Duration;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::{Client, Error, GenericClient};
+
+/// Tries of a statement that gets no lock: about two minutes with the shortest timeout.
+const LOCK_TRIES: u32 = 20;
+
+/// The longest pause between two of them.
+const PAUSE_MAX: Duration = Duration::from_secs(10);
+
+/// DISCARD ALL, but for the runner's advisory lock.
+const RESET: &str = "SET SESSION AUTHORIZATION DEFAULT; RESET ALL; CLOSE ALL; UNLISTEN *; DISCARD TEMP; DISCARD SEQUENCES";
+
+/// Why a migration did not run.
+#[derive(Debug, thiserror::Error)]
+pub enum StepError {
+    /// PostgreSQL refused a statement.
+    #[error("{file}:{line}: {what}")]
+    Statement {
+        /// The file.
+        file: String,
+        /// The statement's line.
+        line: usize,
+        /// PostgreSQL's error with its SQLSTATE.
+        what: String,
+    },
+    /// Nobody let go of a lock.
+    #[error(
+        "{file}:{line}: no lock in {tries} tries of {}; {holders}",
+        show(*timeout)
+    )]
+    Locked {
+        /// The file.
+        file: String,
+        /// The statement's line.
+        line: usize,
+        /// Tries.
+        tries: u32,
+        /// How long each waited.
+        timeout: Duration,
+        /// Who has been in a transaction for long.
+        holders: String,
+    },
+    /// Another runner has taken over.
+    #[error("another runner has taken over; this one stops")]
+    Fenced,
+    /// The history cannot be read or written, or the server is gone.
+    #[error("{doing}: {why}")]
+    Server {
+        /// What was being done.
+        doing: &'static str,
+        /// Why it failed.
+        why: String,
+    },
+}
+
+fn show(time: Duration) -> String {
+    if time.subsec_millis() == 0 {
+        format!("{} s", time.as_secs())
+    } else {
+        format!("{} ms", time.as_millis())
+    }
+}
+
+fn server(doing: &'static str) -> impl Fn(Error) -> StepError {
+    move |error| StepError::Server {
+        doing,
+        why: chain(&error),
+    }
+}
+
+/// One shard's side of a run.
+#[derive(Debug)]
+pub struct Place<'r> {
+    /// Whose history.
+    pub keyspace: &'r str,
+    /// The runner's number.
+    pub token: i64,
+    /// What is run behind the statements of each migration, in its transaction.
+    pub behind: Option<&'r str>,
+}
+
+impl Place<'_> {
+    /// Runs a step. Nothing of it is left when it fails inside a transaction.
+    ///
+    /// # Errors
+    /// When a statement fails, or gets no lock.
+    pub async fn run(&self, connection: &mut Direct, step: &Step<'_>) -> Result<(), StepError> {
+        let migration = step.migration;
+        if migration.up.transaction {
+            self.at_once(&mut connection.client, migration).await?;
+        } else {
+            self.one_by_one(&connection.client, step).await?;
+        }
+        // What it SET is its own.
+        let reset = connection.client.batch_execute(RESET).await;
+        reset.map_err(server("reset the session"))
+    }
+
+    async fn at_once(&self, client: &mut Client, migration: &Migration) -> Result<(), StepError> {
+        let script = &migration.up;
+        let mut pause = Duration::from_millis(250);
+        for tries in 1.. {
+            let writing = client.transaction().await.map_err(server("begin"))?;
+            let limit = format!(
+                "SET LOCAL lock_timeout = '{}ms'",
+                script.lock_timeout.as_millis()
+            );
+            writing
+                .batch_execute(&limit)
+                .await
+                .map_err(server("set lock_timeout"))?;
+            if !history::fence(&writing, self.token)
+                .await
+                .map_err(server("ask the fence"))?
+            {
+                return Err(StepError::Fenced);
+            }
+            let failed = match run_all(&writing, &script.statements).await {
+                Ok(()) => None,
+                Err((statement, error)) if waits(&error) && tries < LOCK_TRIES => {
+                    tracing::info!(
+                        file = script.file,
+                        line = statement.line,
+                        tries,
+                        "no lock yet"
+                    );
+                    Some(error)
+                }
+                Err((statement, error)) => {
+                    drop(writing);
+                    return Err(self.told(client, migration, statement, &error, tries).await);
+                }
+            };
+            if failed.is_some() {
+                writing.rollback().await.map_err(server("roll back"))?;
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(PAUSE_MAX);
+                continue;
+            }
+            if let Some(behind) = self.behind {
+                writing
+                    .batch_execute(behind)
+                    .await
+                    .map_err(|error| StepError::Statement {
+                        file: script.file.clone(),
+                        line: script.statements.first().map_or(1, |first| first.line),
+                        what: in_words(&error),
+                    })?;
+            }
+            let all = script.statements.len();
+            let row = history::record(&writing, self.keyspace, migration, (all, all), self.token);
+            row.await.map_err(server("write the history"))?;
+            return writing.commit().await.map_err(server("commit"));
+        }
+        Ok(())
+    }
+
+    async fn one_by_one(&self, client: &Client, step: &Step<'_>) -> Result<(), StepError> {
+        let migration = step.migration;
+        let all = migration.up.statements.len();
+        let record = |begun, done| async move {
+            if !history::fence(client, self.token)
+                .await
+                .map_err(server("ask the fence"))?
+            {
+                return Err(StepError::Fenced);
+            }
+            let row = history::record(client, self.keyspace, migration, (begun, done), self.token);
+            row.await.map_err(server("write the history"))
+        };
+        for (at, statement) in migration.up.statements.iter().enumerate().skip(step.from) {
+            let was_begun = at == step.from && step.begun > step.from;
+            record(at + 1, at).await?;
+            let left = match built(&statement.text) {
+                Some(index) => left_over(client, &index)
+                    .await
+                    .map_err(server("look for the index"))?,
+                None => LeftOver::Nothing,
+            };
+            if let LeftOver::Invalid(name) = &left {
+                tracing::info!(index = name, "an index that was not finished is dropped");
+                let sql = format!("DROP INDEX CONCURRENTLY {name}");
+                client
+                    .batch_execute(&sql)
+                    .await
+                    .map_err(server("drop an invalid index"))?;
+            }
+            if !(was_begun && left == LeftOver::Finished) {
+                self.one(client, migration, statement).await?;
+            }
+            if at + 1 < all {
+                record(at + 1, at + 1).await?;
+            }
+        }
+        if let Some(behind) = self.behind {
+            client
+                .batch_execute(behind)
+                .await
+                .map_err(server("divide the sequences"))?;
+        }
+        record(all, all).await
+    }
+
+    /// One statement outside a transaction. What is done CONCURRENTLY waits for old transactions as long as they last:
+    /// it blocks nobody.
+    async fn one(
+        &self,
+        client: &Client,
+        migration: &Migration,
+        statement: &Statement,
+    ) -> Result<(), StepError> {
+        let concurrent = built(&statement.text).is_some();
+        let limit = if concurrent {
+            0
+        } else {
+            migration.up.lock_timeout.as_millis()
+        };
+        let limit = format!("SET lock_timeout = '{limit}ms'");
+        client
+            .batch_execute(&limit)
+            .await
+            .map_err(server("set lock_timeout"))?;
+        let mut pause = Duration::from_millis(250);
+        for tries in 1.. {
+            let Err(error) = client.batch_execute(&statement.text).await else {
+                break;
+            };
+            if !waits(&error) || tries == LOCK_TRIES {
+                return Err(self.told(client, migration, statement, &error, tries).await);
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+        Ok(())
+    }
+
+    async fn told(
+        &self,
+        client: &Client,
+        migration: &Migration,
+        statement: &Statement,
+        error: &Error,
+        tries: u32,
+    ) -> StepError {
+        let file = migration.up.file.clone();
+        let line = statement.line;
+        if !waits(error) {
+            return StepError::Statement {
+                file,
+                line,
+                what: in_words(error),
+            };
+        }
+        StepError::Locked {
+            file,
+            line,
+            tries,
+            timeout: migration.up.lock_timeout,
+            holders: holders(client).await,
+        }
+    }
+}
+
+async fn run_all<'s>(
+    client: &impl GenericClient,
+    statements: &'s [Statement],
+) -> Result<(), (&'s Statement, Error)> {
+    for statement in statements {
+        client
+            .batch_execute(&statement.text)
+            .await
+            .map_err(|error| (statement, error))?;
+    }
+    Ok(())
+}
+
+/// Will it be better later?
+fn waits(error: &Error) -> bool {
+    matches!(
+        error.code(),
+        Some(&SqlState::LOCK_NOT_AVAILABLE | &SqlState::T_R_DEADLOCK_DETECTED)
+    )
+}
+
+fn in_words(error: &Error) -> String {
+    let Some(own) = error.as_db_error() else {
+        return chain(error);
+    };
+    let mut words = format!("{} ({})", own.message(), own.code().code());
+    for (name, text) in [("detail", own.detail()), ("hint", own.hint())] {
+        if let Some(text) = text {
+            words = format!("{words}; {name}: {text}");
+        }
+    }
+    words
+}
+
+/// The oldest transactions of the database, which are those that hold locks for long.
+async fn holders(client: &Client) -> String {
+    let sql = "SELECT pid::text, coalesce(usename, '?'), coalesce(application_name, ''),
+                 pg_catalog.date_trunc('second', clock_timestamp() - xact_start)::text
+               FROM pg_catalog.pg_stat_activity
+               WHERE datname = pg_catalog.current_database() AND pid <> pg_catalog.pg_backend_pid() AND xact_start IS NOT NULL
+               ORDER BY xact_start LIMIT 3";
+    let rows = client.query(sql, &[]).await.unwrap_or_default();
+    let words: Vec<String> = rows
+        .iter()
+        .filter_map(|row| {
+            let text = |at| row.try_get::<_, String>(at).ok();
+            Some(format!(
+                "pid {} ({} {}) for {}",
+                text(0)?,
+                text(1)?,
+                text(2)?,
+                text(3)?
+            ))
+        })
+        .collect();
+    if words.is_empty() {
+        "nobody is in a transaction now".to_owned()
+    } else {
+        format!("in a transaction: {}", words.join(", "))
+    }
+}
+
+/// What a statement that was cut off left.
+#[derive(Debug, PartialEq, Eq)]
+enum LeftOver {
+    Nothing,
+    /// An index that is not valid, by its quoted name.
+    Invalid(String),
+    /// The index, valid.
+    Finished,
+}
+
+async fn left_over(client: &Client, index: &Built) -> Result<LeftOver, Error> {
+    let sql = "SELECT i.indisvalid, c.oid::pg_catalog.regclass::text
+               FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
+               WHERE i.indrelid = pg_catalog.to_regclass($1) AND c.relname = $2";
+    let Some(row) = client.query_opt(sql, &[&index.table, &index.name]).await? else {
+        return Ok(LeftOver::Nothing);
+    };
+    Ok(if row.try_get(0)? {
+        LeftOver::Finished
+    } else {
+        LeftOver::Invalid(row.try_get(1)?)
+    })
+}
