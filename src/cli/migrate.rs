@@ -123,7 +123,7 @@ pub(super) fn migrate(arguments: &MigrateArguments, variables: &Variables) -> Re
         .build()?;
     runtime.block_on(async {
         let (catalog, topology) = Catalog::open(&config).await?;
-        let keyspaces = keyspaces_of(&config, &topology, &files);
+        let keyspaces = keyspaces_of(&config, &topology, &files)?;
         match &arguments.command {
             MigrateCommand::Up(up) if !up.dry_run => run(&catalog, &keyspaces, up).await,
             MigrateCommand::Up(UpArguments { selection, .. }) | MigrateCommand::Plan(selection) => {
@@ -184,25 +184,33 @@ fn keyspaces_of<'f>(
     config: &Config,
     topology: &Topology,
     files: &'f [(String, Vec<Migration>)],
-) -> Vec<Keyspace<'f>> {
+) -> Result<Vec<Keyspace<'f>>, Failure> {
     let id = |name: &String| {
-        let shard = topology.shards.iter().find(|shard| shard.name == *name)?;
-        Some((name.clone(), shard.stable_id))
+        let shard = topology.shards.iter().find(|shard| shard.name == *name);
+        let shard = shard.ok_or_else(|| {
+            Failure::Other(format!(
+                "shard {name} has not joined the catalog: it must answer once before it can be left out"
+            ))
+        })?;
+        Ok((name.clone(), shard.stable_id))
     };
-    let of = |(name, migrations): &'f (String, Vec<Migration>)| {
-        let own = config.keyspaces.get(name)?;
+    let mut keyspaces = Vec::new();
+    for (name, migrations) in files {
+        let Some(own) = config.keyspaces.get(name) else {
+            continue;
+        };
         let is_sharded = own.hash.is_some();
         let tables = own.tables.iter().filter(|(_, table)| {
             is_sharded && matches!(table.placement, TablePlacement::Key { .. })
         });
-        Some(Keyspace {
+        keyspaces.push(Keyspace {
             name,
-            shards: own.shards.iter().filter_map(id).collect(),
+            shards: own.shards.iter().map(id).collect::<Result<_, Failure>>()?,
             sharded: tables.map(|(name, _)| name.clone()).collect(),
             migrations,
-        })
-    };
-    files.iter().filter_map(of).collect()
+        });
+    }
+    Ok(keyspaces)
 }
 
 async fn run(

@@ -1,5 +1,6 @@
 //! CREATE INDEX CONCURRENTLY, which leaves an invalid index when it is cut off (manual, CREATE INDEX).
 
+use crate::migrate::files::words;
 use crate::statement::lex::{Lexer, TokenKind};
 use crate::statement::scan::ScanSettings;
 
@@ -10,6 +11,15 @@ pub(super) struct Built {
     pub(super) name: String,
     /// Its table, as written.
     pub(super) table: String,
+}
+
+/// Does it wait for old transactions and block nobody meanwhile: CREATE, DROP and REINDEX … CONCURRENTLY, DETACH PARTITION …
+/// CONCURRENTLY?
+pub(super) fn is_concurrent(text: &str) -> bool {
+    let words = words(text);
+    let says = |word: &str| words.iter().any(|own| own == word);
+    let verb = words.first().map_or("", String::as_str);
+    matches!(verb, "CREATE" | "DROP" | "REINDEX" | "ALTER") && says("CONCURRENTLY")
 }
 
 /// What `CREATE [UNIQUE] INDEX CONCURRENTLY [IF NOT EXISTS] name ON [ONLY] table` builds. `None` for any other statement, and for
@@ -52,7 +62,7 @@ pub(super) fn built(text: &str) -> Option<Built> {
     }
     let ((kind, own), behind) = rest.split_first()?;
     let name = match kind {
-        TokenKind::Word => own.to_lowercase(),
+        TokenKind::Word => own.to_ascii_lowercase(),
         TokenKind::Quoted => own[1..own.len() - 1].replace("\"\"", "\""),
         _ => return None,
     };

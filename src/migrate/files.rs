@@ -5,6 +5,7 @@
 //! `name.down.sql`. What is inside is split by the lexer and never parsed, so that any SQL PostgreSQL takes is fine.
 
 use crate::config::parse_time;
+use crate::migrate::concurrent::is_concurrent;
 use crate::migrate::version::Version;
 use crate::statement::lex::{Lexer, TokenKind};
 use crate::statement::scan::{ScanSettings, Verb, beginning, scan};
@@ -490,7 +491,7 @@ fn direct(script: &mut Script, directives: &str) -> Result<(), String> {
 }
 
 /// A statement's first words, in upper case; symbols and strings end them.
-fn words(text: &str) -> Vec<String> {
+pub(super) fn words(text: &str) -> Vec<String> {
     let mut lexer = Lexer::new(
         text,
         ScanSettings {
@@ -532,6 +533,15 @@ fn refused(verb: Verb, words: &[&str], transaction: bool, text: &str) -> Option<
                 .to_owned()
         });
     }
+    let role = matches!(
+        words,
+        ["SET", "SESSION", "AUTHORIZATION", ..]
+            | ["SET", "ROLE", ..]
+            | ["SET", "SESSION" | "LOCAL", "ROLE", ..]
+    );
+    if role && !transaction {
+        return Some("outside a transaction the history is written between the statements, by the runner's role; leave SET ROLE out".to_owned());
+    }
     if words.first() == Some(&"COPY") && words.windows(2).any(|pair| pair == ["FROM", "STDIN"]) {
         return Some("COPY FROM STDIN has no data here; use INSERT".to_owned());
     }
@@ -544,8 +554,7 @@ fn refused(verb: Verb, words: &[&str], transaction: bool, text: &str) -> Option<
         ] => true,
         ["ALTER", "SYSTEM", ..] => true,
         ["REINDEX", "DATABASE" | "SYSTEM", ..] => true,
-        ["CREATE" | "DROP" | "REINDEX" | "ALTER", ..] => words.contains(&"CONCURRENTLY"),
-        _ => false,
+        _ => is_concurrent(text),
     };
     (outside && transaction).then(|| {
         "PostgreSQL runs this statement only outside a transaction: put `-- keyway: transaction=false` at the head of a file of its own".to_owned()

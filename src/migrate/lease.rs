@@ -12,6 +12,7 @@ const TERM: Duration = Duration::from_secs(15);
 
 const TABLE: &str = "
     SET LOCAL client_min_messages = warning;
+    SELECT pg_catalog.pg_advisory_xact_lock(1801812343, 1818583411);
     CREATE TABLE IF NOT EXISTS keyway.leases (
         name   text PRIMARY KEY,
         owner  uuid NOT NULL,

@@ -155,15 +155,21 @@ pub async fn roll_out<'k>(
             Err(error) => return Err(error.into()),
         };
         let read = async {
-            history::prepare(&connection.client).await?;
-            history::read(&connection.client, keyspace.name).await
+            // A runner that died may have a statement running, and even a COMMIT: its history is read behind that.
+            shard_lock(&connection).await?;
+            let read = async {
+                history::prepare(&connection.client).await?;
+                history::read(&connection.client, keyspace.name).await
+            };
+            read.await
+                .map_err(|error| crate::catalog::servers::chain(&error))
         };
         let entries = match read.await {
             Ok(entries) => entries,
-            Err(error) => {
+            Err(why) => {
                 tell(News::Failed {
                     shard: &shard.0,
-                    why: crate::catalog::servers::chain(&error),
+                    why,
                 });
                 failed.push(shard.0.clone());
                 continue;
@@ -235,9 +241,6 @@ async fn on_shard(
         tell(News::Failed { shard, why });
         false
     };
-    if let Err(why) = shard_lock(&connection).await {
-        return fail(why);
-    }
     let behind = (!keyspace.sharded.is_empty())
         .then(|| range_block(*id, &owned_by_any(keyspace.sharded.iter()), &Fix::Set));
     let place = Place {

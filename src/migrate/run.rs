@@ -4,7 +4,7 @@
 //! says which was begun and which is done, so that a run that was cut off goes on where it stood.
 
 use crate::catalog::servers::{Direct, chain};
-use crate::migrate::concurrent::{Built, built};
+use crate::migrate::concurrent::{Built, built, is_concurrent};
 use crate::migrate::files::{Migration, Statement};
 use crate::migrate::history;
 use crate::migrate::plan::Step;
@@ -20,6 +20,9 @@ const PAUSE_MAX: Duration = Duration::from_secs(10);
 
 /// DISCARD ALL, but for the runner's advisory lock.
 const RESET: &str = "SET SESSION AUTHORIZATION DEFAULT; RESET ALL; CLOSE ALL; UNLISTEN *; DISCARD TEMP; DISCARD SEQUENCES";
+
+/// In front of the history row: a file may have SET ROLE.
+const OWN_RIGHTS: &str = "SET SESSION AUTHORIZATION DEFAULT; RESET ROLE; RESET search_path";
 
 /// Why a migration did not run.
 #[derive(Debug, thiserror::Error)]
@@ -148,6 +151,10 @@ impl Place<'_> {
                 pause = (pause * 2).min(PAUSE_MAX);
                 continue;
             }
+            writing
+                .batch_execute(OWN_RIGHTS)
+                .await
+                .map_err(server("take the runner's own role"))?;
             if let Some(behind) = self.behind {
                 writing
                     .batch_execute(behind)
@@ -220,7 +227,7 @@ impl Place<'_> {
         migration: &Migration,
         statement: &Statement,
     ) -> Result<(), StepError> {
-        let concurrent = built(&statement.text).is_some();
+        let concurrent = is_concurrent(&statement.text);
         let limit = if concurrent {
             0
         } else {
@@ -236,7 +243,8 @@ impl Place<'_> {
             let Err(error) = client.batch_execute(&statement.text).await else {
                 break;
             };
-            if !waits(&error) || tries == LOCK_TRIES {
+            // What one that was done CONCURRENTLY left must be looked at first: the next run does.
+            if concurrent || !waits(&error) || tries == LOCK_TRIES {
                 return Err(self.told(client, migration, statement, &error, tries).await);
             }
             tokio::time::sleep(pause).await;
@@ -255,7 +263,7 @@ impl Place<'_> {
     ) -> StepError {
         let file = migration.up.file.clone();
         let line = statement.line;
-        if !waits(error) {
+        if error.code() != Some(&SqlState::LOCK_NOT_AVAILABLE) {
             return StepError::Statement {
                 file,
                 line,
@@ -347,7 +355,7 @@ enum LeftOver {
 async fn left_over(client: &Client, index: &Built) -> Result<LeftOver, Error> {
     let sql = "SELECT i.indisvalid, c.oid::pg_catalog.regclass::text
                FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
-               WHERE i.indrelid = pg_catalog.to_regclass($1) AND c.relname = $2";
+               WHERE i.indrelid = pg_catalog.to_regclass($1) AND c.relname = $2::text::name";
     let Some(row) = client.query_opt(sql, &[&index.table, &index.name]).await? else {
         return Ok(LeftOver::Nothing);
     };

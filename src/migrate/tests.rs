@@ -164,6 +164,11 @@ fn everything_that_is_wrong_is_said_with_its_line() {
         ),
         ("V8__i.down.sql", "SELECT 1"),
         (
+            "V10__k.sql",
+            "-- keyway: transaction=false\nSET ROLE app;\nREINDEX INDEX CONCURRENTLY i",
+        ),
+        ("V11__l.sql", "SET ROLE app;\nREINDEX INDEX CONCURRENTLY i"),
+        (
             "9_j.sql",
             "-- migrate:up transaction=false\nSELECT 1\n-- migrate:up\nSELECT 2",
         ),
@@ -180,6 +185,8 @@ fn everything_that_is_wrong_is_said_with_its_line() {
         "V7__h.sql:1: \"transation\" is not a directive",
         "V7__h.sql:3: a directive stands in front of the first statement",
         "V8__i.down.sql: no file has the way there of that version",
+        "V10__k.sql:2: outside a transaction the history is written between the statements",
+        "V11__l.sql:2: PostgreSQL runs this statement only outside a transaction",
         "9_j.sql:1: \"transaction=false\" is not an option of a mark",
         "9_j.sql:3: the file has such a mark already",
     ];

@@ -1121,6 +1121,24 @@ fn a_failed_transaction_describes_its_unnamed_statement() {
     }
 }
 
+/// A named statement that fails does nothing to the unnamed one.
+#[test]
+fn a_failed_transaction_keeps_its_unnamed_statement() {
+    let _turn = turn();
+    let divide = |by| [bind("", "d", &[Value::text(by)], 0), execute("", 0), sync()].concat();
+    same(&[
+        [parse("d", "select 1 / $1::int", &[]), sync()].concat(),
+        [describe(b'S', "d"), sync()].concat(),
+        divide("1"),
+        query("begin"),
+        divide("1"),
+        [parse("", "insert into v values ($1, 'p')", &[]), sync()].concat(),
+        divide("0"),
+        [describe(b'S', ""), sync()].concat(),
+        query("rollback"),
+    ]);
+}
+
 /// Nor does it matter to the description that Keyway raised the error, and no server takes part yet.
 #[test]
 fn a_failed_transaction_describes_what_no_server_has() {

@@ -416,6 +416,8 @@ impl Session {
                 .map(|id| (id, Under::Unnamed))
                 .into_iter()
                 .collect(),
+            // What was there before a Parse of its own is not known any more.
+            unnamed: taken.lease.unnamed.filter(|_| !parses),
             ..SentIds::default()
         };
         let relayed = self.relay_batch(shard, taken, &sent).await;
