@@ -6,6 +6,7 @@
 
 mod agree;
 pub mod check;
+pub mod lease;
 mod read;
 pub mod servers;
 mod watch;

@@ -1,10 +1,10 @@
 //! `keyway migrate`: writes migrations, looks through them, runs them, and shows which shard has which.
 
 use crate::catalog::Catalog;
+use crate::catalog::lease::{Job, Lease, holder};
 use crate::cli::{ConfigFile, Failure, read_config};
 use crate::config::{Config, TablePlacement, Variables, parse_time};
 use crate::migrate::files::{self, Key, Migration};
-use crate::migrate::lease::Lease;
 use crate::migrate::plan::{Entry, State, Step, Wanted, steps};
 use crate::migrate::rollout::{Keyspace, Manner, News, histories, roll_out};
 use crate::migrate::version::Version;
@@ -231,7 +231,7 @@ async fn run(
         )));
     }
     let connection = catalog.direct(&catalog.holder_name()).await?;
-    let lease = Lease::take(connection, &holder(), up.wait).await;
+    let lease = Lease::take(connection, Job::Migrations, &holder(), up.wait).await;
     let lease = lease
         .map_err(|error| Failure::Other(format!("take the lease on migrations: {error}")))?
         .map_err(|held| Failure::Other(held.to_string()))?;
@@ -282,17 +282,6 @@ async fn run(
         None if failed > 0 => Err(Failure::Status(1)),
         None => Ok(()),
     }
-}
-
-/// Who runs migrations, for those who wait.
-fn holder() -> String {
-    let variable = |name: &str| std::env::var(name).unwrap_or_else(|_| "?".to_owned());
-    format!(
-        "{}@{} (pid {})",
-        variable("USER"),
-        variable("HOSTNAME"),
-        std::process::id()
-    )
 }
 
 fn println(line: &str) {

@@ -7,6 +7,7 @@
 
 mod check;
 mod dsn;
+pub mod partitions;
 mod section;
 pub mod values;
 

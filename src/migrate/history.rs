@@ -1,5 +1,4 @@
-//! The history that each shard keeps of its own migrations, in schema `keyway`, and the fence that keeps a runner out
-//! whose lease another has taken.
+//! The history that each shard keeps of its own migrations, in schema `keyway`.
 
 use crate::migrate::files::{Key, Migration};
 use crate::migrate::plan::{Entry, State};
@@ -25,11 +24,7 @@ const TABLES: &str = "
         finished   timestamptz,
         PRIMARY KEY (keyspace, kind, key)
     );
-    COMMENT ON TABLE keyway.migrations IS 'Which migrations ran on this shard. `keyway migrate` keeps it.';
-    CREATE TABLE IF NOT EXISTS keyway.fences (
-        name  text PRIMARY KEY,
-        token bigint NOT NULL
-    );";
+    COMMENT ON TABLE keyway.migrations IS 'Which migrations ran on this shard. `keyway migrate` keeps it.';";
 
 /// Who ran a migration.
 const TOOL: &str = concat!("keyway ", env!("CARGO_PKG_VERSION"));
@@ -81,14 +76,6 @@ pub(super) async fn read(client: &Client, keyspace: &str) -> Result<Vec<Entry>, 
         });
     }
     Ok(rows)
-}
-
-/// Lets nobody in whose token is older than the newest seen here. False when the caller's is.
-pub(super) async fn fence(client: &impl GenericClient, token: i64) -> Result<bool, Error> {
-    let sql = "INSERT INTO keyway.fences AS f (name, token) VALUES ('migrate', $1)
-               ON CONFLICT (name) DO UPDATE SET token = excluded.token WHERE f.token <= excluded.token
-               RETURNING token";
-    Ok(client.query_opt(sql, &[&token]).await?.is_some())
 }
 
 /// Writes how far a migration has come. All of it: it is done.

@@ -1,5 +1,6 @@
 //! One keyspace's migrations over all its shards: what each still needs, and the order in which they get it.
 
+use crate::catalog::lease::{self, Job, shard_lock};
 use crate::catalog::servers::Direct;
 use crate::catalog::{Catalog, CatalogError};
 use crate::migrate::files::Migration;
@@ -15,13 +16,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
-
-/// Held by the session that works, outside any transaction, so that CREATE INDEX CONCURRENTLY does not wait for it: as long as
-/// a statement of a runner that died still runs on a shard, the next runner waits ("keyw", "migr").
-const SHARD_LOCK: &str = "SELECT pg_catalog.pg_try_advisory_lock(1801812343, 1835624306)";
-
-/// How long a statement of another runner may go on.
-const SHARD_LOCK_TRIES: u32 = 120;
 
 /// A keyspace to bring up to date.
 #[derive(Debug)]
@@ -156,8 +150,9 @@ pub async fn roll_out<'k>(
         };
         let read = async {
             // A runner that died may have a statement running, and even a COMMIT: its history is read behind that.
-            shard_lock(&connection).await?;
+            shard_lock(&connection, Job::Migrations).await?;
             let read = async {
+                lease::prepare(&connection.client).await?;
                 history::prepare(&connection.client).await?;
                 history::read(&connection.client, keyspace.name).await
             };
@@ -278,19 +273,4 @@ async fn on_shard(
         tracing::warn!(%error, "running Keyways are not told of the change of schema");
     }
     all
-}
-
-/// Takes the shard's lock for the session. Asks again and again: a session that waited for it would have a snapshot, which
-/// CREATE INDEX CONCURRENTLY waits for.
-async fn shard_lock(connection: &Direct) -> Result<(), String> {
-    let mut every = tokio::time::interval(Duration::from_millis(500));
-    for _ in 0..SHARD_LOCK_TRIES {
-        every.tick().await;
-        let row = connection.client.query_one(SHARD_LOCK, &[]).await;
-        let taken = row.and_then(|row| row.try_get(0));
-        if taken.map_err(|error| crate::catalog::servers::chain(&error))? {
-            return Ok(());
-        }
-    }
-    Err("a statement of another runner is still running on it".to_owned())
 }

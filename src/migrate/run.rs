@@ -3,6 +3,7 @@
 //! In a transaction: the statements and the history row, all or nothing. Outside: statement by statement, and the history
 //! says which was begun and which is done, so that a run that was cut off goes on where it stood.
 
+use crate::catalog::lease::{Job, fence};
 use crate::catalog::servers::{Direct, chain};
 use crate::migrate::concurrent::{Built, built, is_concurrent};
 use crate::migrate::files::{Migration, Statement};
@@ -123,7 +124,7 @@ impl Place<'_> {
                 .batch_execute(&limit)
                 .await
                 .map_err(server("set lock_timeout"))?;
-            if !history::fence(&writing, self.token)
+            if !fence(&writing, Job::Migrations, self.token)
                 .await
                 .map_err(server("ask the fence"))?
             {
@@ -177,7 +178,7 @@ impl Place<'_> {
         let migration = step.migration;
         let all = migration.up.statements.len();
         let record = |begun, done| async move {
-            if !history::fence(client, self.token)
+            if !fence(client, Job::Migrations, self.token)
                 .await
                 .map_err(server("ask the fence"))?
             {
