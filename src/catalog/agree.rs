@@ -5,6 +5,7 @@
 use crate::catalog::servers::Servers;
 use crate::catalog::{CatalogError, Contradiction};
 use crate::config::{Config, KeyspaceConfig, TablePlacement};
+use crate::topology::behind::Required;
 use crate::topology::build::{Assignments, even_map};
 use crate::topology::{BUCKETS, KeyHash, TableName};
 use deadpool_postgres::Object;
@@ -400,6 +401,9 @@ async fn settle(
     assignments.refused = read_refused(&writing)
         .await
         .map_err(failed("read keyway.refused"))?;
+    assignments.required = read_required(&writing)
+        .await
+        .map_err(failed("read keyway.required"))?;
     if intent == Intent::Look {
         writing.rollback().await.map_err(failed("roll back"))?;
         return Ok((ledger.cluster, assignments));
@@ -885,4 +889,22 @@ pub(super) async fn read_refused(
         refused.push((row.try_get(0)?, table, row.try_get(3)?));
     }
     Ok(refused)
+}
+
+/// What is required of shards.
+pub(super) async fn read_required(
+    reading: &impl GenericClient,
+) -> Result<Vec<Required>, tokio_postgres::Error> {
+    let mut required = Vec::new();
+    for row in reading
+        .query("SELECT keyspace, version, shards FROM keyway.required", &[])
+        .await?
+    {
+        required.push(Required {
+            keyspace: row.try_get(0)?,
+            version: row.try_get(1)?,
+            shards: row.try_get(2)?,
+        });
+    }
+    Ok(required)
 }

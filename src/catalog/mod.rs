@@ -17,6 +17,7 @@ mod tests;
 pub use watch::Event;
 
 use crate::config::Config;
+use crate::topology::behind::Required;
 use crate::topology::build::{Assignments, BuildError, Schemas, build};
 use crate::topology::schema::Schema;
 use crate::topology::{TableName, Topology};
@@ -309,6 +310,64 @@ impl Catalog {
         Ok(())
     }
 
+    /// Requires versions of the shards of a keyspace, those named or all, and tells every Keyway if that is news.
+    ///
+    /// # Errors
+    /// When the catalog's shard does not take it.
+    pub async fn require(
+        &self,
+        keyspace: &str,
+        versions: &[(String, Option<Vec<String>>)],
+    ) -> Result<(), CatalogError> {
+        let state = self.state.load_full();
+        let holder = state.holder().await?;
+        let mut news = 0;
+        for (version, shards) in versions {
+            let sql =
+                "INSERT INTO keyway.required AS r (keyspace, version, shards) VALUES ($1, $2, $3)
+                       ON CONFLICT (keyspace, version) DO UPDATE SET shards = excluded.shards
+                       WHERE r.shards IS DISTINCT FROM excluded.shards";
+            news += holder
+                .execute(sql, &[&keyspace, version, shards])
+                .await
+                .map_err(state.failed("require versions"))?;
+        }
+        drop(holder);
+        if news > 0 {
+            self.raise_epoch().await?;
+        }
+        Ok(())
+    }
+
+    /// Requires versions no longer. True when they were required: every Keyway is told.
+    ///
+    /// # Errors
+    /// When the catalog's shard does not take it.
+    pub async fn require_no_more(
+        &self,
+        keyspace: &str,
+        versions: &[String],
+    ) -> Result<bool, CatalogError> {
+        let state = self.state.load_full();
+        let sql = "DELETE FROM keyway.required WHERE keyspace = $1 AND version = ANY ($2)";
+        let gone = state
+            .holder()
+            .await?
+            .execute(sql, &[&keyspace, &versions])
+            .await
+            .map_err(state.failed("require versions no more"))?;
+        if gone > 0 {
+            self.raise_epoch().await?;
+        }
+        Ok(gone > 0)
+    }
+
+    /// What is required of shards, as it was last read.
+    #[must_use]
+    pub fn required(&self) -> Vec<Required> {
+        self.state.load().agreed.assignments.required.clone()
+    }
+
     /// The cluster's UUID.
     #[must_use]
     pub fn cluster(&self) -> String {
@@ -442,6 +501,7 @@ impl State {
         }
         assignments.epoch = agree::read_epoch(&**holder).await.map_err(&failed)?;
         assignments.refused = agree::read_refused(&**holder).await.map_err(&failed)?;
+        assignments.required = agree::read_required(&**holder).await.map_err(&failed)?;
         Ok(assignments)
     }
 }

@@ -7,6 +7,7 @@ use crate::topology::schema::{
 };
 use crate::topology::{ImpliedBy, TableName};
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use tokio_postgres::{Error, GenericClient, IsolationLevel, Row};
 
 /// Schemas that are no user's: PostgreSQL's and Keyway's own.
@@ -299,10 +300,28 @@ WITH classes AS (
 )
 SELECT coalesce(sum(pg_catalog.hashtextextended(place || ' ' || version::text, 0)), 0)::text FROM versions";
 
+/// Versions that have run; no runner has been where the table is missing.
+async fn migrations(client: &impl GenericClient) -> Result<Vec<(String, String)>, Error> {
+    let there = "SELECT pg_catalog.to_regclass('keyway.migrations') IS NOT NULL";
+    if !client.query_one(there, &[]).await?.try_get::<_, bool>(0)? {
+        return Ok(Vec::new());
+    }
+    let sql = "SELECT keyspace, key FROM keyway.migrations
+               WHERE kind IN ('version', 'baseline') AND finished IS NOT NULL AND direction = 'up' ORDER BY 1, 2";
+    let mut versions = Vec::new();
+    for row in client.query(sql, &[]).await? {
+        versions.push((row.try_get(0)?, row.try_get(1)?));
+    }
+    Ok(versions)
+}
+
 /// What [`Schema::fingerprint`] would be now.
 pub(super) async fn fingerprint(client: &impl GenericClient) -> Result<String, Error> {
     let sql = FINGERPRINT.replace("USERS", USER_NAMESPACE);
-    client.query_one(&sql, &[]).await?.try_get(0)
+    let catalogs: String = client.query_one(&sql, &[]).await?.try_get(0)?;
+    let mut versions = DefaultHasher::new();
+    migrations(client).await?.hash(&mut versions);
+    Ok(format!("{catalogs} {:x}", versions.finish()))
 }
 
 /// Reads one shard's schema. `pg_get_viewdef` and its like look at the catalogs as they are now, not as the snapshot has
@@ -486,6 +505,7 @@ pub(super) async fn schema(client: &mut tokio_postgres::Client) -> Result<Schema
     for row in reading.query(&enums, &[]).await? {
         schema.enums.push((row.try_get(0)?, row.try_get(1)?));
     }
+    schema.migrations = migrations(&reading).await?;
     schema.fingerprint = fingerprint(&reading).await?;
     reading.commit().await?;
     Ok(schema)

@@ -52,6 +52,13 @@ CREATE TABLE IF NOT EXISTS keyway.refused (
     PRIMARY KEY (database, schema, name)
 );
 
+CREATE TABLE IF NOT EXISTS keyway.required (
+    keyspace text NOT NULL,
+    version  text NOT NULL,
+    shards   text[],
+    PRIMARY KEY (keyspace, version)
+);
+
 CREATE TABLE IF NOT EXISTS keyway.keyways (
     id    uuid PRIMARY KEY,
     epoch bigint NOT NULL,

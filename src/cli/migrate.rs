@@ -1,12 +1,14 @@
 //! `keyway migrate`: writes migrations, looks through them, runs them, and shows which shard has which.
 
+mod mending;
+
 use crate::catalog::Catalog;
 use crate::catalog::lease::{Job, Lease, holder};
 use crate::cli::{ConfigFile, Failure, read_config};
 use crate::config::{Config, TablePlacement, Variables, parse_time};
 use crate::migrate::files::{self, Key, Migration};
-use crate::migrate::plan::{Entry, State, Step, Wanted, steps};
-use crate::migrate::rollout::{Keyspace, Manner, News, histories, roll_out};
+use crate::migrate::plan::{Entry, State, Step, Wanted};
+use crate::migrate::rollout::{Keyspace, Manner, News, Way, histories, roll_out, steps_of};
 use crate::migrate::version::Version;
 use crate::topology::Topology;
 use clap::{Args, Subcommand, ValueEnum};
@@ -47,6 +49,26 @@ enum MigrateCommand {
     Plan(Selection),
     /// Run what is missing on every shard
     Up(UpArguments),
+    /// Undo the last versions on every shard that has them
+    Down(DownArguments),
+    /// Record what the files say now as what ran, and forget what has no file
+    Repair {
+        /// Print what would be recorded, and record nothing
+        #[arg(long)]
+        dry_run: bool,
+        /// Wait so long for another runner to end
+        #[arg(long, value_name = "TIME", value_parser = wait, default_value = "0s")]
+        wait: Duration,
+    },
+    /// Record that shards without a history have this version and all before it
+    Baseline {
+        /// The version
+        #[arg(value_parser = version)]
+        version: Version,
+        /// Wait so long for another runner to end
+        #[arg(long, value_name = "TIME", value_parser = wait, default_value = "0s")]
+        wait: Duration,
+    },
     /// Which shard has which version; status 1 when they differ or some are missing
     Status {
         /// Print JSON
@@ -88,6 +110,26 @@ struct UpArguments {
     wait: Duration,
 }
 
+/// `keyway migrate down`.
+#[derive(Debug, Clone, Args)]
+struct DownArguments {
+    /// So many versions, the last first
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    steps: usize,
+    /// Print what would run, and run nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Shards at once
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    parallel: usize,
+    /// This shard first, alone
+    #[arg(long, value_name = "SHARD")]
+    canary: Option<String>,
+    /// Wait so long for another runner to end
+    #[arg(long, value_name = "TIME", value_parser = wait, default_value = "0s")]
+    wait: Duration,
+}
+
 /// What a failure on one shard means for the others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum OnError {
@@ -113,7 +155,7 @@ pub(super) fn migrate(arguments: &MigrateArguments, variables: &Variables) -> Re
             return new(&arguments.directory, name, only, OffsetDateTime::now_utc());
         }
         MigrateCommand::Validate => return validate(&arguments.directory),
-        MigrateCommand::Plan(_) | MigrateCommand::Up(_) | MigrateCommand::Status { .. } => {}
+        _ => {}
     }
     let config = read_config(&arguments.config, variables)?;
     let files = read_files(&arguments.directory, &config, only)?;
@@ -123,22 +165,73 @@ pub(super) fn migrate(arguments: &MigrateArguments, variables: &Variables) -> Re
         .build()?;
     runtime.block_on(async {
         let (catalog, topology) = Catalog::open(&config).await?;
-        let keyspaces = keyspaces_of(&config, &topology, &files)?;
+        let mut keyspaces = keyspaces_of(&config, &topology, &files)?;
+        // One that never had a migration is no matter of theirs; one whose files are gone is.
+        let required = catalog.required();
+        keyspaces.retain(|own| {
+            !own.migrations.is_empty() || required.iter().any(|one| one.keyspace == own.name)
+        });
         match &arguments.command {
-            MigrateCommand::Up(up) if !up.dry_run => run(&catalog, &keyspaces, up).await,
-            MigrateCommand::Up(UpArguments { selection, .. }) | MigrateCommand::Plan(selection) => {
-                show_plan(&catalog, &keyspaces, selection).await
+            MigrateCommand::New { .. } | MigrateCommand::Validate => Ok(()),
+            MigrateCommand::Up(UpArguments {
+                selection,
+                dry_run: true,
+                ..
+            })
+            | MigrateCommand::Plan(selection) => {
+                show_plan(&catalog, &keyspaces, &Way::Up(wanted(selection))).await
             }
-            _ => {
-                status(
-                    &catalog,
-                    &keyspaces,
-                    matches!(arguments.command, MigrateCommand::Status { json: true }),
-                )
-                .await
+            MigrateCommand::Up(up) => {
+                let manner = Manner {
+                    way: Way::Up(wanted(&up.selection)),
+                    parallel: up.parallel,
+                    canary: up.canary.clone(),
+                    goes_on: up.on_error == OnError::Continue,
+                };
+                run(&catalog, &keyspaces, &manner, up.wait).await
             }
+            MigrateCommand::Down(down) => {
+                let keyspaces = [the_only(keyspaces)?];
+                let way = Way::Down(down.steps);
+                if down.dry_run {
+                    return show_plan(&catalog, &keyspaces, &way).await;
+                }
+                let manner = Manner {
+                    way,
+                    parallel: down.parallel,
+                    canary: down.canary.clone(),
+                    goes_on: false,
+                };
+                run(&catalog, &keyspaces, &manner, down.wait).await
+            }
+            MigrateCommand::Repair { dry_run, wait } => {
+                mending::repair(&catalog, &keyspaces, *dry_run, *wait).await
+            }
+            MigrateCommand::Baseline { version, wait } => {
+                mending::baseline(&catalog, &the_only(keyspaces)?, version, *wait).await
+            }
+            MigrateCommand::Status { json } => status(&catalog, &keyspaces, *json).await,
         }
     })
+}
+
+/// What must be said of one keyspace at a time.
+fn the_only(mut keyspaces: Vec<Keyspace<'_>>) -> Result<Keyspace<'_>, Failure> {
+    match (keyspaces.pop(), keyspaces.as_slice()) {
+        (Some(only), []) => Ok(only),
+        (last, _) => {
+            let names = keyspaces.iter().chain(&last).map(|own| own.name);
+            let names: Vec<&str> = names.collect();
+            Err(Failure::Other(format!(
+                "name the keyspace with --keyspace; those with migrations: {}",
+                if names.is_empty() {
+                    "none".to_owned()
+                } else {
+                    names.join(", ")
+                }
+            )))
+        }
+    }
 }
 
 /// The migrations of the configuration's keyspaces. A keyspace without a directory has none.
@@ -154,7 +247,12 @@ fn read_files(
     }
     let mut all = Vec::new();
     let mut wrong = Vec::new();
-    for (keyspace, directory) in keyspaces(root)? {
+    let directories = keyspaces(root)?;
+    let without = config.keyspaces.keys().filter(|name| {
+        only.is_none_or(|only| only == *name) && !directories.iter().any(|(own, _)| own == *name)
+    });
+    all.extend(without.map(|name| (name.clone(), Vec::new())));
+    for (keyspace, directory) in directories {
         if !config.keyspaces.contains_key(&keyspace) {
             wrong.push(format!(
                 "{}: the configuration has no keyspace {keyspace:?}",
@@ -174,6 +272,7 @@ fn read_files(
         }
     }
     if wrong.is_empty() {
+        all.sort_by(|(one, _), (other, _)| one.cmp(other));
         Ok(all)
     } else {
         Err(Failure::Other(wrong.join("\n")))
@@ -216,12 +315,13 @@ fn keyspaces_of<'f>(
 async fn run(
     catalog: &Catalog,
     keyspaces: &[Keyspace<'_>],
-    up: &UpArguments,
+    manner: &Manner,
+    wait: Duration,
 ) -> Result<(), Failure> {
     let has = |canary: &str, keyspace: &Keyspace<'_>| {
         keyspace.shards.iter().any(|(shard, _)| shard == canary)
     };
-    if let Some(canary) = up
+    if let Some(canary) = manner
         .canary
         .as_deref()
         .filter(|canary| !keyspaces.iter().any(|own| has(canary, own)))
@@ -230,30 +330,18 @@ async fn run(
             "no keyspace has a shard {canary:?} to begin with"
         )));
     }
-    let connection = catalog.direct(&catalog.holder_name()).await?;
-    let lease = Lease::take(connection, Job::Migrations, &holder(), up.wait).await;
-    let lease = lease
-        .map_err(|error| Failure::Other(format!("take the lease on migrations: {error}")))?
-        .map_err(|held| Failure::Other(held.to_string()))?;
-    let manner = Manner {
-        wanted: wanted(&up.selection),
-        parallel: up.parallel,
-        canary: up.canary.clone(),
-        goes_on: up.on_error == OnError::Continue,
-    };
+    let lease = take_lease(catalog, wait).await?;
     let mut failed = 0;
     let mut refused = None;
     for keyspace in keyspaces {
         let name = keyspace.name;
         let tell = |news: News<'_>| match news {
-            News::Done {
-                shard,
-                migration,
-                took,
-            } => println(&format!(
-                "{name} {shard}: {} {} ({} ms)",
-                migration.key,
-                migration.name,
+            News::Begun { .. } => {}
+            News::Done { shard, step, took } => println(&format!(
+                "{name} {shard}: {}{} {} ({} ms)",
+                if step.back { "undone " } else { "" },
+                step.migration.key,
+                step.migration.name,
                 took.as_millis()
             )),
             News::Failed { shard, why } => crate::cli::complain(&format!("{name} {shard}: {why}")),
@@ -266,7 +354,7 @@ async fn run(
             canary: canary.cloned(),
             ..manner.clone()
         };
-        match roll_out(catalog, keyspace, &manner, lease.token, &lease.lost, &tell).await {
+        match roll_out(catalog, keyspace, &manner, &lease, &tell).await {
             Ok(shards) => failed += shards.len(),
             Err(error) => {
                 refused = Some(format!("{name}: {error}"));
@@ -284,6 +372,15 @@ async fn run(
     }
 }
 
+/// The right to run migrations.
+async fn take_lease(catalog: &Catalog, wait: Duration) -> Result<Lease, Failure> {
+    let connection = catalog.direct(&catalog.holder_name()).await?;
+    let lease = Lease::take(connection, Job::Migrations, &holder(), wait).await;
+    lease
+        .map_err(|error| Failure::Other(format!("take the lease on migrations: {error}")))?
+        .map_err(|held| Failure::Other(held.to_string()))
+}
+
 fn println(line: &str) {
     // Nobody reads it when standard output is closed; what was run is in the history.
     let _ = writeln!(io::stdout().lock(), "{line}");
@@ -299,54 +396,54 @@ fn wanted(selection: &Selection) -> Wanted {
 async fn show_plan(
     catalog: &Catalog,
     keyspaces: &[Keyspace<'_>],
-    selection: &Selection,
+    way: &Way,
 ) -> Result<(), Failure> {
-    let wanted = wanted(selection);
     let (mut left, mut wrong) = (0, false);
     for keyspace in keyspaces {
+        let mut read = Vec::new();
         for (shard, entries) in histories(catalog, keyspace).await {
-            let place = format!("{} {shard}", keyspace.name);
-            let steps = match entries {
-                Ok(entries) => steps(keyspace.migrations, &entries, &shard, &wanted),
+            match entries {
+                Ok(entries) => read.push((shard, entries)),
                 Err(why) => {
                     wrong = true;
-                    crate::cli::complain(&format!("{place}: {why}"));
-                    continue;
-                }
-            };
-            match steps {
-                Ok(steps) => {
-                    left += steps.len();
-                    steps
-                        .iter()
-                        .for_each(|step| println(&format!("{place}: {}", in_words(step))));
-                }
-                Err(obstacles) => {
-                    wrong = true;
-                    for obstacle in obstacles {
-                        crate::cli::complain(&format!("{place}: {obstacle}"));
-                    }
+                    crate::cli::complain(&format!("{} {shard}: {why}", keyspace.name));
                 }
             }
+        }
+        let (steps, obstacles) = steps_of(keyspace.migrations, &read, way);
+        for ((shard, _), steps) in read.iter().zip(&steps) {
+            left += steps.len();
+            steps.iter().for_each(|step| {
+                println(&format!("{} {shard}: {}", keyspace.name, in_words(step)))
+            });
+        }
+        for (shard, obstacle) in obstacles {
+            wrong = true;
+            crate::cli::complain(&format!("{} {shard}: {obstacle}", keyspace.name));
         }
     }
     if wrong {
         return Err(Failure::Status(1));
     }
     if left == 0 {
-        println("nothing to run: all shards have all migrations");
+        println(match way {
+            Way::Up(_) => "nothing to run: all shards have all migrations",
+            Way::Down(_) => "nothing to undo: no shard has a version",
+        });
     }
     Ok(())
 }
 
 fn in_words(step: &Step<'_>) -> String {
     let migration = step.migration;
-    let statements = migration.up.statements.len();
+    let statements = step.script.statements.len();
     let mut words = format!(
-        "{} {} ({statements} statements",
-        migration.key, migration.name
+        "{}{} {} ({statements} statements",
+        if step.back { "undo " } else { "" },
+        migration.key,
+        migration.name
     );
-    if !migration.up.transaction {
+    if !step.script.transaction {
         words.push_str(", outside a transaction");
     }
     if step.from > 0 {
@@ -365,6 +462,7 @@ enum Cell {
     Baseline,
     Missing,
     Half,
+    Undoing,
     Changed,
     NotHere,
     Down,
@@ -383,23 +481,15 @@ impl Cell {
         {
             return Self::NotHere;
         }
-        let baseline = history
-            .iter()
-            .filter(|entry| entry.state == State::Baseline);
-        let baseline = baseline.map(|entry| &entry.key).max();
-        match history.iter().find(|entry| entry.key == migration.key) {
-            Some(entry) if entry.state == State::Baseline => Self::Baseline,
-            Some(entry) if entry.checksum != up.checksum => Self::Changed,
-            Some(entry) if entry.state == State::Done => Self::Done,
-            Some(_) => Self::Half,
-            None => match baseline {
-                Some(baseline)
-                    if matches!(migration.key, Key::Version(_)) && migration.key <= *baseline =>
-                {
-                    Self::Baseline
-                }
-                _ => Self::Missing,
-            },
+        let Some(entry) = history.iter().find(|entry| entry.key == migration.key) else {
+            return Self::Missing;
+        };
+        match entry.state {
+            State::Baseline => Self::Baseline,
+            State::Undoing { .. } => Self::Undoing,
+            _ if entry.checksum != up.checksum => Self::Changed,
+            State::Done => Self::Done,
+            State::Running { .. } => Self::Half,
         }
     }
 
@@ -409,6 +499,7 @@ impl Cell {
             Self::Baseline => "baseline",
             Self::Missing => "missing",
             Self::Half => "half",
+            Self::Undoing => "undoing",
             Self::Changed => "changed",
             Self::NotHere => "-",
             Self::Down => "down",

@@ -1,8 +1,9 @@
 //! The history that each shard keeps of its own migrations, in schema `keyway`.
 
-use crate::migrate::files::{Key, Migration};
-use crate::migrate::plan::{Entry, State};
+use crate::migrate::files::{Key, Migration, Script};
+use crate::migrate::plan::{Entry, State, Step};
 use crate::migrate::version::Version;
+use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Error, GenericClient};
 
 /// What a runner needs on each shard.
@@ -14,6 +15,7 @@ const TABLES: &str = "
         name       text NOT NULL,
         checksum   text NOT NULL,
         kind       text NOT NULL CHECK (kind IN ('version', 'repeatable', 'baseline')),
+        direction  text NOT NULL CHECK (direction IN ('up', 'down')),
         statements integer NOT NULL,
         begun      integer NOT NULL CHECK (begun BETWEEN 0 AND statements),
         done       integer NOT NULL CHECK (done BETWEEN 0 AND begun),
@@ -48,7 +50,8 @@ pub(super) async fn read(client: &Client, keyspace: &str) -> Result<Vec<Entry>, 
     if !there {
         return Ok(Vec::new());
     }
-    let sql = "SELECT key, name, checksum, kind, begun, done, finished IS NOT NULL
+    let sql =
+        "SELECT key, name, checksum, kind, begun, done, finished IS NOT NULL, direction = 'down'
                FROM keyway.migrations WHERE keyspace = $1";
     let mut rows = Vec::new();
     for row in client.query(sql, &[&keyspace]).await? {
@@ -62,10 +65,11 @@ pub(super) async fn read(client: &Client, keyspace: &str) -> Result<Vec<Entry>, 
             Ok(usize::try_from(count).unwrap_or_default())
         };
         let (begun, done) = (count(4)?, count(5)?);
-        let finished: bool = row.try_get(6)?;
+        let (finished, back): (bool, bool) = (row.try_get(6)?, row.try_get(7)?);
         let state = match (kind.as_str(), finished) {
             ("baseline", _) => State::Baseline,
             (_, true) => State::Done,
+            (_, false) if back => State::Undoing { begun, done },
             (_, false) => State::Running { begun, done },
         };
         rows.push(Entry {
@@ -78,26 +82,38 @@ pub(super) async fn read(client: &Client, keyspace: &str) -> Result<Vec<Entry>, 
     Ok(rows)
 }
 
-/// Writes how far a migration has come. All of it: it is done.
+/// Where a migration's row is: its kind and its key.
+fn place(key: &Key) -> (&'static str, String) {
+    match key {
+        Key::Version(version) => ("version", version.to_string()),
+        Key::Repeatable(name) => ("repeatable", name.clone()),
+    }
+}
+
+fn count(count: usize) -> i32 {
+    i32::try_from(count).unwrap_or(i32::MAX)
+}
+
+/// Writes how far a step has come. All of it: it is done, and what was undone is forgotten.
 pub(super) async fn record(
     client: &impl GenericClient,
     keyspace: &str,
-    migration: &Migration,
+    step: &Step<'_>,
     (begun, done): (usize, usize),
     token: i64,
 ) -> Result<(), Error> {
-    let (kind, key) = match &migration.key {
-        Key::Version(version) => ("version", version.to_string()),
-        Key::Repeatable(name) => ("repeatable", name.clone()),
-    };
-    let count = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
-    let all = migration.up.statements.len();
+    let (kind, key) = place(&step.migration.key);
+    let all = step.script.statements.len();
+    if step.back && done == all {
+        return forget(client, keyspace, &step.migration.key).await;
+    }
+    let direction = if step.back { "down" } else { "up" };
     let sql = "INSERT INTO keyway.migrations AS m
-                 (keyspace, kind, key, name, checksum, statements, begun, done, token, tool, finished)
-               VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, CASE WHEN $8::integer = $6::integer THEN clock_timestamp() END)
+                 (keyspace, kind, key, name, checksum, direction, statements, begun, done, token, tool, finished)
+               VALUES ($1, $2, $3, $4, $5, $11, $6, $7, $8, $9, $10, CASE WHEN $8::integer = $6::integer THEN clock_timestamp() END)
                ON CONFLICT (keyspace, kind, key) DO UPDATE SET name = excluded.name, checksum = excluded.checksum,
-                 statements = excluded.statements, begun = excluded.begun, done = excluded.done, token = excluded.token,
-                 tool = excluded.tool, role = excluded.role, finished = excluded.finished,
+                 direction = excluded.direction, statements = excluded.statements, begun = excluded.begun, done = excluded.done,
+                 token = excluded.token, tool = excluded.tool, role = excluded.role, finished = excluded.finished,
                  started = CASE WHEN excluded.begun <= 1 THEN excluded.started ELSE m.started END";
     client
         .execute(
@@ -106,15 +122,75 @@ pub(super) async fn record(
                 &keyspace,
                 &kind,
                 &key,
-                &migration.name,
-                &migration.up.checksum,
+                &step.migration.name,
+                &step.script.checksum,
                 &count(all),
                 &count(begun),
                 &count(done),
                 &token,
                 &TOOL,
+                &direction,
             ],
         )
         .await?;
     Ok(())
+}
+
+/// Forgets that a migration ran.
+pub(super) async fn forget(
+    client: &impl GenericClient,
+    keyspace: &str,
+    key: &Key,
+) -> Result<(), Error> {
+    let (kind, key) = place(key);
+    let sql = "DELETE FROM keyway.migrations WHERE keyspace = $1 AND kind = $2 AND key = $3";
+    client.execute(sql, &[&keyspace, &kind, &key]).await?;
+    Ok(())
+}
+
+/// Writes that the shard had a version before its history began.
+pub(super) async fn begin_at(
+    client: &impl GenericClient,
+    keyspace: &str,
+    (version, name, checksum): (&Version, &str, &str),
+    token: i64,
+) -> Result<(), Error> {
+    let sql = "INSERT INTO keyway.migrations
+                 (keyspace, kind, key, name, checksum, direction, statements, begun, done, token, tool, finished)
+               VALUES ($1, 'baseline', $2, $3, $4, 'up', 0, 0, 0, $5, $6, clock_timestamp())";
+    let key = version.to_string();
+    client
+        .execute(sql, &[&keyspace, &key, &name, &checksum, &token, &TOOL])
+        .await?;
+    Ok(())
+}
+
+/// Writes a file's present text and name to the row of one that ran, or ran half. True when it thereby has run whole.
+pub(super) async fn rewrite(
+    client: &impl GenericClient,
+    keyspace: &str,
+    migration: &Migration,
+    script: &Script,
+    token: i64,
+) -> Result<bool, Error> {
+    let (kind, key) = place(&migration.key);
+    let all = count(script.statements.len());
+    // What is finished stays so, whatever the new text has.
+    let sql = "UPDATE keyway.migrations SET name = $4, checksum = $5, token = $7, tool = $8, statements = $6,
+                 begun = CASE WHEN finished IS NULL THEN least(begun, $6) ELSE $6 END,
+                 done = CASE WHEN finished IS NULL THEN least(done, $6) ELSE $6 END,
+                 finished = CASE WHEN finished IS NULL AND done >= $6 THEN clock_timestamp() ELSE finished END
+               WHERE keyspace = $1 AND kind = $2 AND key = $3 RETURNING finished IS NOT NULL";
+    let values: [&(dyn ToSql + Sync); 8] = [
+        &keyspace,
+        &kind,
+        &key,
+        &migration.name,
+        &script.checksum,
+        &all,
+        &token,
+        &TOOL,
+    ];
+    let row = client.query_opt(sql, &values).await?;
+    row.map_or(Ok(false), |row| row.try_get(0))
 }

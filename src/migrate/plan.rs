@@ -1,6 +1,6 @@
 //! What a shard still has to run: its keyspace's files and its own history → steps, or what stands in their way. Pure.
 
-use crate::migrate::files::{Key, Migration};
+use crate::migrate::files::{Key, Migration, Script};
 use crate::migrate::version::Version;
 
 /// A row of a shard's history.
@@ -26,17 +26,28 @@ pub enum State {
         /// Statements that are done: as many, or one less.
         done: usize,
     },
+    /// Cut off outside a transaction, on the way back.
+    Undoing {
+        /// Statements of the way back that were begun.
+        begun: usize,
+        /// Statements of it that are done.
+        done: usize,
+    },
     /// Done.
     Done,
-    /// The shard had it, and all versions before it, when its history began.
+    /// The shard had it when its history began.
     Baseline,
 }
 
-/// One migration to run on one shard.
+/// One migration to run, or to undo, on one shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Step<'m> {
     /// Which.
     pub migration: &'m Migration,
+    /// The way there or the way back.
+    pub script: &'m Script,
+    /// It is the way back.
+    pub back: bool,
     /// Statements that are done.
     pub from: usize,
     /// Statements that were begun before: when it is one more, nobody knows how far that one came.
@@ -74,6 +85,34 @@ pub enum Obstacle {
         /// Its name.
         name: String,
     },
+    /// A migration was half undone.
+    #[error("{file} is half undone; end that with `keyway migrate down`")]
+    HalfUndone {
+        /// The way back's file.
+        file: String,
+    },
+    /// What is to be undone ran half.
+    #[error("{file} ran half ({done} of its statements); end that with `keyway migrate up`")]
+    HalfRun {
+        /// The file.
+        file: String,
+        /// Statements done.
+        done: usize,
+    },
+    /// What is to be undone was there before the history began.
+    #[error(
+        "version {version} was there before the history began; Keyway did not run it and cannot undo it"
+    )]
+    Baseline {
+        /// The version.
+        version: Version,
+    },
+    /// What is to be undone has no way back.
+    #[error("{file} has no way back; write it to {}.down.sql", stem(file))]
+    NoWayBack {
+        /// The file.
+        file: String,
+    },
     /// A new file comes before one that has run.
     #[error(
         "{file} comes before version {behind}, which has run; give it a later version, or allow it with --out-of-order"
@@ -106,10 +145,6 @@ pub fn steps<'m>(
     wanted: &Wanted,
 ) -> Result<Vec<Step<'m>>, Vec<Obstacle>> {
     let mut obstacles = missing(migrations, history);
-    let baseline = history
-        .iter()
-        .filter(|entry| entry.state == State::Baseline);
-    let baseline = baseline.map(|entry| &entry.key).max();
     let ran = |entry: &&Entry| matches!(entry.state, State::Done | State::Baseline);
     let last = history
         .iter()
@@ -134,6 +169,8 @@ pub fn steps<'m>(
         let mut step = |(begun, from), again| {
             steps.push(Step {
                 migration,
+                script: up,
+                back: false,
                 from,
                 begun,
                 again,
@@ -152,7 +189,9 @@ pub fn steps<'m>(
                 file: up.file.clone(),
                 done,
             }),
-            None if is_version && baseline.is_some_and(|baseline| migration.key <= *baseline) => {}
+            Some(State::Undoing { .. }) => obstacles.push(Obstacle::HalfUndone {
+                file: migration.down.as_ref().unwrap_or(up).file.clone(),
+            }),
             None => match (&migration.key, last) {
                 (Key::Version(version), Some(last)) if version < last && !wanted.out_of_order => {
                     obstacles.push(Obstacle::OutOfOrder {
@@ -173,6 +212,96 @@ pub fn steps<'m>(
     } else {
         Err(obstacles)
     }
+}
+
+/// The steps back of each shard, in order: the last `count` versions that any shard has.
+///
+/// # Errors
+/// Everything that stands in their way, with the shard it is on.
+pub fn steps_back<'m>(
+    migrations: &'m [Migration],
+    histories: &[(String, Vec<Entry>)],
+    count: usize,
+) -> Result<Vec<Vec<Step<'m>>>, Vec<(String, Obstacle)>> {
+    let versions = histories.iter().flat_map(|(_, own)| own);
+    let mut versions: Vec<&Version> = versions
+        .filter_map(|entry| match &entry.key {
+            Key::Version(version) => Some(version),
+            Key::Repeatable(_) => None,
+        })
+        .collect();
+    versions.sort_unstable();
+    versions.dedup();
+    let last = versions.split_off(versions.len().saturating_sub(count));
+    let mut obstacles = Vec::new();
+    let mut all = Vec::new();
+    for (shard, history) in histories {
+        let mut own = Vec::new();
+        for version in last.iter().rev() {
+            let entry = history
+                .iter()
+                .find(|entry| matches!(&entry.key, Key::Version(own) if own == *version));
+            match entry.map(|entry| step_back(migrations, entry, version)) {
+                None => {}
+                Some(Ok(step)) => own.push(step),
+                Some(Err(obstacle)) => obstacles.push((shard.clone(), obstacle)),
+            }
+        }
+        all.push(own);
+    }
+    if obstacles.is_empty() {
+        Ok(all)
+    } else {
+        Err(obstacles)
+    }
+}
+
+fn step_back<'m>(
+    migrations: &'m [Migration],
+    entry: &Entry,
+    version: &Version,
+) -> Result<Step<'m>, Obstacle> {
+    if entry.state == State::Baseline {
+        return Err(Obstacle::Baseline {
+            version: version.clone(),
+        });
+    }
+    let migration = migrations.iter().find(|own| own.key == entry.key);
+    let migration = migration.ok_or_else(|| Obstacle::Missing {
+        key: entry.key.clone(),
+        name: entry.name.clone(),
+    })?;
+    let file = || migration.up.file.clone();
+    let down = migration.down.as_ref();
+    let down = down.ok_or_else(|| Obstacle::NoWayBack { file: file() })?;
+    let step = |(begun, from)| Step {
+        migration,
+        script: down,
+        back: true,
+        from,
+        begun,
+        again: false,
+    };
+    match entry.state {
+        State::Running { done, .. } => Err(Obstacle::HalfRun { file: file(), done }),
+        State::Undoing { begun, done } if entry.checksum == down.checksum => {
+            Ok(step((begun, done)))
+        }
+        State::Undoing { done, .. } => Err(Obstacle::ChangedHalf {
+            file: down.file.clone(),
+            done,
+        }),
+        State::Done if entry.checksum != migration.up.checksum => {
+            Err(Obstacle::Changed { file: file() })
+        }
+        State::Done | State::Baseline => Ok(step((0, 0))),
+    }
+}
+
+/// A file's name without its end.
+fn stem(file: &str) -> &str {
+    let stem = file.rsplit_once('.').map_or(file, |(stem, _)| stem);
+    stem.strip_suffix(".up").unwrap_or(stem)
 }
 
 fn missing(migrations: &[Migration], history: &[Entry]) -> Vec<Obstacle> {

@@ -1,12 +1,12 @@
 //! One keyspace's migrations over all its shards: what each still needs, and the order in which they get it.
 
-use crate::catalog::lease::{self, Job, shard_lock};
-use crate::catalog::servers::Direct;
+use crate::catalog::lease::{self, Job, Lease, shard_lock};
+use crate::catalog::servers::{Direct, chain};
 use crate::catalog::{Catalog, CatalogError};
 use crate::migrate::files::Migration;
-use crate::migrate::history;
-use crate::migrate::plan::{Entry, Obstacle, Step, Wanted, steps};
+use crate::migrate::plan::{Entry, Obstacle, Step, Wanted, steps, steps_back};
 use crate::migrate::run::{Place, StepError};
+use crate::migrate::{history, required};
 use crate::topology::TableName;
 use crate::topology::ranges::{Fix, owned_by_any, range_block};
 use futures_util::StreamExt as _;
@@ -14,7 +14,6 @@ use futures_util::future::join_all;
 use futures_util::stream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use tokio::sync::watch;
 use tokio::time::Instant;
 
 /// A keyspace to bring up to date.
@@ -30,11 +29,20 @@ pub struct Keyspace<'k> {
     pub migrations: &'k [Migration],
 }
 
+/// Which way.
+#[derive(Debug, Clone)]
+pub enum Way {
+    /// What is missing is run.
+    Up(Wanted),
+    /// So many versions are undone, the last first.
+    Down(usize),
+}
+
 /// How a rollout goes.
 #[derive(Debug, Clone)]
 pub struct Manner {
-    /// What is wanted.
-    pub wanted: Wanted,
+    /// Which way.
+    pub way: Way,
     /// Shards at once.
     pub parallel: usize,
     /// The first shard, alone.
@@ -73,12 +81,19 @@ fn lines(obstacles: &[(String, Obstacle)]) -> String {
 /// What happens, as it happens.
 #[derive(Debug)]
 pub enum News<'n> {
-    /// A migration is done on a shard.
+    /// A shard has so many steps to do.
+    Begun {
+        /// The shard.
+        shard: &'n str,
+        /// Its steps.
+        steps: usize,
+    },
+    /// A step is done on a shard.
     Done {
         /// The shard.
         shard: &'n str,
         /// Which.
-        migration: &'n Migration,
+        step: &'n Step<'n>,
         /// How long it took.
         took: Duration,
     },
@@ -100,7 +115,7 @@ pub async fn histories(
         let entries = match catalog.direct(shard).await {
             Ok(connection) => history::read(&connection.client, keyspace.name)
                 .await
-                .map_err(|error| crate::catalog::servers::chain(&error)),
+                .map_err(|error| chain(&error)),
             Err(error) => Err(error.to_string()),
         };
         (shard.clone(), entries)
@@ -108,7 +123,101 @@ pub async fn histories(
     join_all(read).await
 }
 
-/// Brings all shards of a keyspace up to date. Returns the shards that failed.
+/// A shard that is connected and locked, and its history.
+#[derive(Debug)]
+pub(super) struct Open<'k> {
+    /// Its name and stable id.
+    pub(super) shard: &'k (String, u16),
+    /// The connection that holds its lock.
+    pub(super) connection: Direct,
+    /// What it has.
+    pub(super) history: Vec<Entry>,
+}
+
+/// Connects to all shards of a keyspace and locks them. Returns those that could be, and the names of the others.
+///
+/// # Errors
+/// When one does not answer, unless `goes_on`.
+pub(super) async fn open_all<'k>(
+    catalog: &Catalog,
+    keyspace: &'k Keyspace<'_>,
+    goes_on: bool,
+    tell: &(dyn Fn(News<'_>) + Sync),
+) -> Result<(Vec<Open<'k>>, Vec<String>), CatalogError> {
+    let connecting = keyspace
+        .shards
+        .iter()
+        .map(|(shard, _)| catalog.direct(shard));
+    let connected = join_all(connecting).await;
+    let (mut open, mut failed) = (Vec::new(), Vec::new());
+    for (connected, shard) in connected.into_iter().zip(&keyspace.shards) {
+        let read = match connected {
+            Ok(connection) => read_locked(keyspace, connection).await,
+            Err(error) if goes_on => Err(error.to_string()),
+            Err(error) => return Err(error),
+        };
+        match read {
+            Ok((connection, history)) => open.push(Open {
+                shard,
+                connection,
+                history,
+            }),
+            Err(why) => {
+                tell(News::Failed {
+                    shard: &shard.0,
+                    why,
+                });
+                failed.push(shard.0.clone());
+            }
+        }
+    }
+    Ok((open, failed))
+}
+
+/// A runner that died may have a statement running, and even a COMMIT: the history is read behind that.
+async fn read_locked(
+    keyspace: &Keyspace<'_>,
+    connection: Direct,
+) -> Result<(Direct, Vec<Entry>), String> {
+    shard_lock(&connection, Job::Migrations).await?;
+    let read = async {
+        lease::prepare(&connection.client).await?;
+        history::prepare(&connection.client).await?;
+        history::read(&connection.client, keyspace.name).await
+    };
+    let history = read.await.map_err(|error| chain(&error))?;
+    Ok((connection, history))
+}
+
+/// A shard's steps.
+type Ready<'k> = (&'k (String, u16), Direct, Vec<Step<'k>>);
+
+/// What each shard has to do, as its history says, and what stands in the way.
+pub fn steps_of<'m>(
+    migrations: &'m [Migration],
+    shards: &[(String, Vec<Entry>)],
+    way: &Way,
+) -> (Vec<Vec<Step<'m>>>, Vec<(String, Obstacle)>) {
+    let mut obstacles = Vec::new();
+    let all = match way {
+        Way::Up(wanted) => shards
+            .iter()
+            .map(|(shard, history)| {
+                steps(migrations, history, shard, wanted).unwrap_or_else(|own| {
+                    obstacles.extend(own.into_iter().map(|one| (shard.clone(), one)));
+                    Vec::new()
+                })
+            })
+            .collect(),
+        Way::Down(count) => steps_back(migrations, shards, *count).unwrap_or_else(|own| {
+            obstacles = own;
+            Vec::new()
+        }),
+    };
+    (all, obstacles)
+}
+
+/// Brings all shards of a keyspace up to date, or back. Returns the shards that failed.
 ///
 /// # Errors
 /// When something stands in the way before anything was run.
@@ -116,8 +225,7 @@ pub async fn roll_out<'k>(
     catalog: &Catalog,
     keyspace: &'k Keyspace<'_>,
     manner: &Manner,
-    token: i64,
-    lost: &watch::Receiver<bool>,
+    lease: &Lease,
     tell: &(dyn Fn(News<'_>) + Sync),
 ) -> Result<Vec<String>, RolloutError> {
     if let Some(canary) = &manner.canary
@@ -128,72 +236,45 @@ pub async fn roll_out<'k>(
             shard: canary.clone(),
         });
     }
-    let mut failed = Vec::new();
-    let mut ready = Vec::new();
-    let mut obstacles = Vec::new();
-    let opened = keyspace.shards.iter().map(|shard| async move {
-        let connection = catalog.direct(&shard.0).await?;
-        Ok::<_, CatalogError>((shard, connection))
-    });
-    for (opened, (shard, _)) in join_all(opened).await.into_iter().zip(&keyspace.shards) {
-        let (shard, connection) = match opened {
-            Ok(opened) => opened,
-            Err(error) if manner.goes_on => {
-                tell(News::Failed {
-                    shard,
-                    why: error.to_string(),
-                });
-                failed.push(shard.clone());
-                continue;
-            }
-            Err(error) => return Err(error.into()),
-        };
-        let read = async {
-            // A runner that died may have a statement running, and even a COMMIT: its history is read behind that.
-            shard_lock(&connection, Job::Migrations).await?;
-            let read = async {
-                lease::prepare(&connection.client).await?;
-                history::prepare(&connection.client).await?;
-                history::read(&connection.client, keyspace.name).await
-            };
-            read.await
-                .map_err(|error| crate::catalog::servers::chain(&error))
-        };
-        let entries = match read.await {
-            Ok(entries) => entries,
-            Err(why) => {
-                tell(News::Failed {
-                    shard: &shard.0,
-                    why,
-                });
-                failed.push(shard.0.clone());
-                continue;
-            }
-        };
-        match steps(keyspace.migrations, &entries, &shard.0, &manner.wanted) {
-            Ok(steps) => ready.push((shard, connection, steps)),
-            Err(own) => obstacles.extend(own.into_iter().map(|one| (shard.0.clone(), one))),
-        }
-    }
+    let (open, mut failed) = open_all(catalog, keyspace, manner.goes_on, tell).await?;
+    let read: Vec<(String, Vec<Entry>)> = open
+        .iter()
+        .map(|open| (open.shard.0.clone(), open.history.clone()))
+        .collect();
+    let (steps, obstacles) = steps_of(keyspace.migrations, &read, &manner.way);
     if !obstacles.is_empty() {
         return Err(RolloutError::Obstacles(obstacles));
     }
+    let zipped = open.into_iter().zip(steps);
+    let mut ready: Vec<Ready<'k>> = zipped
+        .map(|(open, steps)| (open.shard, open.connection, steps))
+        .collect();
     if !failed.is_empty() && !manner.goes_on {
         return Ok(failed);
+    }
+    if matches!(manner.way, Way::Down(_)) {
+        let keys = ready.iter().flat_map(|(.., steps)| steps);
+        required::lower(catalog, keyspace, keys.map(|step| &step.migration.key)).await?;
     }
     let is_canary = |name: &str| manner.canary.as_deref() == Some(name);
     ready.sort_by_key(|((name, _), ..)| !is_canary(name));
     let alone = usize::from(manner.canary.is_some());
     let stop = AtomicBool::new(false);
     let stop = &stop;
-    let run = |(shard, connection, steps): (&'k (String, u16), Direct, Vec<Step<'k>>)| async move {
+    for ((shard, _), _, steps) in &ready {
+        tell(News::Begun {
+            shard,
+            steps: steps.len(),
+        });
+    }
+    let run = |(shard, connection, steps): Ready<'k>| async move {
         let done = on_shard(
             catalog,
             keyspace,
             shard,
             connection,
             &steps,
-            (token, lost, stop),
+            (lease, stop),
             tell,
         )
         .await;
@@ -216,6 +297,7 @@ pub async fn roll_out<'k>(
                 .map(|(shard, _)| shard),
         );
     }
+    required::raise(catalog, keyspace).await?;
     Ok(failed)
 }
 
@@ -226,7 +308,7 @@ async fn on_shard(
     (shard, id): &(String, u16),
     mut connection: Direct,
     steps: &[Step<'_>],
-    (token, lost, stop): (i64, &watch::Receiver<bool>, &AtomicBool),
+    (lease, stop): (&Lease, &AtomicBool),
     tell: &(dyn Fn(News<'_>) + Sync),
 ) -> bool {
     if steps.is_empty() {
@@ -240,7 +322,7 @@ async fn on_shard(
         .then(|| range_block(*id, &owned_by_any(keyspace.sharded.iter()), &Fix::Set));
     let place = Place {
         keyspace: keyspace.name,
-        token,
+        token: lease.token,
         behind: behind.as_deref(),
     };
     let mut all = true;
@@ -249,7 +331,7 @@ async fn on_shard(
             break;
         }
         let started = Instant::now();
-        let mut lost = lost.clone();
+        let mut lost = lease.lost.clone();
         let ended = tokio::select! {
             biased;
             _ = lost.wait_for(|lost| *lost) => Err(StepError::Fenced),
@@ -258,7 +340,7 @@ async fn on_shard(
         match ended {
             Ok(()) => tell(News::Done {
                 shard,
-                migration: step.migration,
+                step,
                 took: started.elapsed(),
             }),
             Err(error) => {

@@ -6,7 +6,7 @@
 use crate::catalog::lease::{Job, fence};
 use crate::catalog::servers::{Direct, chain};
 use crate::migrate::concurrent::{Built, built, is_concurrent};
-use crate::migrate::files::{Migration, Statement};
+use crate::migrate::files::{Script, Statement};
 use crate::migrate::history;
 use crate::migrate::plan::Step;
 use std::time::Duration;
@@ -100,9 +100,8 @@ impl Place<'_> {
     /// # Errors
     /// When a statement fails, or gets no lock.
     pub async fn run(&self, connection: &mut Direct, step: &Step<'_>) -> Result<(), StepError> {
-        let migration = step.migration;
-        if migration.up.transaction {
-            self.at_once(&mut connection.client, migration).await?;
+        if step.script.transaction {
+            self.at_once(&mut connection.client, step).await?;
         } else {
             self.one_by_one(&connection.client, step).await?;
         }
@@ -111,8 +110,8 @@ impl Place<'_> {
         reset.map_err(server("reset the session"))
     }
 
-    async fn at_once(&self, client: &mut Client, migration: &Migration) -> Result<(), StepError> {
-        let script = &migration.up;
+    async fn at_once(&self, client: &mut Client, step: &Step<'_>) -> Result<(), StepError> {
+        let script = step.script;
         let mut pause = Duration::from_millis(250);
         for tries in 1.. {
             let writing = client.transaction().await.map_err(server("begin"))?;
@@ -143,7 +142,7 @@ impl Place<'_> {
                 }
                 Err((statement, error)) => {
                     drop(writing);
-                    return Err(self.told(client, migration, statement, &error, tries).await);
+                    return Err(told(client, script, statement, &error, tries).await);
                 }
             };
             if failed.is_some() {
@@ -167,7 +166,7 @@ impl Place<'_> {
                     })?;
             }
             let all = script.statements.len();
-            let row = history::record(&writing, self.keyspace, migration, (all, all), self.token);
+            let row = history::record(&writing, self.keyspace, step, (all, all), self.token);
             row.await.map_err(server("write the history"))?;
             return writing.commit().await.map_err(server("commit"));
         }
@@ -175,8 +174,8 @@ impl Place<'_> {
     }
 
     async fn one_by_one(&self, client: &Client, step: &Step<'_>) -> Result<(), StepError> {
-        let migration = step.migration;
-        let all = migration.up.statements.len();
+        let script = step.script;
+        let all = script.statements.len();
         let record = |begun, done| async move {
             if !fence(client, Job::Migrations, self.token)
                 .await
@@ -184,10 +183,10 @@ impl Place<'_> {
             {
                 return Err(StepError::Fenced);
             }
-            let row = history::record(client, self.keyspace, migration, (begun, done), self.token);
+            let row = history::record(client, self.keyspace, step, (begun, done), self.token);
             row.await.map_err(server("write the history"))
         };
-        for (at, statement) in migration.up.statements.iter().enumerate().skip(step.from) {
+        for (at, statement) in script.statements.iter().enumerate().skip(step.from) {
             let was_begun = at == step.from && step.begun > step.from;
             record(at + 1, at).await?;
             let left = match built(&statement.text) {
@@ -205,7 +204,7 @@ impl Place<'_> {
                     .map_err(server("drop an invalid index"))?;
             }
             if !(was_begun && left == LeftOver::Finished) {
-                self.one(client, migration, statement).await?;
+                one(client, script, statement).await?;
             }
             if at + 1 < all {
                 record(at + 1, at + 1).await?;
@@ -219,65 +218,59 @@ impl Place<'_> {
         }
         record(all, all).await
     }
+}
 
-    /// One statement outside a transaction. What is done CONCURRENTLY waits for old transactions as long as they last:
-    /// it blocks nobody.
-    async fn one(
-        &self,
-        client: &Client,
-        migration: &Migration,
-        statement: &Statement,
-    ) -> Result<(), StepError> {
-        let concurrent = is_concurrent(&statement.text);
-        let limit = if concurrent {
-            0
-        } else {
-            migration.up.lock_timeout.as_millis()
+/// One statement outside a transaction. What is done CONCURRENTLY waits for old transactions as long as they last:
+/// it blocks nobody.
+async fn one(client: &Client, script: &Script, statement: &Statement) -> Result<(), StepError> {
+    let concurrent = is_concurrent(&statement.text);
+    let limit = if concurrent {
+        0
+    } else {
+        script.lock_timeout.as_millis()
+    };
+    let limit = format!("SET lock_timeout = '{limit}ms'");
+    client
+        .batch_execute(&limit)
+        .await
+        .map_err(server("set lock_timeout"))?;
+    let mut pause = Duration::from_millis(250);
+    for tries in 1.. {
+        let Err(error) = client.batch_execute(&statement.text).await else {
+            break;
         };
-        let limit = format!("SET lock_timeout = '{limit}ms'");
-        client
-            .batch_execute(&limit)
-            .await
-            .map_err(server("set lock_timeout"))?;
-        let mut pause = Duration::from_millis(250);
-        for tries in 1.. {
-            let Err(error) = client.batch_execute(&statement.text).await else {
-                break;
-            };
-            // What one that was done CONCURRENTLY left must be looked at first: the next run does.
-            if concurrent || !waits(&error) || tries == LOCK_TRIES {
-                return Err(self.told(client, migration, statement, &error, tries).await);
-            }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(PAUSE_MAX);
+        // What one that was done CONCURRENTLY left must be looked at first: the next run does.
+        if concurrent || !waits(&error) || tries == LOCK_TRIES {
+            return Err(told(client, script, statement, &error, tries).await);
         }
-        Ok(())
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(PAUSE_MAX);
     }
+    Ok(())
+}
 
-    async fn told(
-        &self,
-        client: &Client,
-        migration: &Migration,
-        statement: &Statement,
-        error: &Error,
-        tries: u32,
-    ) -> StepError {
-        let file = migration.up.file.clone();
-        let line = statement.line;
-        if error.code() != Some(&SqlState::LOCK_NOT_AVAILABLE) {
-            return StepError::Statement {
-                file,
-                line,
-                what: in_words(error),
-            };
-        }
-        StepError::Locked {
+async fn told(
+    client: &Client,
+    script: &Script,
+    statement: &Statement,
+    error: &Error,
+    tries: u32,
+) -> StepError {
+    let file = script.file.clone();
+    let line = statement.line;
+    if error.code() != Some(&SqlState::LOCK_NOT_AVAILABLE) {
+        return StepError::Statement {
             file,
             line,
-            tries,
-            timeout: migration.up.lock_timeout,
-            holders: holders(client).await,
-        }
+            what: in_words(error),
+        };
+    }
+    StepError::Locked {
+        file,
+        line,
+        tries,
+        timeout: script.lock_timeout,
+        holders: holders(client).await,
     }
 }
 

@@ -1,7 +1,8 @@
 //! Files and plans.
 
 use crate::migrate::files::{FileProblem, Key, LOCK_TIMEOUT, Migration, read};
-use crate::migrate::plan::{Entry, Obstacle, State, Step, Wanted, steps};
+use crate::migrate::mend::mends;
+use crate::migrate::plan::{Entry, Obstacle, State, Step, Wanted, steps, steps_back};
 use crate::migrate::version::Version;
 use std::time::Duration;
 
@@ -279,10 +280,136 @@ fn what_is_left_follows_from_the_history() {
     };
     let finished = [done(one), done(two), done(four), old];
     assert_eq!(left(&finished, "s0", all), ["R v 0 true"]);
-    // A baseline stands for all before it.
+    let begun = [entry(one, State::Baseline), entry(two, State::Baseline)];
+    assert_eq!(left(&begun, "s0", all), ["4 0 false", "R v 0 false"]);
+    // Nothing goes forth from half of a way back.
+    let back = [done(one), entry(two, State::Undoing { begun: 1, done: 1 })];
     assert_eq!(
-        left(&[entry(two, State::Baseline)], "s0", all),
-        ["4 0 false", "R v 0 false"]
+        left(&back, "s0", all),
+        ["V2__b.sql is half undone; end that with `keyway migrate down`"]
+    );
+}
+
+#[test]
+fn the_last_versions_are_undone_where_they_are() {
+    let migrations = good(&[
+        ("V1__a.sql", "SELECT 1"),
+        ("V2__b.up.sql", "SELECT 2"),
+        ("V3__c.sql", "SELECT 3"),
+        ("V3__c.down.sql", "SELECT -3"),
+        (
+            "V4__d.sql",
+            "-- migrate:up\nSELECT 4\n-- migrate:down\nSELECT -4; SELECT -5",
+        ),
+        ("R__v.sql", "SELECT 6"),
+    ]);
+    let [one, two, three, four, view] = &migrations[..] else {
+        panic!("{migrations:?}");
+    };
+    let done = |migration| entry(migration, State::Done);
+    let back = |histories: &[&[Entry]], count| {
+        let named: Vec<(String, Vec<Entry>)> = ["s0", "s1"]
+            .into_iter()
+            .zip(histories)
+            .map(|(shard, own)| (shard.to_owned(), own.to_vec()))
+            .collect();
+        match steps_back(&migrations, &named, count) {
+            Ok(all) => all
+                .iter()
+                .map(|steps| {
+                    let keys = steps.iter().map(|step| {
+                        assert!(step.back && !step.script.statements.is_empty());
+                        format!("{}:{}", step.migration.key, step.from)
+                    });
+                    keys.collect::<Vec<_>>().join(" ")
+                })
+                .collect::<Vec<String>>(),
+            Err(obstacles) => obstacles
+                .iter()
+                .map(|(shard, obstacle)| format!("{shard}: {obstacle}"))
+                .collect(),
+        }
+    };
+    let whole = [done(one), done(two), done(three), done(four), done(view)];
+    assert_eq!(back(&[&whole, &whole], 1), ["4:0", "4:0"]);
+    assert_eq!(back(&[&whole, &whole], 2), ["4:0 3:0", "4:0 3:0"]);
+    // The last versions of the keyspace, not of each shard.
+    assert_eq!(back(&[&whole, &whole[..3]], 1), ["4:0", ""]);
+    assert_eq!(
+        back(&[&whole, &whole[..3]], 3),
+        [
+            "s0: V2__b.up.sql has no way back; write it to V2__b.down.sql",
+            "s1: V2__b.up.sql has no way back; write it to V2__b.down.sql"
+        ]
+    );
+    assert_eq!(back(&[&[], &[]], 1), ["", ""]);
+    // Half undone: from where it stood.
+    let mut half = entry(four, State::Undoing { begun: 2, done: 1 });
+    half.checksum
+        .clone_from(&four.down.as_ref().unwrap().checksum);
+    assert_eq!(back(&[&[half.clone()], &whole], 1), ["4:1", "4:0"]);
+    half.checksum = "other".to_owned();
+    assert_eq!(
+        back(&[&[half]], 1),
+        ["s0: V4__d.sql was changed after 1 of its statements ran; restore it"]
+    );
+    let running = entry(three, State::Running { begun: 1, done: 0 });
+    assert_eq!(
+        back(&[&[running]], 1),
+        ["s0: V3__c.sql ran half (0 of its statements); end that with `keyway migrate up`"]
+    );
+    let begun = entry(three, State::Baseline);
+    assert_eq!(
+        back(&[&[begun]], 1),
+        [
+            "s0: version 3 was there before the history began; Keyway did not run it and cannot undo it"
+        ]
+    );
+}
+
+#[test]
+fn histories_are_corrected_by_what_the_files_say() {
+    let migrations = good(&[
+        ("V1__a.sql", "SELECT 1"),
+        ("V2__b.sql", "SELECT 2"),
+        (
+            "V3__c.sql",
+            "-- keyway: transaction=false\nSELECT 3; SELECT 4",
+        ),
+        ("R__v.sql", "SELECT 6"),
+    ]);
+    let changed = |index: usize, state| Entry {
+        checksum: "other".to_owned(),
+        ..entry(&migrations[index], state)
+    };
+    let gone = Entry {
+        key: key("2.5"),
+        name: "lost".to_owned(),
+        checksum: "other".to_owned(),
+        state: State::Done,
+    };
+    let history = [
+        entry(&migrations[0], State::Done),
+        changed(1, State::Done),
+        gone.clone(),
+        changed(2, State::Running { begun: 2, done: 1 }),
+        changed(3, State::Done),
+        Entry {
+            state: State::Baseline,
+            ..gone
+        },
+    ];
+    let found: Vec<String> = mends(&migrations, &history)
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(
+        found,
+        [
+            "V2__b.sql: its present text counts as what ran",
+            "2.5 lost has no file: forgotten",
+            "V3__c.sql: its present text counts as what ran; it goes on behind statement 1",
+        ]
     );
 }
 

@@ -85,8 +85,11 @@ impl Session {
         reachable.or_else(|| in_turn().next()).unwrap_or(ShardId(0))
     }
 
-    /// Could a server of this shard not be connected to?
+    /// Could a server of this shard not be connected to, or is nothing sent to it?
     pub(super) fn is_failing(&self, shard: ShardId) -> bool {
+        if self.topology.behind.contains_key(&shard) {
+            return true;
+        }
         let pool = self.worker.pool(&self.topology, &self.pools, shard);
         pool.is_some_and(|(pool, _)| pool.is_failing())
     }
@@ -342,6 +345,9 @@ impl Session {
         if let Some(lease) = at_hand(&mut self.kept).or_else(|| at_hand(&mut self.ahead)) {
             return Ok(lease);
         }
+        if let Some(what) = self.topology.behind.get(&shard) {
+            return Err(self.is_behind(shard, what));
+        }
         let Some((pool, address)) = self.worker.pool(&self.topology, &self.pools, shard) else {
             return Err(SessionError::refuse(
                 SqlState::INTERNAL_ERROR,
@@ -359,6 +365,16 @@ impl Session {
         // What its last session had is nothing to this one.
         lease.take_aside();
         Ok(lease)
+    }
+
+    /// The shard has another schema than the statement was written for.
+    #[cold]
+    fn is_behind(&self, shard: ShardId, what: &str) -> SessionError {
+        let message = format!("shard {} is not up to date", self.shard_name(shard));
+        let fields = ErrorFields::error(SqlState::CANNOT_CONNECT_NOW, message)
+            .detail(what)
+            .hint("Run `keyway migrate status`, and `keyway migrate up` to run what is missing.");
+        SessionError::Statement(Some(Box::new(fields)))
     }
 
     /// May waiting for a server of this shard close a circle of waiting sessions? Every circle has a session in it that

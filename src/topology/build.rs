@@ -1,6 +1,7 @@
 //! Configuration + bucket maps + schemas → [`Topology`]. Pure: the same in, the same out.
 
 use crate::config::{Config, TablePlacement};
+use crate::topology::behind::{Required, behind};
 use crate::topology::schema::{ColumnFacts, Constraint, ConstraintKind, Relation, Schema};
 use crate::topology::{
     BUCKETS, Column, Database, FIRST_USER_OID, Function, FunctionDeclaration, ImpliedCall,
@@ -45,6 +46,8 @@ pub struct Assignments {
     pub maps: BTreeMap<String, Vec<u16>>,
     /// Tables that may not be used: database, table, reason.
     pub refused: Vec<(String, TableName, String)>,
+    /// Versions that shards must have.
+    pub required: Vec<Required>,
 }
 
 impl Assignments {
@@ -73,6 +76,7 @@ impl Assignments {
             shard_ids,
             maps,
             refused: Vec::new(),
+            required: Vec::new(),
         }
     }
 }
@@ -187,6 +191,7 @@ pub fn build(
     Ok(Topology {
         epoch: assignments.epoch,
         catalog_epoch: assignments.epoch,
+        behind: behind(config, assignments, schemas, &shards),
         shards,
         keyspaces,
         databases,

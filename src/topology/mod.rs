@@ -3,6 +3,7 @@
 //! In: the checked configuration, the catalog's bucket maps, the shards' schemas. Out: a [`Topology`] behind an
 //! `Arc`, replaced as a whole. A statement takes one snapshot and keeps it. This room does no I/O.
 
+pub mod behind;
 pub mod build;
 pub(crate) mod ranges;
 pub mod schema;
@@ -37,6 +38,8 @@ pub struct Topology {
     pub epoch: u64,
     /// The catalog's own epoch when this was read; what this Keyway acknowledges to the others.
     pub catalog_epoch: u64,
+    /// Shards that nothing may be sent to, and why: they lack a migration that their keyspace requires.
+    pub behind: HashMap<ShardId, String>,
     /// All shards.
     pub shards: Vec<Arc<Shard>>,
     /// All keyspaces.

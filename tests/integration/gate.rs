@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-use crate::harness::cluster;
+use crate::harness::{cluster, eventually};
 use crate::raw::PATIENCE;
 
 #[derive(Default)]
@@ -246,6 +246,19 @@ impl Gate {
     pub(crate) fn wait_held(&self) -> bool {
         self.wait(|state| state.holding > 0 || state.done);
         !self.shared.lock().done
+    }
+
+    /// Messages that may still pass.
+    pub(crate) fn left(&self) -> usize {
+        self.shared.lock().left.unwrap_or(usize::MAX)
+    }
+
+    /// Waits until a server is held (true) or `over` says so (false).
+    pub(crate) fn wait_held_or(&self, mut over: impl FnMut() -> bool) -> bool {
+        eventually("a server is held, or it is over", || {
+            let held = self.shared.lock().holding > 0;
+            (held || over()).then_some(held)
+        })
     }
 
     /// From now on these bytes reach servers as those.

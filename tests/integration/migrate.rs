@@ -1,8 +1,11 @@
 //! `keyway migrate` on real shards.
 
 use std::fs;
+use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Child, Command, Output, Stdio};
 
+use crate::crowd::{is_soak, seed};
+use crate::gate::{Control, Gate};
 use crate::harness::{
     PASSWORD, Router, cluster, create_database, direct_target, eventually, free_port,
 };
@@ -556,4 +559,380 @@ fn new_migrations_have_names_that_are_read() {
             .contains("migrations/stray.sql: belongs to no keyspace"),
         "{ran:?}"
     );
+}
+
+#[test]
+fn versions_are_undone_on_every_shard() {
+    let site = Site::new("migrate_undo");
+    site.file("main/V1__users.sql", USERS);
+    site.file(
+        "main/V2__posts.sql",
+        "CREATE TABLE posts (user_id bigint NOT NULL);",
+    );
+    site.file("main/V2__posts.down.sql", "DROP TABLE posts;");
+    site.file(
+        "main/3_index.sql",
+        "-- migrate:up transaction:false\nCREATE INDEX CONCURRENTLY named ON users (name);\nCREATE TABLE once (a int);\n\
+         -- migrate:down transaction:false\nDROP INDEX CONCURRENTLY named;\nDROP TABLE once;\n",
+    );
+    assert_eq!(
+        site.good(&["down", "--keyspace", "main"]),
+        "",
+        "nothing ran yet"
+    );
+    site.good(&["up"]);
+    let planned = site.good(&["down", "--dry-run"]);
+    assert_eq!(
+        planned.lines().next(),
+        Some("main s0: undo 3 index (2 statements, outside a transaction)")
+    );
+    let undone = site.good(&["down", "--steps", "2", "--parallel", "1"]);
+    let first: Vec<&str> = undone.lines().take(2).collect();
+    assert!(
+        first[0].starts_with("main s0: undone 3 index (")
+            && first[1].starts_with("main s0: undone 2 posts ("),
+        "{undone}"
+    );
+    assert_eq!(undone.lines().count(), 6, "{undone}");
+    let tables = "select to_regclass('posts') is null and to_regclass('named') is null and to_regclass('once') is null";
+    assert_eq!(site.all(tables), ["t"; 3]);
+    assert_eq!(site.all("select count(*) from keyway.migrations"), ["1"; 3]);
+    site.run(&["down"])
+        .refused("main: s0: V1__users.sql has no way back; write it to V1__users.down.sql");
+    site.good(&["up"]);
+    // A way back that fails half way is taken up where it stood.
+    site.on("s1").simple("drop table once");
+    let ran = site.run(&["down", "--parallel", "1"]);
+    ran.refused("main s1: 3_index.sql:6: table \"once\" does not exist (42P01)");
+    assert!(site.run(&["status"]).out.lines().any(|line| {
+        line.split_whitespace()
+            .eq(["3", "index", "missing", "undoing", "done"])
+    }),);
+    site.run(&["up"])
+        .refused("s1: 3_index.sql is half undone; end that with `keyway migrate down`");
+    site.on("s1").simple("create table once ()");
+    assert_eq!(site.good(&["down"]).lines().count(), 2);
+    site.good(&["up"]);
+    site.good(&["status"]);
+}
+
+#[test]
+fn histories_are_repaired_and_begun() {
+    let site = Site::new("migrate_mend");
+    site.file("main/V1__users.sql", USERS);
+    site.file("main/V2__posts.sql", "CREATE TABLE posts (user_id bigint);");
+    site.good(&["up"]);
+    assert!(site.good(&["repair"]).starts_with("nothing to repair"));
+    site.file("main/V1__people.sql", USERS);
+    site.remove("main/V1__users.sql");
+    site.file(
+        "main/V2__posts.sql",
+        "-- Posts.\nCREATE TABLE posts (user_id bigint);",
+    );
+    site.run(&["up"])
+        .refused("V2__posts.sql was changed after it ran");
+    let would = site.good(&["repair", "--dry-run"]);
+    assert_eq!(would.lines().count(), 6, "{would}");
+    site.run(&["up"]).refused("V2__posts.sql was changed");
+    assert_eq!(site.good(&["repair"]), would);
+    assert_eq!(site.good(&["up"]), "");
+    site.good(&["status"]);
+    // What has no file is forgotten, and may run again.
+    site.remove("main/V2__posts.sql");
+    site.run(&["status"]).refused("");
+    assert!(
+        site.good(&["repair"])
+            .contains("main s1: 2 posts has no file: forgotten")
+    );
+    site.good(&["status"]);
+    // All files of a keyspace that are gone are missed, too.
+    fs::remove_dir_all(site.directory.path().join("migrations/main")).unwrap();
+    for words in [["up"], ["plan"]] {
+        site.run(&words)
+            .refused("version 1 (people) has run and has no file");
+    }
+    assert!(site.run(&["status"]).out.contains("people (no file)"));
+
+    // A file that ran half is mended and goes on behind the statement it came to.
+    let site = Site::new("migrate_half");
+    let text = |what: &str| {
+        format!(
+            "-- keyway: transaction=false\nCREATE TABLE one ();\n{what};\nCREATE TABLE three ();"
+        )
+    };
+    site.file("main/V1__half.sql", &text("CREATE TABLE two (nonsense)"));
+    site.run(&["up"]).refused("V1__half.sql:3: ");
+    site.file("main/V1__half.sql", &text("CREATE TABLE two ()"));
+    site.run(&["up"])
+        .refused("V1__half.sql was changed after 1 of its statements ran; restore it");
+    let said = site.good(&["repair"]);
+    assert!(
+        said.lines().all(|line| line.ends_with(
+            "V1__half.sql: its present text counts as what ran; it goes on behind statement 1"
+        )),
+        "{said}"
+    );
+    site.good(&["up"]);
+    site.good(&["status"]);
+
+    // Shards that were there before.
+    let site = Site::new("migrate_begin");
+    for shard in SHARDS {
+        site.on(shard)
+            .simple("create table users (id bigint primary key)");
+    }
+    site.file("main/V1__users.sql", USERS);
+    site.file("main/V2__posts.sql", "CREATE TABLE posts (user_id bigint);");
+    site.run(&["up"])
+        .refused("relation \"users\" already exists");
+    for shard in SHARDS {
+        site.on(shard).simple("delete from keyway.migrations");
+    }
+    let begun = site.good(&["baseline", "1"]);
+    assert_eq!(begun.lines().next(), Some("main s0: begins at version 1"));
+    assert!(
+        site.good(&["baseline", "1.0"])
+            .starts_with("main s0: had that baseline at version 1\n")
+    );
+    assert_eq!(site.good(&["up"]).lines().count(), 3);
+    let status = site.good(&["status"]);
+    assert!(
+        status.lines().any(|line| line
+            .split_whitespace()
+            .eq(["1", "users", "baseline", "baseline", "baseline"])),
+        "{status}"
+    );
+    site.run(&["baseline", "2"])
+        .refused("s0 has a history of 2 migrations; a baseline is for shards without any");
+    site.run(&["down", "--steps", "2"])
+        .refused("version 1 was there before the history began");
+    // A file that comes before the baseline and that it did not see is not passed over.
+    site.file("main/V0.5__early.sql", "SELECT 1");
+    site.run(&["up"])
+        .refused("V0.5__early.sql comes before version 2");
+    site.file("solo/V1__log.sql", "CREATE TABLE log (what text);");
+    site.run(&["baseline", "1"])
+        .refused("name the keyspace with --keyspace; those with migrations: main, solo");
+}
+
+/// Everything that a shard has of migrations and of what they made.
+fn state(site: &Site, shard: &str) -> Vec<Vec<String>> {
+    let mut client = site.on(shard);
+    let asked = [
+        "select key, kind, direction, begun, done, finished is not null from keyway.migrations order by 1, 2",
+        "select c.relname, a.attname, a.attnum, a.attnotnull from pg_attribute a join pg_class c on c.oid = a.attrelid \
+         join pg_namespace n on n.oid = c.relnamespace where n.nspname = 'public' and a.attnum > 0 order by 1, 3",
+        "select c.relname, i.indisvalid from pg_index i join pg_class c on c.oid = i.indexrelid \
+         join pg_namespace n on n.oid = c.relnamespace where n.nspname = 'public' order by 1",
+        "select sequencename, min_value from pg_sequences where schemaname = 'public' order by 1",
+        "select * from filled order by 1",
+    ];
+    asked.iter().flat_map(|sql| client.rows(sql)).collect()
+}
+
+/// The runner dies at a moment at which it waits for a server; the next one ends where an undisturbed one ends.
+/// `moments`: which, of all.
+fn dies_anywhere(name: &'static str, moments: impl Fn(usize) -> Vec<usize>) {
+    let gate = Gate::open();
+    gate.control(Control::Held);
+    let site = Site::with(name, |database| gate.dsn(database));
+    site.file("main/V1__users.sql", USERS);
+    site.file(
+        "main/V2__filled.sql",
+        "CREATE TABLE filled (a bigint PRIMARY KEY, b text);\nINSERT INTO filled VALUES (1, 'one'), (2, 'two');",
+    );
+    site.file(
+        "main/V3__index.sql",
+        "-- keyway: transaction=false\nCREATE INDEX CONCURRENTLY users_name ON users (name);\n\
+         ALTER TABLE users ADD IF NOT EXISTS email text;\nCREATE UNIQUE INDEX CONCURRENTLY users_email ON users (email);",
+    );
+    site.file(
+        "main/R__view.sql",
+        "CREATE OR REPLACE VIEW named AS SELECT id, name FROM users;",
+    );
+    let fresh = || {
+        for shard in SHARDS.iter().chain(&["solo"]) {
+            create_database(&format!("{name}_{shard}"));
+        }
+        // The catalog, without any migration.
+        site.good(&["plan"]);
+    };
+    let up = ["up", "--parallel", "1"];
+    fresh();
+    gate.stop_after(usize::MAX);
+    site.good(&up);
+    let all = usize::MAX - gate.left();
+    gate.release();
+    let undisturbed: Vec<_> = SHARDS.iter().map(|shard| state(&site, shard)).collect();
+    assert!(undisturbed[0].len() > 15, "{undisturbed:?}");
+    let moments = moments(all);
+    eprintln!(
+        "{all} moments, of which {} are tried: {moments:?}",
+        moments.len()
+    );
+    for moment in moments {
+        fresh();
+        gate.stop_after(moment);
+        let mut runner = site.spawn(&up);
+        let held = gate.wait_held_or(|| runner.try_wait().unwrap().is_some());
+        assert!(held, "the runner ended before moment {moment}");
+        runner.kill().unwrap();
+        assert_eq!(runner.wait().unwrap().signal(), Some(9));
+        gate.release();
+        site.wait_gone();
+        // Its lease would run out by itself, in 15 seconds.
+        site.on("s0").simple("do $$ begin if to_regclass('keyway.leases') is not null then update keyway.leases set until = '-infinity'; end if; end $$");
+        site.good(&up);
+        site.good(&["status"]);
+        for (shard, undisturbed) in SHARDS.iter().zip(&undisturbed) {
+            assert_eq!(
+                &state(&site, shard),
+                undisturbed,
+                "{shard}, moment {moment}"
+            );
+        }
+    }
+}
+
+/// At every moment in a soak; else at a few, at others each time.
+#[test]
+fn soak_a_runner_that_dies_anywhere_leaves_nothing_wrong() {
+    let seed = seed();
+    dies_anywhere("migrate_dies", |all| {
+        let count = if is_soak() { all } else { 12.min(all) };
+        let offset = usize::try_from(seed).unwrap_or_default() % all;
+        (0..count)
+            .map(|part| (part * all + offset) / count)
+            .collect()
+    });
+}
+
+fn client(router: &Router) -> Client {
+    Client::connect(&Target {
+        port: router.port,
+        user: "app".to_owned(),
+        database: "app".to_owned(),
+        password: PASSWORD.to_owned(),
+    })
+}
+
+/// The error's SQLSTATE and DETAIL, or nothing.
+fn failure(client: &mut Client, sql: &str) -> Option<(String, String)> {
+    let answer = client.simple(sql);
+    let error = answer.iter().find(|message| message.tag == b'E')?;
+    Some((error.sqlstate(), error.field(b'D').unwrap_or_default()))
+}
+
+#[test]
+fn nothing_is_sent_to_a_shard_without_what_all_have() {
+    let site = Site::new("migrate_behind");
+    let all = site.config.clone();
+    let two = all.replace("[\"s0\", \"s1\", \"s2\"]", "[\"s0\", \"s1\"]");
+    let configure =
+        |text: &str| fs::write(site.directory.path().join("keyway.toml"), text).unwrap();
+    configure(&two);
+    site.file("main/V1__users.sql", USERS);
+    site.file(
+        "main/V2__only.sql",
+        "-- keyway: shards=s0\nCREATE TABLE here ();",
+    );
+    site.good(&["up"]);
+    let router = Router::start(&two);
+    let mut app = client(&router);
+    for key in 1..=40 {
+        app.run(&format!("insert into users values ({key}, 'u{key}')"));
+    }
+    let key_of = |shard: &str| site.on(shard).one("select min(id) from users");
+    let (on_s0, on_s1) = (key_of("s0"), key_of("s1"));
+    let one = |key: &str| format!("select name from users where id = {key}");
+
+    // A shard that joins has no part in anything before it has its migrations, and buckets.
+    configure(&all);
+    router.replace_config(&all);
+    router.signal("HUP");
+    eventually("s2 has joined", || {
+        (site
+            .on("s0")
+            .one("select count(*) from keyway.shards where joined")
+            == "4")
+            .then_some(())
+    });
+    assert_eq!(app.one("select count(*) from users"), "40");
+    let status = site.run(&["status"]);
+    assert!(
+        status.out.lines().any(|line| line
+            .split_whitespace()
+            .eq(["1", "users", "done", "done", "missing"])),
+        "{status:?}"
+    );
+
+    // While a version is run, shards with it and without it are served.
+    site.file("main/V3__more.sql", "ALTER TABLE users ADD age int;");
+    let mut reader = site.on("s1");
+    reader.simple("begin; select * from users");
+    let runner = site.spawn(&["up", "--parallel", "1"]);
+    site.wait_stuck("s1", "ALTER TABLE users");
+    assert_eq!(
+        site.on("s0").one("select max(key) from keyway.migrations"),
+        "3"
+    );
+    for key in [&on_s0, &on_s1] {
+        assert_eq!(app.one(&one(key)), format!("u{key}"));
+    }
+    assert_eq!(app.one("select count(id) from users"), "40");
+    reader.simple("commit");
+    let ran = Ran::of(&runner.wait_with_output().unwrap());
+    assert_eq!(
+        (ran.status, ran.out.lines().count()),
+        (Some(0), 4),
+        "{ran:?}"
+    );
+    let required = "select string_agg(version || coalesce(shards::text, ''), ' ' order by version) from keyway.required";
+    assert_eq!(site.on("s0").one(required), "1 2{s0} 3");
+
+    // A shard that comes back from an old backup lacks what all have had.
+    site.on("s1").simple("create table saved as select * from users; drop table users; delete from keyway.migrations where key = '1'");
+    for router in [&router, &Router::start(&all)] {
+        router.signal("HUP");
+        let mut app = client(router);
+        let told = eventually("the router has heard", || {
+            failure(&mut app, &one(&on_s1)).filter(|(state, _)| state == "57P03")
+        });
+        assert_eq!(
+            told.1,
+            "It lacks version 1 of keyspace main, which all shards have had."
+        );
+        assert_eq!(
+            failure(&mut app, "select count(*) from users")
+                .map(|(state, _)| state)
+                .as_deref(),
+            Some("57P03")
+        );
+        assert_eq!(app.one(&one(&on_s0)), format!("u{on_s0}"));
+        // In a transaction it is the statement that fails.
+        app.simple("begin");
+        assert_eq!(app.one(&one(&on_s0)), format!("u{on_s0}"));
+        assert_eq!(failure(&mut app, &one(&on_s1)).unwrap().0, "57P03");
+        app.simple("rollback");
+    }
+    site.run(&["up"])
+        .refused("V1__users.sql comes before version 3, which has run");
+    assert_eq!(site.good(&["up", "--out-of-order"]).lines().count(), 1);
+    site.on("s1").simple(
+        "alter table users add age int; insert into users select * from saved; drop table saved",
+    );
+    let mut fresh = client(&router);
+    eventually("it is served again", || {
+        failure(&mut fresh, &one(&on_s1)).is_none().then_some(())
+    });
+    assert_eq!(fresh.one(&one(&on_s1)), format!("u{on_s1}"));
+
+    // What is undone is required no more.
+    site.file("main/V3__more.down.sql", "ALTER TABLE users DROP age;");
+    site.good(&["down"]);
+    assert_eq!(site.on("s0").one(required), "1 2{s0}");
+    eventually("it is served", || {
+        failure(&mut fresh, &one(&on_s1)).is_none().then_some(())
+    });
+    assert_eq!(fresh.one("select count(id) from users"), "40");
 }

@@ -501,6 +501,7 @@ fn topology() -> Arc<Topology> {
         )]),
     };
     Arc::new(Topology {
+        behind: HashMap::new(),
         epoch: 7,
         catalog_epoch: Default::default(),
         shards: shards.collect(),
