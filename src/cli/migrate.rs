@@ -1,6 +1,7 @@
 //! `keyway migrate`: writes migrations, looks through them, runs them, and shows which shard has which.
 
 mod mending;
+mod progress;
 
 use crate::catalog::Catalog;
 use crate::catalog::lease::{Job, Lease, holder};
@@ -12,6 +13,7 @@ use crate::migrate::rollout::{Keyspace, Manner, News, Way, histories, roll_out, 
 use crate::migrate::version::Version;
 use crate::topology::Topology;
 use clap::{Args, Subcommand, ValueEnum};
+use progress::Progress;
 use std::collections::BTreeSet;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
@@ -20,12 +22,18 @@ use std::time::Duration;
 use time::OffsetDateTime;
 use time::macros::format_description;
 
+/// How long a router that starts waits for another runner.
+const AT_START: Duration = Duration::from_secs(3600);
+
+/// Shards at once, when nothing else is said.
+const PARALLEL: usize = 4;
+
 /// `keyway migrate`.
 #[derive(Debug, Clone, Args)]
 pub(super) struct MigrateArguments {
-    /// Where the migrations are: a directory for each keyspace
-    #[arg(long, value_name = "DIR", default_value = "migrations", global = true)]
-    directory: PathBuf,
+    /// Where the migrations are: a directory for each keyspace; default: the configuration's
+    #[arg(long, value_name = "DIR", global = true)]
+    directory: Option<PathBuf>,
     /// Only this keyspace
     #[arg(long, value_name = "KEYSPACE", global = true)]
     keyspace: Option<String>,
@@ -97,7 +105,7 @@ struct UpArguments {
     #[arg(long)]
     dry_run: bool,
     /// Shards at once
-    #[arg(long, value_name = "N", default_value_t = 4)]
+    #[arg(long, value_name = "N", default_value_t = PARALLEL)]
     parallel: usize,
     /// This shard first, alone
     #[arg(long, value_name = "SHARD")]
@@ -120,7 +128,7 @@ struct DownArguments {
     #[arg(long)]
     dry_run: bool,
     /// Shards at once
-    #[arg(long, value_name = "N", default_value_t = 4)]
+    #[arg(long, value_name = "N", default_value_t = PARALLEL)]
     parallel: usize,
     /// This shard first, alone
     #[arg(long, value_name = "SHARD")]
@@ -152,25 +160,22 @@ pub(super) fn migrate(arguments: &MigrateArguments, variables: &Variables) -> Re
     let only = arguments.keyspace.as_deref();
     match &arguments.command {
         MigrateCommand::New { name } => {
-            return new(&arguments.directory, name, only, OffsetDateTime::now_utc());
+            let root = root(arguments, variables)?;
+            return new(&root, name, only, OffsetDateTime::now_utc());
         }
-        MigrateCommand::Validate => return validate(&arguments.directory),
+        MigrateCommand::Validate => return validate(&root(arguments, variables)?),
         _ => {}
     }
     let config = read_config(&arguments.config, variables)?;
-    let files = read_files(&arguments.directory, &config, only)?;
+    let root = arguments.directory.as_ref().unwrap_or(&config.migrations);
+    let files = read_files(root, &config, only)?;
     crate::cli::start_logging(&config.log)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     runtime.block_on(async {
         let (catalog, topology) = Catalog::open(&config).await?;
-        let mut keyspaces = keyspaces_of(&config, &topology, &files)?;
-        // One that never had a migration is no matter of theirs; one whose files are gone is.
-        let required = catalog.required();
-        keyspaces.retain(|own| {
-            !own.migrations.is_empty() || required.iter().any(|one| one.keyspace == own.name)
-        });
+        let keyspaces = concerned(keyspaces_of(&config, &topology, &files)?, &catalog);
         match &arguments.command {
             MigrateCommand::New { .. } | MigrateCommand::Validate => Ok(()),
             MigrateCommand::Up(UpArguments {
@@ -213,6 +218,49 @@ pub(super) fn migrate(arguments: &MigrateArguments, variables: &Variables) -> Re
             MigrateCommand::Status { json } => status(&catalog, &keyspaces, *json).await,
         }
     })
+}
+
+/// Where the migrations are, for commands that need no configuration: they work without one.
+fn root(arguments: &MigrateArguments, variables: &Variables) -> Result<PathBuf, Failure> {
+    Ok(match &arguments.directory {
+        Some(directory) => directory.clone(),
+        None if arguments.config.is_there(variables) => {
+            read_config(&arguments.config, variables)?.migrations
+        }
+        None => PathBuf::from("migrations"),
+    })
+}
+
+/// Runs what is missing before the router starts.
+///
+/// # Errors
+/// When something is missing still.
+pub(super) async fn at_start(config: &Config) -> Result<(), Failure> {
+    let files = read_files(&config.migrations, config, None)?;
+    let (catalog, topology) = Catalog::open(config).await?;
+    let keyspaces = concerned(keyspaces_of(config, &topology, &files)?, &catalog);
+    let manner = Manner {
+        way: Way::Up(Wanted::default()),
+        parallel: PARALLEL,
+        canary: None,
+        goes_on: false,
+    };
+    match run(&catalog, &keyspaces, &manner, AT_START).await {
+        // What is wrong has been said.
+        Err(Failure::Status(_)) => Err(Failure::Other(
+            "not started: migrations are missing; `keyway migrate status` shows which".to_owned(),
+        )),
+        ended => ended,
+    }
+}
+
+/// One that never had a migration is no matter of theirs; one whose files are gone is.
+fn concerned<'f>(mut keyspaces: Vec<Keyspace<'f>>, catalog: &Catalog) -> Vec<Keyspace<'f>> {
+    let required = catalog.required();
+    keyspaces.retain(|own| {
+        !own.migrations.is_empty() || required.iter().any(|one| one.keyspace == own.name)
+    });
+    keyspaces
 }
 
 /// What must be said of one keyspace at a time.
@@ -335,17 +383,8 @@ async fn run(
     let mut refused = None;
     for keyspace in keyspaces {
         let name = keyspace.name;
-        let tell = |news: News<'_>| match news {
-            News::Begun { .. } => {}
-            News::Done { shard, step, took } => println(&format!(
-                "{name} {shard}: {}{} {} ({} ms)",
-                if step.back { "undone " } else { "" },
-                step.migration.key,
-                step.migration.name,
-                took.as_millis()
-            )),
-            News::Failed { shard, why } => crate::cli::complain(&format!("{name} {shard}: {why}")),
-        };
+        let progress = Progress::new(name);
+        let tell = |news: News<'_>| progress.tell(&news);
         let canary = manner
             .canary
             .as_ref()

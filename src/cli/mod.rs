@@ -62,9 +62,30 @@ pub struct ConfigFile {
     file: Option<PathBuf>,
 }
 
+impl ConfigFile {
+    /// The file that is named, or the first found.
+    fn find(&self, variables: &Variables) -> Option<PathBuf> {
+        let from_variable = || variables.get("KEYWAY_CONFIG").map(PathBuf::from);
+        self.file.clone().or_else(from_variable).or_else(|| {
+            PLACES
+                .iter()
+                .map(PathBuf::from)
+                .find(|place| place.is_file())
+        })
+    }
+
+    /// Is a file named, or one found?
+    fn is_there(&self, variables: &Variables) -> bool {
+        self.find(variables).is_some()
+    }
+}
+
 /// `keyway serve`.
 #[derive(Debug, Clone, Args)]
 pub struct ServeArguments {
+    /// Run the migrations that are missing first, as `keyway migrate up` does
+    #[arg(long)]
+    pub migrate: bool,
     /// Where the configuration is.
     #[command(flatten)]
     pub config: ConfigFile,
@@ -213,14 +234,7 @@ fn complain(text: &str) {
 /// # Errors
 /// All its problems.
 pub fn read_config(named: &ConfigFile, variables: &Variables) -> Result<Config, Problems> {
-    let from_variable = || variables.get("KEYWAY_CONFIG").map(PathBuf::from);
-    let found = named.file.clone().or_else(from_variable).or_else(|| {
-        PLACES
-            .iter()
-            .map(PathBuf::from)
-            .find(|place| place.is_file())
-    });
-    let Some(path) = found else {
+    let Some(path) = named.find(variables) else {
         return Err(Problems::one(
             "",
             format!(

@@ -20,8 +20,14 @@ pub(super) fn serve(arguments: &ServeArguments, variables: &Variables) -> Result
         let mut hangup = signal(SignalKind::hangup())?;
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
+        let starting = async {
+            if arguments.migrate {
+                crate::cli::migrate::at_start(&config).await?;
+            }
+            Router::start(config).await
+        };
         let router = tokio::select! {
-            started = Box::pin(Router::start(config)) => started?,
+            started = Box::pin(starting) => started?,
             _ = terminate.recv() => return Ok(()),
             _ = interrupt.recv() => return Ok(()),
         };

@@ -24,6 +24,7 @@ pub(super) fn check(written: &Value, env: &Variables, notes: &Notes) -> Config {
     let http = root.address_or_off("http");
     let workers = root.count("workers", 0, 1024);
     let server_ca = root.file("server_ca");
+    let migrations = root.text("migrations").unwrap_or_default().into();
     let catalog = root.text("catalog");
     let auth = auth(root.section("auth"));
     let tls = tls(root.section("tls"));
@@ -68,6 +69,7 @@ pub(super) fn check(written: &Value, env: &Variables, notes: &Notes) -> Config {
         http,
         workers: (workers > 0).then_some(workers),
         server_ca,
+        migrations,
         catalog,
         users,
         tls,

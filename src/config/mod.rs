@@ -41,6 +41,8 @@ pub struct Config {
     pub workers: Option<usize>,
     /// Certificate authorities for verified servers, instead of the system's.
     pub server_ca: Option<PathBuf>,
+    /// The directory of the keyspaces' migrations.
+    pub migrations: PathBuf,
     /// The shard with the catalog's authority, if the file says.
     pub catalog: Option<String>,
     /// Who may connect, by name.

@@ -88,6 +88,13 @@ pub enum News<'n> {
         /// Its steps.
         steps: usize,
     },
+    /// A shard begins a step.
+    Running {
+        /// The shard.
+        shard: &'n str,
+        /// Which.
+        step: &'n Step<'n>,
+    },
     /// A step is done on a shard.
     Done {
         /// The shard.
@@ -331,6 +338,7 @@ async fn on_shard(
             break;
         }
         let started = Instant::now();
+        tell(News::Running { shard, step });
         let mut lost = lease.lost.clone();
         let ended = tokio::select! {
             biased;

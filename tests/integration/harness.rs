@@ -111,6 +111,15 @@ impl Router {
 
     /// Starts `keyway serve` and does not wait.
     pub(crate) fn launch(config: &str, environment: &[(&str, &str)]) -> Self {
+        Self::launch_with(config, environment, &[])
+    }
+
+    /// As [`Router::launch`], with options of `keyway serve`.
+    pub(crate) fn launch_with(
+        config: &str,
+        environment: &[(&str, &str)],
+        options: &[&str],
+    ) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let (port, http) = (free_port(), free_port());
         let file = directory.path().join("keyway.toml");
@@ -128,6 +137,7 @@ impl Router {
             .arg("serve")
             .arg("-c")
             .arg(&file)
+            .args(options)
             .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(log("stdout"))
@@ -175,7 +185,8 @@ impl Router {
         !matches!(state, None | Some('Z' | 'X'))
     }
 
-    fn wait_ready(&self) {
+    /// Waits for `/readyz`.
+    pub(crate) fn wait_ready(&self) {
         let deadline = Instant::now() + PATIENCE;
         loop {
             if let Ok((200, _)) = http_get(self.http, "/readyz") {

@@ -936,3 +936,38 @@ fn nothing_is_sent_to_a_shard_without_what_all_have() {
     });
     assert_eq!(fresh.one("select count(id) from users"), "40");
 }
+
+#[test]
+fn a_router_may_run_what_is_missing_before_it_starts() {
+    let site = Site::new("migrate_serve");
+    site.file("main/V1__users.sql", USERS);
+    site.file(
+        "main/V2__more.sql",
+        "ALTER TABLE users ADD age int DEFAULT 7;",
+    );
+    let config = format!(
+        "migrations = \"{}\"\n{}",
+        site.directory.path().join("migrations").display(),
+        site.config
+    );
+    // Who comes second waits for the first.
+    let start = || Router::launch_with(&config, &[], &["--migrate"]);
+    for router in [start(), start()] {
+        router.wait_ready();
+        assert_eq!(client(&router).rows("select age from users").len(), 0);
+    }
+    site.good(&["status"]);
+    site.file(
+        "main/V3__bad.sql",
+        "ALTER TABLE users ADD CHECK (no_such > 0);",
+    );
+    let mut router = start();
+    assert_eq!(router.wait_exit(), Some(1));
+    let log = router.log();
+    for words in [
+        "main s0: V3__bad.sql:1: column \"no_such\" does not exist (42703)",
+        "not started: migrations are missing; `keyway migrate status` shows which",
+    ] {
+        assert!(log.contains(words), "{log}");
+    }
+}
