@@ -971,3 +971,129 @@ fn a_router_may_run_what_is_missing_before_it_starts() {
         assert!(log.contains(words), "{log}");
     }
 }
+
+/// Directories as dbmate, refinery, Flyway, sqlx and golang-migrate leave them: each alone runs forth and, where the tool
+/// has ways back, back.
+#[test]
+fn files_of_other_tools_run_unchanged() {
+    let dbmate: &[(&str, &str)] = &[
+        (
+            "20151129054053_test_migration.sql",
+            "-- migrate:up\ncreate table users (\n  id serial,\n  name varchar(255)\n);\ninsert into users (id, name) values (1, 'alice');\n\n\
+             -- migrate:down\ndrop table users;\n",
+        ),
+        (
+            "20200227231541_test_posts.sql",
+            "-- migrate:up transaction:false\ncreate table posts (\n  id integer,\n  name varchar(255)\n);\n\n-- migrate:down\ndrop table posts;\n",
+        ),
+        (
+            "20230101000000_add_enum.sql",
+            "-- migrate:up transaction:false\nCREATE TYPE colour AS ENUM ('red');\nALTER TYPE colour ADD VALUE 'orange' AFTER 'red';\n\
+             -- migrate:down\nDROP TYPE colour;\n",
+        ),
+    ];
+    let refinery: &[(&str, &str)] = &[
+        (
+            "V1__initial.sql",
+            "CREATE TABLE persons (\n    id int,\n    name varchar(255),\n    city varchar(255)\n);\n",
+        ),
+        (
+            "V2__add_cars_and_motos_table.sql",
+            "CREATE TABLE cars (id int, name varchar(255));\nCREATE TABLE motos (id int, name varchar(255));\n",
+        ),
+        (
+            "V3__add_brand_to_cars_table.sql",
+            "ALTER TABLE cars ADD brand varchar(255);\n",
+        ),
+        (
+            "U4__add_year_to_motos_table.sql",
+            "ALTER TABLE motos ADD brand varchar(255);",
+        ),
+    ];
+    let flyway: &[(&str, &str)] = &[
+        (
+            "V1__Create_person_table.sql",
+            "create table PERSON (\r\n    ID int not null,\r\n    NAME varchar(100) not null\r\n);\r\n",
+        ),
+        ("U1__Create_person_table.sql", "DROP TABLE PERSON;\n"),
+        (
+            "V1.1__Add_people.sql",
+            "insert into PERSON (ID, NAME) values (1, 'Axel');\ninsert into PERSON (ID, NAME) values (2, 'Mr. Foo; \\');\n",
+        ),
+        ("U1.1__Add_people.sql", "delete from PERSON;"),
+        (
+            "V2_1__Audit.sql",
+            "CREATE FUNCTION audit() RETURNS trigger AS $body$\nBEGIN\n  /* nested /* comment; */ ; */\n  NEW.NAME := upper(NEW.NAME);\n  RETURN NEW;\nEND;\n$body$ LANGUAGE plpgsql;\n\
+          CREATE FUNCTION twice(a int) RETURNS int LANGUAGE sql BEGIN ATOMIC SELECT a; SELECT a * 2; END;\n",
+        ),
+        (
+            "U2.1__Audit.sql",
+            "DROP FUNCTION audit();\nDROP FUNCTION twice(int);\n",
+        ),
+        (
+            "R__Person_view.sql",
+            "CREATE OR REPLACE VIEW all_names AS SELECT NAME FROM PERSON;\n",
+        ),
+    ];
+    let sqlx: &[(&str, &str)] = &[
+        (
+            "20210101000001_first.up.sql",
+            "CREATE TABLE first (id BIGSERIAL PRIMARY KEY);",
+        ),
+        ("20210101000001_first.down.sql", "DROP TABLE first;"),
+        (
+            "20210101000002_second.up.sql",
+            "CREATE TABLE second (id uuid DEFAULT gen_random_uuid());",
+        ),
+        ("20210101000002_second.down.sql", "DROP TABLE second;"),
+    ];
+    let golang: &[(&str, &str)] = &[
+        ("1_init.up.sql", "CREATE TABLE init (a int);"),
+        ("1_init.down.sql", "DROP TABLE IF EXISTS init;"),
+        ("000002_more.up.sql", "ALTER TABLE init ADD b text;"),
+        ("000002_more.down.sql", "ALTER TABLE init DROP b;"),
+    ];
+    let tools = [
+        ("dbmate", dbmate, 3),
+        ("refinery", refinery, 0),
+        ("flyway", flyway, 3),
+        ("sqlx", sqlx, 2),
+        ("golang", golang, 2),
+    ];
+    for (tool, files, back) in tools {
+        let site = Site::new("migrate_tools");
+        for (name, text) in files {
+            site.file(&format!("solo/{name}"), text);
+        }
+        let versions = files.iter().filter(|(name, _)| {
+            !name.contains(".down.") && (tool != "flyway" || !name.starts_with('U'))
+        });
+        assert_eq!(
+            site.good(&["up"]).lines().count(),
+            versions.count(),
+            "{tool}"
+        );
+        site.good(&["status"]);
+        assert_eq!(site.good(&["up"]), "", "{tool}");
+        let made = "select count(*) from (select relname from pg_class where relkind in ('r', 'v') and relnamespace = 'public'::regnamespace \
+                    union all select proname from pg_proc where pronamespace = 'public'::regnamespace) s";
+        assert_ne!(site.on("solo").one(made), "0", "{tool}");
+        if tool == "flyway" {
+            assert_eq!(
+                site.on("solo").rows("select name from person order by id"),
+                [["Axel"], ["Mr. Foo; \\"]]
+            );
+            // Its view stands in the way of dropping the table, as it does with Flyway.
+            site.on("solo").simple("drop view all_names");
+        }
+        if back > 0 {
+            let steps = back.to_string();
+            assert_eq!(
+                site.good(&["down", "--steps", &steps]).lines().count(),
+                back,
+                "{tool}"
+            );
+            assert_eq!(site.on("solo").one(made), "0", "{tool}");
+        }
+    }
+}
