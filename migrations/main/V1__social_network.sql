@@ -9,14 +9,15 @@ CREATE TABLE countries (
     continent text NOT NULL
 );
 
--- Sharded by id. A unique handle would need all shards to agree, so it is not promised here.
+-- Sharded by id, and on each shard divided by its hash (partitions.toml). A unique handle would need all shards to agree, so it
+-- is not promised here.
 CREATE TABLE users (
     id      bigint PRIMARY KEY,
     handle  text NOT NULL,
     name    text NOT NULL,
     country text NOT NULL REFERENCES countries (code),
     joined  timestamptz NOT NULL DEFAULT now()
-);
+) PARTITION BY HASH (id);
 
 -- Sharded by user_id, the author.
 CREATE TABLE posts (

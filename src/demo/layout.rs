@@ -7,9 +7,9 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::thread;
 
-use crate::demo::DemoError;
 use crate::demo::cluster::{Auth, Cluster, ClusterError, ClusterOptions};
 use crate::demo::schema::{SHARDED_TABLES, VERTICAL};
+use crate::demo::{DemoError, MIGRATIONS};
 
 /// More shards than this share the servers: each server costs memory and time to start.
 const SERVERS_MAX: usize = 4;
@@ -84,19 +84,29 @@ impl Layout {
         http: u16,
         file: &Path,
     ) -> Result<(), DemoError> {
-        let text = self.configuration(servers, port, http);
-        write_private(file, &text).map_err(|source| DemoError::Io {
+        let migrations = std::path::absolute(file.with_file_name(MIGRATIONS));
+        let written = migrations.and_then(|migrations| {
+            write_private(file, &self.configuration(servers, port, http, &migrations))
+        });
+        written.map_err(|source| DemoError::Io {
             doing: "write the configuration",
             source,
         })
     }
 
-    fn configuration(&self, servers: &[Cluster], port: u16, http: u16) -> String {
+    fn configuration(
+        &self,
+        servers: &[Cluster],
+        port: u16,
+        http: u16,
+        migrations: &Path,
+    ) -> String {
         let password = servers[0].password().unwrap_or_default();
         let mut text = format!(
-            "listen = \"127.0.0.1:{port}\"\nhttp = \"127.0.0.1:{http}\"\ncatalog = \"s0\"\n\n\
-             [log]\nlevel = \"warn\"\n\n\
-             [users.{NAME}]\npassword = \"{NAME}\"\nserver_user = \"{NAME}\"\nserver_password = \"{password}\"\n"
+            "listen = \"127.0.0.1:{port}\"\nhttp = \"127.0.0.1:{http}\"\ncatalog = \"s0\"\n\
+             migrations = {:?}\n\n[log]\nlevel = \"warn\"\n\n\
+             [users.{NAME}]\npassword = \"{NAME}\"\nserver_user = \"{NAME}\"\nserver_password = \"{password}\"\n",
+            migrations.to_string_lossy()
         );
         for (name, server) in self.placed() {
             let _ = write!(

@@ -1,8 +1,8 @@
 //! Throwaway shards on this machine, for trying Keyway out and for its tests.
 //!
 //! In: [`DemoOptions`] and a way to start the router. Out: an exit status, after everything it made is gone again.
-//! The demo knows nothing of the router's inside: it writes a configuration file, and schema and rows go through the
-//! router's port like any application's.
+//! The demo knows nothing of the router's inside: it writes a configuration file with migrations and partitions beside it, and
+//! rows go through the router's port like any application's.
 
 pub mod binaries;
 pub mod cluster;
@@ -26,12 +26,13 @@ use tokio_postgres::{Client, NoTls};
 use crate::demo::cluster::{Cluster, ClusterError};
 use crate::demo::layout::Layout;
 use crate::demo::stop::Stop;
-use crate::statement::scan::ScanError;
 
 /// Where the router listens when nobody says otherwise and the port is free.
 const DEFAULT_PORT: u16 = 6432;
 /// Horizontal shards when nobody says otherwise.
 const DEFAULT_SHARDS: u16 = 3;
+/// The directory of the migrations, beside the configuration.
+const MIGRATIONS: &str = "migrations";
 /// Shards that a demo may have.
 pub const SHARDS_MAX: u16 = 64;
 
@@ -98,22 +99,6 @@ pub enum DemoError {
     /// The router cannot be reached.
     #[error("connect to the router")]
     Connect(#[source] tokio_postgres::Error),
-    /// A migration's text cannot be read.
-    #[error("read {file}")]
-    MigrationText {
-        /// Which.
-        file: &'static str,
-        /// Why not.
-        source: ScanError,
-    },
-    /// A migration fails.
-    #[error("apply {file}")]
-    Migration {
-        /// Which.
-        file: &'static str,
-        /// The client's error.
-        source: tokio_postgres::Error,
-    },
     /// Rows cannot be loaded.
     #[error("load {table}")]
     Load {
@@ -124,8 +109,8 @@ pub enum DemoError {
     },
 }
 
-/// Runs the demo. `start_router` gets the path of a configuration file and returns once the router accepts
-/// connections; what it returns stops the router when dropped. Returns the status to exit with.
+/// Runs the demo. `start_router` gets the path of a configuration file, brings the schema up to date, and returns once the
+/// router accepts connections; what it returns stops the router when dropped. Returns the status to exit with.
 ///
 /// Cancel safe: dropping the future stops the servers and removes what was made.
 pub async fn run<R>(
@@ -180,6 +165,8 @@ impl<R> Demo<R> {
             .unwrap_or(servers[0].socket_dir())
             .join("keyway.toml");
         layout.write_configuration(&servers, port, http, &config)?;
+        schema::write(&config.with_file_name(MIGRATIONS))?;
+        say("running the migrations and making the partitions");
         let router = start_router(&config).await.map_err(DemoError::Router)?;
 
         if kept.is_none() {
@@ -229,11 +216,9 @@ impl<R> Demo<R> {
     }
 }
 
-/// Schema and rows go through the router, as an application's would.
+/// Rows go through the router, as an application's would.
 async fn load(layout: &Layout, port: u16) -> Result<(), DemoError> {
     let client = connect(port).await?;
-    say("creating the tables through Keyway");
-    schema::apply(&client).await?;
     say("loading rows through Keyway");
     let rows = sample::load(&client, &layout.horizontal()).await?;
     say(&format!("{rows} rows loaded"));

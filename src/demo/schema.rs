@@ -1,9 +1,9 @@
 //! The demo's schema (the same files a project of its own would keep in `migrations/`) and what to try on it.
 
-use tokio_postgres::Client;
+use std::path::Path;
+use std::{fs, io};
 
 use crate::demo::DemoError;
-use crate::statement::scan::{ScanSettings, scan};
 
 /// Keyspaces of one shard each, with their tables.
 pub(super) const VERTICAL: &[(&str, &[&str])] = &[
@@ -21,22 +21,38 @@ timelines = { key = "user_id" }
 countries = { reference = true }
 "#;
 
-/// The migrations, in the order in which they are applied.
-const MIGRATIONS: &[(&str, &str)] = &[
+/// The keyspaces' migrations and partitions, as files beside the configuration.
+pub(super) const FILES: &[(&str, &str)] = &[
     (
-        "migrations/main/V1__social_network.sql",
+        "main/V1__social_network.sql",
         include_str!("../../migrations/main/V1__social_network.sql"),
     ),
     (
-        "migrations/profile/V1__user_profiles.sql",
+        "main/V2__posts_by_likes.sql",
+        include_str!("../../migrations/main/V2__posts_by_likes.sql"),
+    ),
+    (
+        "main/V2__posts_by_likes.down.sql",
+        include_str!("../../migrations/main/V2__posts_by_likes.down.sql"),
+    ),
+    (
+        "main/partitions.toml",
+        include_str!("../../migrations/main/partitions.toml"),
+    ),
+    (
+        "profile/V1__user_profiles.sql",
         include_str!("../../migrations/profile/V1__user_profiles.sql"),
     ),
     (
-        "migrations/activity/V1__user_activities.sql",
+        "activity/V1__user_activities.sql",
         include_str!("../../migrations/activity/V1__user_activities.sql"),
     ),
     (
-        "migrations/settings/V1__user_settings.sql",
+        "activity/partitions.toml",
+        include_str!("../../migrations/activity/partitions.toml"),
+    ),
+    (
+        "settings/V1__user_settings.sql",
         include_str!("../../migrations/settings/V1__user_settings.sql"),
     ),
 ];
@@ -66,27 +82,22 @@ pub(super) const TO_TRY: &[(&str, &str)] = &[
     ),
 ];
 
-/// Runs every migration's statements, one by one, through `client`.
-pub(super) async fn apply(client: &Client) -> Result<(), DemoError> {
-    for &(file, text) in MIGRATIONS {
-        for statement in statements_of(file, text)? {
-            let applied = client.batch_execute(statement).await;
-            applied.map_err(|source| DemoError::Migration { file, source })?;
+/// Writes the files into a directory.
+pub(super) fn write(directory: &Path) -> Result<(), DemoError> {
+    let writing = || -> io::Result<()> {
+        for (name, text) in FILES {
+            let path = directory.join(name);
+            if let Some(keyspace) = path.parent() {
+                fs::create_dir_all(keyspace)?;
+            }
+            fs::write(path, text)?;
         }
-    }
-    Ok(())
-}
-
-fn statements_of(file: &'static str, text: &'static str) -> Result<Vec<&'static str>, DemoError> {
-    let settings = ScanSettings {
-        standard_conforming_strings: true,
+        Ok(())
     };
-    let scanned =
-        scan(text, settings).map_err(|source| DemoError::MigrationText { file, source })?;
-    Ok(scanned
-        .iter()
-        .map(|statement| &text[statement.range.clone()])
-        .collect())
+    writing().map_err(|source| DemoError::Io {
+        doing: "write the migrations",
+        source,
+    })
 }
 
 #[cfg(test)]
@@ -96,12 +107,8 @@ mod tests {
     #[test]
     fn every_table_of_the_migrations_is_in_the_configuration() {
         let mut tables = 0;
-        for &(file, text) in MIGRATIONS {
-            for statement in statements_of(file, text).unwrap() {
-                let Some(rest) = statement.strip_prefix("CREATE TABLE ") else {
-                    assert!(statement.starts_with("CREATE INDEX "), "{statement}");
-                    continue;
-                };
+        for (file, text) in FILES {
+            for rest in text.split("CREATE TABLE ").skip(1) {
                 let name = rest.split_whitespace().next().unwrap();
                 let sharded = SHARDED_TABLES
                     .lines()

@@ -298,6 +298,15 @@ async fn the_demo_loads_its_rows_runs_the_command_and_leaves_nothing() {
     oracle
         .execute("postgres", "CREATE DATABASE demo OWNER demo")
         .unwrap();
+    for (name, text) in schema::FILES {
+        if name.ends_with(".sql") && !name.ends_with(".down.sql") {
+            oracle.execute("demo", text).unwrap();
+        }
+    }
+    let rest = "CREATE TABLE users_all PARTITION OF users FOR VALUES WITH (MODULUS 1, REMAINDER 0); \
+                CREATE TABLE ever PARTITION OF user_activities DEFAULT; \
+                GRANT ALL ON ALL TABLES IN SCHEMA public TO demo; GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO demo";
+    oracle.execute("demo", rest).unwrap();
     let root = tempfile::tempdir_in("/tmp").unwrap();
     fs::set_permissions(root.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let keep = root.path().join("kept");
@@ -340,6 +349,11 @@ async fn the_demo_loads_its_rows_runs_the_command_and_leaves_nothing() {
         )
         .unwrap();
         crate::topology::build::offline(&loaded).unwrap();
+        assert_eq!(loaded.migrations, keep.join("migrations"));
+        for (name, text) in schema::FILES {
+            let kept = fs::read_to_string(loaded.migrations.join(name)).unwrap();
+            assert_eq!(kept, *text);
+        }
         let config = fs::read_to_string(keep.join("keyway.toml")).unwrap();
         assert!(
             config.contains("shards = [\"s0\", \"s1\"]") && config.contains("[shards.settings]")

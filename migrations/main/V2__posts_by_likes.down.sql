@@ -1,0 +1,2 @@
+-- keyway: transaction=false
+DROP INDEX CONCURRENTLY posts_by_likes;
