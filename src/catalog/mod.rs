@@ -16,6 +16,8 @@ mod tests;
 
 pub use watch::Event;
 
+pub(crate) use agree::quote;
+
 use crate::config::Config;
 use crate::topology::build::{Assignments, BuildError, Schemas, build};
 use crate::topology::schema::Schema;
