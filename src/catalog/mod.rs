@@ -10,6 +10,7 @@ pub mod lease;
 mod read;
 pub mod servers;
 mod watch;
+pub(crate) mod words;
 
 #[cfg(test)]
 mod tests;

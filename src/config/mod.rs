@@ -7,6 +7,7 @@
 
 mod check;
 mod dsn;
+pub mod partition_files;
 pub mod partitions;
 mod section;
 pub mod values;

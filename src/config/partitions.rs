@@ -1,13 +1,9 @@
 //! How a table is divided into PostgreSQL's partitions inside each of its shards, as the configuration or a keyspace's
 //! `partitions.toml` declares it.
 
-use crate::config::section::{Notes, Problem, Section};
+use crate::config::section::{Notes, Section};
 use crate::config::values::{TableName, parse_identifier};
-use crate::config::{Problems, without_snippet};
-use ::config::Source as _;
-use serde_json::Value;
 use std::collections::BTreeMap;
-use std::path::Path;
 
 /// Partitions that a range parent has ahead of now, when nothing else is said.
 pub const AHEAD: u32 = 3;
@@ -106,57 +102,6 @@ pub enum Then {
     Archive,
     /// It is dropped.
     Drop,
-}
-
-/// What every keyspace may have beside its migrations.
-pub const FILE: &str = "partitions.toml";
-
-/// Reads a `partitions.toml`. One that is not there declares nothing.
-///
-/// # Errors
-/// All its problems.
-pub fn read(path: &Path) -> Result<Declared, Problems> {
-    let text = match std::fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Declared::new()),
-        Err(error) => {
-            return Err(Problems::one(path.display().to_string(), error.to_string()));
-        }
-    };
-    parse(&text).map_err(|mut problems| {
-        for problem in &mut problems.0 {
-            let what = problem.to_string();
-            *problem = Problem {
-                key: path.display().to_string(),
-                what,
-            };
-        }
-        problems
-    })
-}
-
-/// As [`read`], from a text.
-///
-/// # Errors
-/// All its problems.
-pub fn parse(text: &str) -> Result<Declared, Problems> {
-    // Not by way of a builder, which reads a dot in a table's name as the way to a key.
-    let collected = ::config::File::from_str(text, ::config::FileFormat::Toml).collect();
-    let written = collected.and_then(|tables| {
-        let read = |(name, value): (String, ::config::Value)| {
-            Ok((name, value.try_deserialize::<Value>()?))
-        };
-        tables.into_iter().map(read).collect()
-    });
-    let written: serde_json::Map<String, Value> =
-        written.map_err(|error| Problems::one("", without_snippet(&error)))?;
-    let notes = Notes::default();
-    let sections = written
-        .iter()
-        .map(|(name, value)| (name.clone(), Section::top(name, value, &notes)))
-        .collect();
-    let declared = check(sections, &notes);
-    Problems::none_or(notes, declared)
 }
 
 /// The declarations of named sections.

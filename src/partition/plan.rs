@@ -25,9 +25,9 @@ pub struct Moment {
 pub struct Plan {
     /// Partitions to make, in order.
     pub create: Vec<Creation>,
-    /// Partitions whose DETACH … CONCURRENTLY was cut off.
+    /// Partitions whose DETACH … CONCURRENTLY was cut off, and that are not too old.
     pub finalize: Vec<Child>,
-    /// Partitions that have become too old.
+    /// Partitions that have become too old; first one whose DETACH was cut off.
     pub retire: Vec<Child>,
     /// What cannot be done.
     pub problems: Vec<String>,
@@ -245,9 +245,6 @@ pub fn plan(declared: &Partitioned, axis: Option<Axis>, parent: &Parent, moment:
                 ..Plan::default()
             };
         }
-        if child.is_detaching {
-            plan.finalize.push(child.clone());
-        }
     }
     match (&declared.range, axis) {
         (Some(range), Some(axis)) => {
@@ -294,21 +291,25 @@ fn plan_ranges(
             inner: Vec::new(),
         });
     }
-    for child in parent.children.iter().filter(|child| !child.is_detaching) {
+    for child in &parent.children {
         let is_old = match (child.bound.clone(), wanted.cutoff) {
             (Bound::Range(_, Edge::At(upper)), Some(cutoff)) => upper <= cutoff,
             _ => false,
         };
         if is_old {
             plan.retire.push(child.clone());
+        } else if child.is_detaching {
+            plan.finalize.push(child.clone());
         } else {
             plan_inner(plan, declared, parent, child);
         }
     }
-    // The oldest first.
-    plan.retire.sort_by_key(|child| match child.bound {
-        Bound::Range(lower, _) => lower,
-        Bound::Hash { .. } | Bound::Default | Bound::Other(_) => Edge::Above,
+    plan.retire.sort_by_key(|child| {
+        let lower = match child.bound {
+            Bound::Range(lower, _) => lower,
+            Bound::Hash { .. } | Bound::Default | Bound::Other(_) => Edge::Above,
+        };
+        (!child.is_detaching, lower)
     });
 }
 
@@ -375,6 +376,8 @@ fn plan_hashes(plan: &mut Plan, declared: &Partitioned, parent: &Parent) {
     let Some(hash) = &declared.hash else {
         return;
     };
+    let detaching = parent.children.iter().filter(|child| child.is_detaching);
+    plan.finalize.extend(detaching.cloned());
     let wanted = u32::from(hash.modulus);
     let bounds: Vec<Bound> = parent
         .children
