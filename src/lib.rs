@@ -23,4 +23,5 @@ pub mod config;
 pub mod demo;
 pub mod metrics;
 pub mod migrate;
+pub mod partition;
 pub mod topology;

@@ -780,7 +780,7 @@ async fn is_empty(
 }
 
 /// An identifier in double quotes.
-pub(super) fn quote(identifier: &str) -> String {
+pub(crate) fn quote(identifier: &str) -> String {
     format!("\"{}\"", identifier.replace('"', "\"\""))
 }
 

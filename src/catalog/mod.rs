@@ -10,11 +10,14 @@ pub mod lease;
 mod read;
 pub mod servers;
 mod watch;
+pub(crate) mod words;
 
 #[cfg(test)]
 mod tests;
 
 pub use watch::Event;
+
+pub(crate) use agree::quote;
 
 use crate::config::Config;
 use crate::topology::behind::Required;

@@ -140,7 +140,7 @@ struct DownArguments {
 
 /// What a failure on one shard means for the others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum OnError {
+pub(super) enum OnError {
     /// No other migration is begun.
     Stop,
     /// The other shards go on.
@@ -152,7 +152,7 @@ fn version(text: &str) -> Result<Version, String> {
         .ok_or_else(|| "a version is a number such as 20260101120000 or 1.2".to_owned())
 }
 
-fn wait(text: &str) -> Result<Duration, String> {
+pub(super) fn wait(text: &str) -> Result<Duration, String> {
     parse_time(text).ok_or_else(|| "a time is such as 30s or 10m".to_owned())
 }
 
@@ -420,7 +420,7 @@ async fn take_lease(catalog: &Catalog, wait: Duration) -> Result<Lease, Failure>
         .map_err(|held| Failure::Other(held.to_string()))
 }
 
-fn println(line: &str) {
+pub(super) fn println(line: &str) {
     // Nobody reads it when standard output is closed; what was run is in the history.
     let _ = writeln!(io::stdout().lock(), "{line}");
 }
@@ -630,7 +630,7 @@ fn gone(
 }
 
 /// Columns of equal width.
-fn aligned(table: &[Vec<String>]) -> Vec<String> {
+pub(super) fn aligned(table: &[Vec<String>]) -> Vec<String> {
     let width = |column: usize| {
         let cells = table.iter().filter_map(|row| row.get(column));
         cells

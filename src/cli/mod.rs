@@ -6,6 +6,7 @@ mod check;
 mod demo;
 mod logging;
 mod migrate;
+mod partition;
 mod route;
 pub mod router;
 mod serve;
@@ -50,6 +51,8 @@ enum Command {
     Route(RouteArguments),
     /// The keyspaces' migrations: write one, look through all, run them on every shard
     Migrate(migrate::MigrateArguments),
+    /// The tables' partitions: what is missing, make it, how far they reach
+    Partition(partition::PartitionArguments),
     /// Throwaway PostgreSQL shards, a router in front of them and sample data
     Demo(DemoArguments),
 }
@@ -207,6 +210,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, variables: &Variables)
         Command::Check(arguments) => check::check(arguments, variables),
         Command::Route(arguments) => route::route(arguments, variables),
         Command::Migrate(arguments) => migrate::migrate(arguments, variables),
+        Command::Partition(arguments) => partition::partition(arguments, variables),
         Command::Demo(arguments) => demo::demo(arguments, variables),
     };
     match result {

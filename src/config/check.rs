@@ -1,6 +1,7 @@
 //! From what was written to a [`Config`]: one function per section, then the rules that need several.
 
 use crate::config::dsn;
+use crate::config::partitions;
 use crate::config::section::{Notes, Section};
 use crate::config::values::{
     BUCKETS, Dsn, FunctionDeclaration, KeyFamily, KeyHash, Secret, TableName, parse_identifier,
@@ -50,7 +51,7 @@ pub(super) fn check(written: &Value, env: &Variables, notes: &Notes) -> Config {
     let keyspaces = root
         .sections("keyspaces")
         .into_iter()
-        .map(|(name, section)| (name, keyspace(section, &written_shards)))
+        .map(|(name, section)| (name, keyspace(section, &written_shards, notes)))
         .collect();
     let functions = root
         .sections("functions")
@@ -316,7 +317,11 @@ fn database(mut section: Section<'_>) -> DatabaseConfig {
     DatabaseConfig { keyspaces, default }
 }
 
-fn keyspace(mut section: Section<'_>, written_shards: &BTreeSet<String>) -> KeyspaceConfig {
+fn keyspace(
+    mut section: Section<'_>,
+    written_shards: &BTreeSet<String>,
+    notes: &Notes,
+) -> KeyspaceConfig {
     let shards = section.list("shards").unwrap_or_default();
     if shards.is_empty() {
         section.problem("shards", "is missing: the list of the keyspace's shards");
@@ -374,11 +379,13 @@ fn keyspace(mut section: Section<'_>, written_shards: &BTreeSet<String>) -> Keys
             );
         }
     }
+    let partitions = partitions::check(section.sections("partitions"), notes);
     section.finish();
     KeyspaceConfig {
         shards,
         hash,
         tables,
+        partitions,
     }
 }
 

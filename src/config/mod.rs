@@ -7,6 +7,7 @@
 
 mod check;
 mod dsn;
+pub mod partition_files;
 pub mod partitions;
 mod section;
 pub mod values;
@@ -217,6 +218,8 @@ pub struct KeyspaceConfig {
     pub hash: Option<KeyHash>,
     /// Its listed tables.
     pub tables: BTreeMap<TableName, TableConfig>,
+    /// Its tables that Keyway keeps partitions for.
+    pub partitions: partitions::Declared,
 }
 
 /// One table of a keyspace.
@@ -389,15 +392,20 @@ pub fn parse(text: &str, env: &Variables) -> Result<Config, Problems> {
         .map_err(|error| Problems::one("", without_snippet(&error)))?;
     let notes = Notes::default();
     let config = check::check(&written, env, &notes);
-    let problems = notes.into_inner();
-    if problems.is_empty() {
-        Ok(config)
-    } else {
-        Err(Problems(problems))
-    }
+    Problems::none_or(notes, config)
 }
 
 impl Problems {
+    /// What was read, unless something was noted.
+    fn none_or<T>(notes: Notes, read: T) -> Result<T, Self> {
+        let problems = notes.into_inner();
+        if problems.is_empty() {
+            Ok(read)
+        } else {
+            Err(Self(problems))
+        }
+    }
+
     fn in_file(mut self, path: &Path) -> Self {
         for problem in &mut self.0 {
             if problem.key.is_empty() {

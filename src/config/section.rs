@@ -82,6 +82,21 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// The section of a file's table `name`.
+    pub(super) fn top(name: &str, value: &'a Value, notes: &'a Notes) -> Self {
+        Self::new(join("", name), value, notes)
+    }
+
+    /// Where it is.
+    pub(super) fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// Is `key` written?
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.left.contains_key(key)
+    }
+
     /// The path of `key` in this section.
     pub(super) fn path_of(&self, key: &str) -> String {
         join(&self.path, key)

@@ -1,0 +1,1 @@
+//! Calendar, names and plans.
