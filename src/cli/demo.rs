@@ -1,7 +1,7 @@
 //! `keyway demo`: throwaway shards and a router in front of them.
 
 use crate::cli::router::Router;
-use crate::cli::serve::control_runtime;
+use crate::cli::serve::{bring_up, control_runtime};
 use crate::cli::{DemoArguments, Failure, start_logging};
 use crate::config::{Variables, load};
 use crate::demo::{DemoOptions, run};
@@ -18,6 +18,7 @@ pub(super) fn demo(arguments: &DemoArguments, variables: &Variables) -> Result<(
     let start = async |file: &Path| {
         let config = load(Some(file), variables)?;
         start_logging(&config.log)?;
+        bring_up(&config).await?;
         Ok(Router::start(config).await?)
     };
     match control_runtime()?.block_on(run(&options, start)) {

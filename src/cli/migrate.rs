@@ -13,7 +13,7 @@ use crate::migrate::rollout::{Keyspace, Manner, News, Way, histories, roll_out, 
 use crate::migrate::version::Version;
 use crate::topology::Topology;
 use clap::{Args, Subcommand, ValueEnum};
-use progress::Progress;
+use progress::{Audience, Progress};
 use std::collections::BTreeSet;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
@@ -23,7 +23,7 @@ use time::OffsetDateTime;
 use time::macros::format_description;
 
 /// How long a router that starts waits for another runner.
-const AT_START: Duration = Duration::from_secs(3600);
+pub(super) const AT_START: Duration = Duration::from_secs(3600);
 
 /// Shards at once, when nothing else is said.
 const PARALLEL: usize = 4;
@@ -193,7 +193,7 @@ pub(super) fn migrate(arguments: &MigrateArguments, variables: &Variables) -> Re
                     canary: up.canary.clone(),
                     goes_on: up.on_error == OnError::Continue,
                 };
-                run(&catalog, &keyspaces, &manner, up.wait).await
+                run(&catalog, &keyspaces, &manner, (up.wait, Audience::Terminal)).await
             }
             MigrateCommand::Down(down) => {
                 let keyspaces = [the_only(keyspaces)?];
@@ -207,7 +207,13 @@ pub(super) fn migrate(arguments: &MigrateArguments, variables: &Variables) -> Re
                     canary: down.canary.clone(),
                     goes_on: false,
                 };
-                run(&catalog, &keyspaces, &manner, down.wait).await
+                run(
+                    &catalog,
+                    &keyspaces,
+                    &manner,
+                    (down.wait, Audience::Terminal),
+                )
+                .await
             }
             MigrateCommand::Repair { dry_run, wait } => {
                 mending::repair(&catalog, &keyspaces, *dry_run, *wait).await
@@ -245,7 +251,7 @@ pub(super) async fn at_start(config: &Config) -> Result<(), Failure> {
         canary: None,
         goes_on: false,
     };
-    match run(&catalog, &keyspaces, &manner, AT_START).await {
+    match run(&catalog, &keyspaces, &manner, (AT_START, Audience::Log)).await {
         // What is wrong has been said.
         Err(Failure::Status(_)) => Err(Failure::Other(
             "not started: migrations are missing; `keyway migrate status` shows which".to_owned(),
@@ -364,7 +370,7 @@ async fn run(
     catalog: &Catalog,
     keyspaces: &[Keyspace<'_>],
     manner: &Manner,
-    wait: Duration,
+    (wait, audience): (Duration, Audience),
 ) -> Result<(), Failure> {
     let has = |canary: &str, keyspace: &Keyspace<'_>| {
         keyspace.shards.iter().any(|(shard, _)| shard == canary)
@@ -383,7 +389,7 @@ async fn run(
     let mut refused = None;
     for keyspace in keyspaces {
         let name = keyspace.name;
-        let progress = Progress::new(name);
+        let progress = Progress::new(name, audience);
         let tell = |news: News<'_>| progress.tell(&news);
         let canary = manner
             .canary

@@ -4,6 +4,7 @@
 
 mod check;
 mod demo;
+mod keeper;
 mod logging;
 mod migrate;
 mod partition;
@@ -61,7 +62,7 @@ enum Command {
 #[derive(Debug, Clone, Args)]
 pub struct ConfigFile {
     /// The configuration; default: $KEYWAY_CONFIG, else keyway.toml here, in config/ or in /etc/keyway/
-    #[arg(short = 'c', long = "config", value_name = "FILE")]
+    #[arg(short = 'c', long = "config", value_name = "FILE", global = true)]
     file: Option<PathBuf>,
 }
 

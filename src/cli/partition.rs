@@ -17,17 +17,14 @@ use clap::{Args, Subcommand};
 use futures_util::future::join_all;
 use serde_json::json;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 use time::{Date, Month, OffsetDateTime, Time};
-
-/// Where migrations, and declarations beside them, are looked for.
-const DIRECTORY: &str = "migrations";
 
 /// `keyway partition`.
 #[derive(Debug, Clone, Args)]
 pub(super) struct PartitionArguments {
-    /// Where the keyspaces' directories with their partitions.toml are; default: migrations
+    /// Where the keyspaces' directories with their partitions.toml are; default: the configuration's
     #[arg(long, value_name = "DIR", global = true)]
     directory: Option<PathBuf>,
     /// Only this keyspace
@@ -147,8 +144,8 @@ fn declared(
             "the configuration has no keyspace {only:?}"
         )));
     }
-    let directory = arguments.directory.as_deref();
-    let mut declared = declarations(config, directory.unwrap_or(Path::new(DIRECTORY)))?;
+    let directory = arguments.directory.as_ref();
+    let mut declared = declarations(config, directory.unwrap_or(&config.migrations))?;
     declared.retain(|name, declared| !declared.is_empty() && only.is_none_or(|only| only == name));
     Ok(declared)
 }

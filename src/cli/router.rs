@@ -8,8 +8,9 @@ use crate::backend::tls::ServerConnectors;
 use crate::catalog::Catalog;
 use crate::catalog::servers::server_roots;
 use crate::cli::Failure;
+use crate::cli::keeper::{about, chance, look_after};
 use crate::config::{Certificate, ClientTls, Config};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, PartitionRun};
 use crate::session::control::{Control, Request};
 use crate::session::listener::{ClientCount, MAIL_MAX, Mail, run as run_worker};
 use crate::session::login::{Directory, TlsAcceptorEntry};
@@ -26,7 +27,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::ring;
@@ -35,6 +36,15 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 /// Asks that may wait for a worker.
 const ASKS_MAX: usize = 64;
+
+/// The longest time from the start to the first look at partitions.
+const AT_FIRST: Duration = Duration::from_secs(10);
+
+/// The least time between two looks at partitions.
+const SETTLED: Duration = Duration::from_secs(2);
+
+/// How long after a look at partitions that failed the next one comes.
+const AGAIN: Duration = Duration::from_secs(300);
 
 /// How often a stop looks whether the clients have left.
 const LEAVING: Duration = Duration::from_millis(20);
@@ -48,6 +58,8 @@ pub struct Router {
     catalog: Arc<Catalog>,
     admin: Arc<Admin>,
     clients: Arc<AtomicUsize>,
+    /// Configuration or schemas have changed: partitions may be missing.
+    news: Arc<Notify>,
     stop: watch::Sender<bool>,
     /// Where PostgreSQL clients connect.
     pub address: SocketAddr,
@@ -128,10 +140,18 @@ impl Router {
             Arc::clone(&clients),
             stopped.clone(),
         ));
+        let news = Arc::new(Notify::new());
+        tokio::spawn(keep_partitions(
+            Arc::clone(&shared),
+            Arc::clone(&catalog),
+            Arc::clone(&news),
+            stopped.clone(),
+        ));
         tokio::spawn(control_plane(
             Arc::clone(&shared),
             Arc::clone(&catalog),
             requests,
+            Arc::clone(&news),
             stopped,
         ));
         admin.set(Readiness::Ready);
@@ -141,6 +161,7 @@ impl Router {
             catalog,
             admin,
             clients,
+            news,
             stop,
             address,
             http,
@@ -165,6 +186,7 @@ impl Router {
         self.shared.directory.store(Arc::new(directory));
         self.shared.config.store(Arc::new(config));
         publish(&self.shared, topology);
+        self.news.notify_one();
         Ok(fixed)
     }
 
@@ -341,6 +363,7 @@ async fn control_plane(
     shared: Arc<Shared>,
     catalog: Arc<Catalog>,
     mut requests: mpsc::Receiver<Request>,
+    news: Arc<Notify>,
     mut stopped: watch::Receiver<bool>,
 ) {
     let held = Arc::clone(&shared);
@@ -348,16 +371,55 @@ async fn control_plane(
     loop {
         tokio::select! {
             request = requests.recv() => match request {
-                Some(request) => answer(&shared, &catalog, request).await,
+                Some(request) => {
+                    answer(&shared, &catalog, request).await;
+                    news.notify_one();
+                }
                 None => return,
             },
             Some(_) = events.recv() => {
                 if let Err(error) = read_again(&shared, &catalog).await {
                     tracing::warn!(%error, "the catalog could not be read again");
                 }
+                news.notify_one();
             }
             () = told(&mut stopped) => return,
         }
+    }
+}
+
+/// Looks after declared partitions: soon after the start, then every `partitions.every`, and when configuration or schemas
+/// have changed. What failed is tried again after [`AGAIN`] and not before, since a try may change schemas itself.
+async fn keep_partitions(
+    shared: Arc<Shared>,
+    catalog: Arc<Catalog>,
+    news: Arc<Notify>,
+    mut stopped: watch::Receiver<bool>,
+) {
+    let keeping = async {
+        let every = || shared.config.load().partitions_every;
+        let first = every().map_or(AT_FIRST, |every| every.min(AT_FIRST));
+        tokio::time::sleep(first.mul_f64(chance())).await;
+        loop {
+            let Some(every) = every() else {
+                news.notified().await;
+                continue;
+            };
+            let config = shared.config.load_full();
+            match look_after(&catalog, &config, &shared.metrics).await {
+                PartitionRun::Failed => tokio::time::sleep(about(every.min(AGAIN))).await,
+                PartitionRun::Done | PartitionRun::Held => {
+                    // Many changes at once are one.
+                    tokio::time::sleep(SETTLED.min(every)).await;
+                    // What has been heard of meanwhile may be this look's own doing: one more finds nothing to do.
+                    let _ = tokio::time::timeout(about(every), news.notified()).await;
+                }
+            }
+        }
+    };
+    tokio::select! {
+        () = keeping => {}
+        () = told(&mut stopped) => {}
     }
 }
 

@@ -3,8 +3,8 @@
 //! SIGHUP reloads, SIGTERM and SIGINT drain, a second one leaves at once.
 
 use crate::cli::router::Router;
-use crate::cli::{Failure, ServeArguments, read_config, start_logging};
-use crate::config::Variables;
+use crate::cli::{Failure, ServeArguments, keeper, migrate, read_config, start_logging};
+use crate::config::{Config, Variables};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Threads of the control plane.
@@ -22,7 +22,7 @@ pub(super) fn serve(arguments: &ServeArguments, variables: &Variables) -> Result
         let mut interrupt = signal(SignalKind::interrupt())?;
         let starting = async {
             if arguments.migrate {
-                crate::cli::migrate::at_start(&config).await?;
+                bring_up(&config).await?;
             }
             Router::start(config).await
         };
@@ -51,6 +51,15 @@ pub(super) fn serve(arguments: &ServeArguments, variables: &Variables) -> Result
         }
         Ok(())
     })
+}
+
+/// Runs the migrations and makes the partitions that are missing.
+///
+/// # Errors
+/// When some are missing still.
+pub(super) async fn bring_up(config: &Config) -> Result<(), Failure> {
+    migrate::at_start(config).await?;
+    keeper::at_start(config, migrate::AT_START).await
 }
 
 /// The runtime for everything but the statements.

@@ -14,6 +14,7 @@ use crate::config::{
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
+use std::time::Duration;
 
 /// The most shards: sequence ranges are cut by a shard's id.
 const SHARDS_MAX: usize = 512;
@@ -59,6 +60,7 @@ pub(super) fn check(written: &Value, env: &Variables, notes: &Notes) -> Config {
         .filter_map(|(name, section)| function(&name, section, notes))
         .collect();
     let pool = pool(root.section("pool"));
+    let partitions_every = partitions(root.section("partitions"));
     let limits = limits(root.section("limits"));
     let log = log(root.section("log"));
     cache(root.section("cache"));
@@ -79,6 +81,7 @@ pub(super) fn check(written: &Value, env: &Variables, notes: &Notes) -> Config {
         databases,
         keyspaces,
         functions,
+        partitions_every,
         pool,
         limits,
         log,
@@ -617,6 +620,15 @@ fn log(mut section: Section<'_>) -> LogConfig {
         format: format.unwrap_or(LogFormat::Human),
         level,
     }
+}
+
+fn partitions(mut section: Section<'_>) -> Option<Duration> {
+    let every = section.time_or_never("every");
+    if every.is_some_and(|every| every < Duration::from_secs(1)) {
+        section.problem("every", "a second at least, or off");
+    }
+    section.finish();
+    every
 }
 
 fn cache(mut section: Section<'_>) {

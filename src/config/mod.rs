@@ -60,6 +60,8 @@ pub struct Config {
     pub keyspaces: BTreeMap<String, KeyspaceConfig>,
     /// What user functions do, by name.
     pub functions: BTreeMap<TableName, FunctionDeclaration>,
+    /// How often declared partitions are looked after; `None`: never.
+    pub partitions_every: Option<Duration>,
     /// Server connections.
     pub pool: PoolConfig,
     /// Bounds.

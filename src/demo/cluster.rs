@@ -320,7 +320,13 @@ impl Cluster {
     /// The superuser's connection string over TCP.
     #[must_use]
     pub fn dsn(&self, database: &str) -> String {
-        self.dsn_at("127.0.0.1", database)
+        self.dsn_of(SUPERUSER, database)
+    }
+
+    /// A role's connection string over TCP; the role has the superuser's password.
+    #[must_use]
+    pub fn dsn_of(&self, role: &str, database: &str) -> String {
+        self.dsn_at(role, "127.0.0.1", database)
     }
 
     /// The superuser's connection string over the unix socket.
@@ -328,12 +334,13 @@ impl Cluster {
     pub fn socket_dsn(&self, database: &str) -> String {
         let directory = self.home.directory.to_string_lossy();
         self.dsn_at(
+            SUPERUSER,
             &utf8_percent_encode(&directory, NON_ALPHANUMERIC).to_string(),
             database,
         )
     }
 
-    fn dsn_at(&self, host: &str, database: &str) -> String {
+    fn dsn_at(&self, role: &str, host: &str, database: &str) -> String {
         let password = self.password.as_ref().map_or_else(String::new, |password| {
             format!(
                 ":{}",
@@ -342,7 +349,7 @@ impl Cluster {
         });
         let database = utf8_percent_encode(database, NON_ALPHANUMERIC);
         format!(
-            "postgres://{SUPERUSER}{password}@{host}:{}/{database}",
+            "postgres://{role}{password}@{host}:{}/{database}",
             self.port
         )
     }

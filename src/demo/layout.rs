@@ -112,7 +112,7 @@ impl Layout {
             let _ = write!(
                 text,
                 "\n[shards.{name}]\nprimary = \"{}\"\n",
-                servers[server].dsn(&name)
+                servers[server].dsn_of(NAME, &name)
             );
         }
         let keyspaces: Vec<&str> = VERTICAL.iter().map(|(keyspace, _)| *keyspace).collect();

@@ -222,9 +222,37 @@ pub struct ShardMetrics {
     pub checkouts: Count,
 }
 
+/// How a look at all declared partitions ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PartitionRun {
+    /// All is as declared.
+    Done,
+    /// Something is not.
+    Failed,
+    /// Another Keyway keeps them; this one only looked.
+    Held,
+}
+
+impl PartitionRun {
+    const ALL: [(Self, &'static str); 3] = [
+        (Self::Done, "done"),
+        (Self::Failed, "failed"),
+        (Self::Held, "held"),
+    ];
+}
+
+/// What is known of declared partitions. Written by the control plane, seldom.
+#[derive(Debug, Default)]
+struct Partitions {
+    /// Seconds that a table's partitions reach ahead, on the shard where they reach least, by keyspace and table.
+    horizons: Mutex<BTreeMap<(String, String), i64>>,
+    runs: [AtomicU64; PartitionRun::ALL.len()],
+}
+
 /// All workers' numbers and the process's own.
 #[derive(Debug, Default)]
 pub struct Metrics {
+    partitions: Partitions,
     workers: Mutex<Vec<Arc<WorkerMetrics>>>,
     epoch: AtomicU64,
     shards_unread: AtomicU64,
@@ -262,6 +290,21 @@ impl Metrics {
     /// Whether Keyway is leaving.
     pub fn set_draining(&self, draining: bool) {
         self.draining.store(u64::from(draining), Ordering::Relaxed);
+    }
+
+    /// How far declared partitions reach, in seconds, by keyspace and table; those not named are forgotten.
+    pub fn set_partition_horizons(&self, horizons: BTreeMap<(String, String), i64>) {
+        let mut kept = self
+            .partitions
+            .horizons
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        *kept = horizons;
+    }
+
+    /// Declared partitions were looked at.
+    pub fn partition_run(&self, run: PartitionRun) {
+        self.partitions.runs[run as usize].fetch_add(1, Ordering::Relaxed);
     }
 
     /// Clients connected to all workers.

@@ -1,8 +1,8 @@
 //! The numbers as Prometheus reads them (OpenMetrics text).
 
 use crate::metrics::{
-    BOUNDS, Count, FIRST_BOUND_BITS, Level, Metrics, Outcome, QueryPlan, ShardMetrics, Times,
-    WorkerMetrics,
+    BOUNDS, Count, FIRST_BOUND_BITS, Level, Metrics, Outcome, PartitionRun, QueryPlan,
+    ShardMetrics, Times, WorkerMetrics,
 };
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, LabelSetEncoder, NoLabelSet};
@@ -67,6 +67,17 @@ impl Collector for Snapshot {
             "keyway_draining",
             "1 while leaving.",
             &[(Vec::new(), self.metrics.leaving())],
+        )?;
+
+        page.gauge(
+            "keyway_partition_horizon_seconds",
+            "How far a table's declared partitions reach ahead of now, on the shard where they reach least.",
+            &self.metrics.horizons(),
+        )?;
+        page.counter(
+            "keyway_partition_runs",
+            "Looks at all declared partitions, by how they ended.",
+            &self.metrics.runs(),
         )?;
 
         page.level("keyway_clients", "Clients connected.", |worker| {
@@ -134,6 +145,25 @@ impl Metrics {
             self.shards_unread
                 .load(std::sync::atomic::Ordering::Relaxed),
         )
+    }
+
+    fn horizons(&self) -> Vec<(Labels, i64)> {
+        let horizons = self.partitions.horizons.lock();
+        let horizons = horizons.unwrap_or_else(PoisonError::into_inner);
+        let labelled = horizons.iter().map(|((keyspace, table), seconds)| {
+            let labels = vec![("keyspace", keyspace.clone()), ("table", table.clone())];
+            (labels, *seconds)
+        });
+        labelled.collect()
+    }
+
+    fn runs(&self) -> Vec<(Labels, u64)> {
+        let labelled = PartitionRun::ALL.iter().map(|(run, name)| {
+            let count = &self.partitions.runs[*run as usize];
+            let count = count.load(std::sync::atomic::Ordering::Relaxed);
+            (vec![("outcome", (*name).to_owned())], count)
+        });
+        labelled.collect()
     }
 
     fn leaving(&self) -> i64 {

@@ -12,20 +12,32 @@ use std::time::Duration;
 /// How often a bar's clock moves.
 const TICK: Duration = Duration::from_millis(200);
 
+/// Who is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Audience {
+    /// Who typed the command.
+    Terminal,
+    /// Who reads the router's log.
+    Log,
+}
+
 /// One keyspace's run.
 pub(super) struct Progress<'k> {
     keyspace: &'k str,
+    audience: Audience,
     all: MultiProgress,
     /// By shard; none when standard error is no terminal.
     bars: Option<Mutex<HashMap<String, ProgressBar>>>,
 }
 
 impl<'k> Progress<'k> {
-    pub(super) fn new(keyspace: &'k str) -> Self {
+    pub(super) fn new(keyspace: &'k str, audience: Audience) -> Self {
+        let has_bars = audience == Audience::Terminal && io::stderr().is_terminal();
         Self {
             keyspace,
+            audience,
             all: MultiProgress::new(),
-            bars: io::stderr().is_terminal().then(Mutex::default),
+            bars: has_bars.then(Mutex::default),
         }
     }
 
@@ -44,13 +56,19 @@ impl<'k> Progress<'k> {
                     step.migration.name,
                     took.as_millis()
                 );
-                self.all.suspend(|| println(&line));
+                match self.audience {
+                    Audience::Terminal => self.all.suspend(|| println(&line)),
+                    Audience::Log => tracing::info!("{line}"),
+                }
                 self.with(shard, |bar| bar.inc(1));
             }
             News::Failed { shard, why } => {
                 self.with(shard, |bar| bar.abandon_with_message("failed"));
                 let line = format!("{} {shard}: {why}", self.keyspace);
-                self.all.suspend(|| complain(&line));
+                match self.audience {
+                    Audience::Terminal => self.all.suspend(|| complain(&line)),
+                    Audience::Log => tracing::error!("{line}"),
+                }
             }
         }
     }
