@@ -16,6 +16,7 @@ mod fuzz;
 mod gate;
 mod harness;
 mod house;
+mod keeper;
 mod keys;
 mod logins;
 mod lone;
