@@ -145,6 +145,7 @@ pub async fn check(config: &Config) -> Result<Report, CatalogError> {
     match build(config, &assignments, &schemas) {
         Ok(topology) => {
             compare(config, &topology, &schemas, &mut report);
+            check_versions(&topology, &mut report);
             if let Some(agreed) = &agreed {
                 lift_refusals(&servers, &agreed.catalog, &topology, &schemas, &mut report).await;
             }
@@ -320,6 +321,21 @@ fn check_connections(
     }
 }
 
+/// Shards that nothing is sent to, since they lack a migration. One that does not answer is reported as such.
+fn check_versions(topology: &Topology, report: &mut Report) {
+    for (id, what) in &topology.behind {
+        let Some(shard) = topology.shards.get(usize::from(id.0)) else {
+            continue;
+        };
+        report.add_with_hint(
+            Severity::Error,
+            format!("shard {}", shard.name),
+            what.clone(),
+            "nothing is sent to it; run `keyway migrate up`",
+        );
+    }
+}
+
 /// What the shards of each sharded keyspace say, against each other and against the rules.
 pub(super) fn compare(
     config: &Config,
@@ -477,6 +493,11 @@ impl KeyspaceView<'_> {
         if elsewhere || relation.is_none_or(|relation| relation.kind == 'v') {
             return;
         }
+        if self.known.iter().any(|(_, _, schema)| self.is_partition(schema, name)) {
+            let what = "is a partition or child that not all shards have; statements that name it are refused";
+            report.add(Severity::Note, self.place(name), what);
+            return;
+        }
         report.add_with_hint(
             Severity::Warning,
             self.place(name),
@@ -486,6 +507,15 @@ impl KeyspaceView<'_> {
                 self.keyspace.name
             ),
         );
+    }
+
+    /// Is it a partition or child of one of the keyspace's tables?
+    fn is_partition(&self, schema: &Schema, name: &TableName) -> bool {
+        let relation = schema.relation(name);
+        relation.is_some_and(|relation| {
+            let mut parents = relation.parents.iter();
+            parents.any(|parent| self.is_ours(parent) || self.is_partition(schema, parent))
+        })
     }
 
     fn check_table(&self, name: &TableName, report: &mut Report) {
@@ -499,6 +529,12 @@ impl KeyspaceView<'_> {
         };
         for (shard, _, schema) in &self.known {
             match schema.relation(name) {
+                // Shards may have other partitions: of numbers, each has those that its rows need.
+                None if !first.parents.is_empty() => report.add(
+                    Severity::Note,
+                    place.clone(),
+                    format!("is a partition or child that shard {first_shard} has and {shard} has not"),
+                ),
                 None => report.add(
                     Severity::Error,
                     place.clone(),

@@ -108,7 +108,6 @@ impl Router {
             (0..workers).map(|_| mpsc::channel(MAIL_MAX)).unzip();
         let (ask, asks): (Vec<_>, Vec<_>) = (0..workers).map(|_| mpsc::channel(ASKS_MAX)).unzip();
         let (control, requests) = Control::new();
-        metrics.set_epoch(topology.epoch);
         metrics.set_shards_unread(catalog.unread().len());
         let options = pool_options(&config);
         let shared = Arc::new(Shared {
@@ -119,6 +118,7 @@ impl Router {
             directory: ArcSwap::from_pointee(directory),
             mailboxes,
         });
+        told_of(&shared, &shared.topology.load());
         let budgets = Budgets::new(ask);
         for (index, (mail, asks)) in mail.into_iter().zip(asks).enumerate() {
             let (shared, budgets) = (Arc::clone(&shared), Arc::clone(&budgets));
@@ -340,6 +340,17 @@ async fn told(stopped: &mut watch::Receiver<bool>) {
     let _ = stopped.wait_for(|stop| *stop).await;
 }
 
+/// Metrics and log know what is routed by.
+fn told_of(shared: &Shared, topology: &Topology) {
+    shared.metrics.set_epoch(topology.epoch);
+    shared.metrics.set_shards_behind(topology.behind.len());
+    for (id, what) in &topology.behind {
+        let shard = topology.shards.get(usize::from(id.0));
+        let shard = shard.map(|shard| shard.name.as_str()).unwrap_or_default();
+        tracing::warn!(shard, "nothing is sent to it. {what}");
+    }
+}
+
 /// A reload and the control plane may publish at once: the catalog numbers snapshots in the order in which it made
 /// them, and an earlier one never replaces a later one.
 fn publish(shared: &Shared, topology: Topology) {
@@ -351,7 +362,7 @@ fn publish(shared: &Shared, topology: Topology) {
             current
         })
     });
-    shared.metrics.set_epoch(shared.topology.load().epoch);
+    told_of(shared, &shared.topology.load());
     for mailbox in &shared.mailboxes {
         // A full mailbox: the worker looks at the snapshot at its next statement anyway.
         let _ = mailbox.try_send(Mail::Look);

@@ -256,6 +256,7 @@ pub struct Metrics {
     workers: Mutex<Vec<Arc<WorkerMetrics>>>,
     epoch: AtomicU64,
     shards_unread: AtomicU64,
+    shards_behind: AtomicU64,
     draining: AtomicU64,
 }
 
@@ -285,6 +286,11 @@ impl Metrics {
     /// Shards whose schema could not be read.
     pub fn set_shards_unread(&self, count: usize) {
         self.shards_unread.store(count as u64, Ordering::Relaxed);
+    }
+
+    /// Shards that nothing is sent to, since they lack a migration.
+    pub fn set_shards_behind(&self, count: usize) {
+        self.shards_behind.store(count as u64, Ordering::Relaxed);
     }
 
     /// Whether Keyway is leaving.

@@ -64,6 +64,11 @@ impl Collector for Snapshot {
             &[(Vec::new(), self.metrics.unread())],
         )?;
         page.gauge(
+            "keyway_shards_behind",
+            "Shards that nothing is sent to, since they lack a migration.",
+            &[(Vec::new(), self.metrics.behind())],
+        )?;
+        page.gauge(
             "keyway_draining",
             "1 while leaving.",
             &[(Vec::new(), self.metrics.leaving())],
@@ -143,6 +148,13 @@ impl Metrics {
     fn unread(&self) -> i64 {
         signed(
             self.shards_unread
+                .load(std::sync::atomic::Ordering::Relaxed),
+        )
+    }
+
+    fn behind(&self) -> i64 {
+        signed(
+            self.shards_behind
                 .load(std::sync::atomic::Ordering::Relaxed),
         )
     }

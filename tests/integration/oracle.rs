@@ -36,6 +36,7 @@ pairs = { key = ["a", "b"] }
 maybes = { key = "k" }
 defaults = { key = "k" }
 events = { key = "user_id" }
+ledger = { key = "k" }
 '"Odd Table"' = { key = '"Key Col"' }
 "other.t" = { key = "k" }
 tickets = { key = "user_id" }
@@ -1025,6 +1026,7 @@ oracle_files!(
     joins,
     openings,
     ordering,
+    partitions,
     queries,
     routing,
     session,
