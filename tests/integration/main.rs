@@ -22,6 +22,7 @@ mod lone;
 mod migrate;
 mod moments;
 mod oracle;
+mod partition;
 mod pools;
 mod protocol;
 mod raw;
