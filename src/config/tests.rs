@@ -603,3 +603,220 @@ fn no_statement_runs_as_a_role_of_the_catalogs_name() {
         );
     good(&apart, &[]);
 }
+
+/// One problem with a declaration of `[events]`.
+fn wrong_partitions(written: &str, key: &str, what: &str) {
+    let text = format!("[events]\n{written}\n");
+    let found = super::partition_files::parse(&text)
+        .expect_err(written)
+        .to_string();
+    assert_eq!(
+        found.lines().count(),
+        1,
+        "{written}: one problem expected, found:\n{found}"
+    );
+    assert!(
+        found.starts_with(&format!("events.{key}: ")),
+        "{written}: {found}"
+    );
+    assert!(found.contains(what), "{written}: {found}");
+}
+
+#[test]
+fn partitions_are_declared_in_two_places() {
+    use super::partitions::{Hash, Partitioned, Range, Span, Then, Unit};
+    let text = "range = { column = \"At\", every = \"month\", start = \"2026-01-31\" }\nhash = { column = \"user_id\", modulus = 4 }\n\
+                retain = \"24 months\"\nthen = \"archive\"\n";
+    let expected = Partitioned {
+        range: Some(Range {
+            column: "at".into(),
+            every: Span::Time(1, Unit::Month),
+            start: Some("2026-01-31".into()),
+        }),
+        hash: Some(Hash {
+            columns: vec!["user_id".into()],
+            modulus: 4,
+        }),
+        ahead: 3,
+        retain: Some(Span::Time(24, Unit::Month)),
+        then: Then::Archive,
+        archive: "archive".into(),
+        default: false,
+    };
+    let name = TableName::parse("app.\"Events\"").unwrap();
+    let file = super::partition_files::parse(&format!("['app.\"Events\"']\n{text}")).unwrap();
+    assert_eq!(file.get(&name), Some(&expected));
+    let config = good(
+        &format!("{GOOD}[keyspaces.main.partitions.'app.\"Events\"']\n{text}"),
+        &[],
+    );
+    assert_eq!(config.keyspaces["main"].partitions, file);
+    let numbers = "[n]\nrange = { column = \"id\", every = 1000, start = -5 }\nretain = 5000\n[h]\nhash = { columns = [\"a\", '\"B\"'], modulus = 1 }";
+    let numbers = super::partition_files::parse(numbers).unwrap();
+    let of = |name| &numbers[&TableName::parse(name).unwrap()];
+    assert_eq!(of("n").retain, Some(Span::Step(5000)));
+    assert_eq!(of("h").hash.as_ref().unwrap().columns, ["a", "B"]);
+}
+
+#[test]
+fn nonsense_about_partitions_is_refused() {
+    const MONTH: &str = "range = { column = \"at\", every = \"month\" }\n";
+    const STEP: &str = "range = { column = \"id\", every = 100 }\n";
+    const HASH: &str = "hash = { column = \"id\", modulus = 4 }\n";
+    for (written, key, what) in [
+        (String::new(), "range", "is missing, and so is hash"),
+        (
+            "range = { every = \"month\" }".into(),
+            "range.column",
+            "is missing",
+        ),
+        (
+            "range = { column = \"at\" }".into(),
+            "range.every",
+            "is missing",
+        ),
+        (
+            "range = { column = \"a b\", every = \"day\" }".into(),
+            "range.column",
+            "not a column's name",
+        ),
+        (
+            "range = { column = \"at\", every = \"months\" }".into(),
+            "range.every",
+            "hour, day, week",
+        ),
+        (
+            "range = { column = \"at\", every = 0 }".into(),
+            "range.every",
+            "hour, day, week",
+        ),
+        (
+            "range = { column = \"at\", every = \"day\", start = \"2023-02-29\" }".into(),
+            "range.start",
+            "a date such as",
+        ),
+        (
+            "range = { column = \"at\", every = \"day\", start = \"2023-2-1\" }".into(),
+            "range.start",
+            "a date such as",
+        ),
+        (
+            "range = { column = \"at\", every = 5, start = \"2023-02-01\" }".into(),
+            "range.start",
+            "a whole number",
+        ),
+        (
+            "range = { column = \"at\", every = \"day\", by = 2 }".into(),
+            "range.by",
+            "unknown key",
+        ),
+        (format!("{MONTH}ahead = 0"), "ahead", "from 1 to 1000"),
+        (format!("{MONTH}ahead = 1001"), "ahead", "from 1 to 1000"),
+        (
+            format!("{MONTH}retain = \"0 months\""),
+            "retain",
+            "24 months",
+        ),
+        (format!("{MONTH}retain = \"10\""), "retain", "24 months"),
+        (
+            format!("{MONTH}retain = \"1001 years\""),
+            "retain",
+            "at most 1000 years",
+        ),
+        (
+            format!("{MONTH}retain = \"2 fortnights\""),
+            "retain",
+            "24 months",
+        ),
+        (
+            format!("{STEP}retain = \"2 months\""),
+            "retain",
+            "a number of values",
+        ),
+        (format!("{STEP}retain = 0"), "retain", "a number of values"),
+        (
+            format!("{MONTH}then = \"drop\""),
+            "then",
+            "retain, which is missing",
+        ),
+        (
+            format!("{MONTH}retain = \"1 day\"\nthen = \"delete\""),
+            "then",
+            "detach, archive, drop",
+        ),
+        (
+            format!("{MONTH}retain = \"1 day\"\nthen = \"drop\"\narchive = \"a\""),
+            "archive",
+            "belongs to then",
+        ),
+        (
+            format!("{MONTH}retain = \"1 day\"\nthen = \"archive\"\narchive = \"pg_x\""),
+            "archive",
+            "not the name of a schema",
+        ),
+        (
+            format!("{MONTH}retian = \"1 day\""),
+            "retian",
+            "unknown key",
+        ),
+        (
+            format!("{HASH}retain = \"1 day\""),
+            "retain",
+            "belongs to a table with range",
+        ),
+        (
+            format!("{HASH}ahead = 2"),
+            "ahead",
+            "belongs to a table with range",
+        ),
+        (
+            format!("{HASH}default = true"),
+            "default",
+            "belongs to a table with range",
+        ),
+        (
+            "hash = { column = \"id\" }".into(),
+            "hash.modulus",
+            "is missing",
+        ),
+        (
+            "hash = { column = \"id\", modulus = 1025 }".into(),
+            "hash.modulus",
+            "from 1 to 1024",
+        ),
+        ("hash = { modulus = 4 }".into(), "hash.column", "is missing"),
+        (
+            "hash = { columns = [\"a\", \"A\"], modulus = 4 }".into(),
+            "hash.columns",
+            "names \"a\" twice",
+        ),
+        (
+            "hash = { columns = [], modulus = 4 }".into(),
+            "hash.columns",
+            "one to 32",
+        ),
+        (
+            "hash = { column = \"a\", columns = [\"a\"], modulus = 4 }".into(),
+            "hash.columns",
+            "beside column",
+        ),
+    ] {
+        wrong_partitions(&written, key, what);
+    }
+    let twice = format!("[events]\n{MONTH}[EVENTS]\n{MONTH}");
+    let twice = super::partition_files::parse(&twice)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        twice.contains("declared twice, in two spellings"),
+        "{twice}"
+    );
+    let name = format!("[\"a.b.c\"]\n{MONTH}");
+    let name = super::partition_files::parse(&name)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        name.starts_with("\"a.b.c\": is not a table's name"),
+        "{name}"
+    );
+}

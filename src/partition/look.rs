@@ -10,7 +10,7 @@ use crate::partition::line::{Axis, Edge};
 use crate::partition::parent::{Child, Parent, read};
 use crate::partition::plan::{Creation, Moment, horizon, plan, position_of};
 use crate::partition::retired;
-use crate::partition::sql::{SESSION, Table, qualified, way};
+use crate::partition::sql::{Detach, SESSION, Table, qualified, way};
 use crate::partition::steps::{Block, End, Step};
 use std::collections::HashSet;
 use time::OffsetDateTime;
@@ -149,6 +149,10 @@ pub async fn look(
     let create = untaken(client, plan.create, &mut problems)
         .await
         .map_err(failed)?;
+    // The default partition last: beside it nothing is detached CONCURRENTLY.
+    let (default, create): (Vec<Creation>, Vec<Creation>) = create
+        .into_iter()
+        .partition(|creation| creation.bound == Bound::Default);
     let mut steps: Vec<Step> = create.into_iter().map(Step::Create).collect();
     let intents = retired::read(client, name, declared.then)
         .await
@@ -171,6 +175,7 @@ pub async fn look(
         let tables = retired::tree(client, child.oid).await.map_err(failed)?;
         steps.push(Step::retire(child, how, tables, declared));
     }
+    steps.extend(default.into_iter().map(Step::Create));
     let position = position_of(declared, axis, &moment, &parent.children);
     let reach = axis.zip(position).map(|(axis, position)| Reach {
         axis,
@@ -188,13 +193,7 @@ pub async fn look(
 }
 
 impl Step {
-    fn retire(
-        child: Child,
-        how: crate::partition::sql::Detach,
-        tables: Vec<TableName>,
-        declared: &Partitioned,
-    ) -> Self {
-        use crate::partition::sql::Detach;
+    fn retire(child: Child, how: Detach, tables: Vec<TableName>, declared: &Partitioned) -> Self {
         let end = End {
             oid: child.oid,
             name: child.name.clone(),

@@ -23,6 +23,7 @@ mod lone;
 mod migrate;
 mod moments;
 mod oracle;
+mod partition;
 mod pools;
 mod protocol;
 mod raw;
