@@ -493,7 +493,11 @@ impl KeyspaceView<'_> {
         if elsewhere || relation.is_none_or(|relation| relation.kind == 'v') {
             return;
         }
-        if self.known.iter().any(|(_, _, schema)| self.is_partition(schema, name)) {
+        if self
+            .known
+            .iter()
+            .any(|(_, _, schema)| self.is_partition(schema, name))
+        {
             let what = "is a partition or child that not all shards have; statements that name it are refused";
             report.add(Severity::Note, self.place(name), what);
             return;
@@ -533,7 +537,9 @@ impl KeyspaceView<'_> {
                 None if !first.parents.is_empty() => report.add(
                     Severity::Note,
                     place.clone(),
-                    format!("is a partition or child that shard {first_shard} has and {shard} has not"),
+                    format!(
+                        "is a partition or child that shard {first_shard} has and {shard} has not"
+                    ),
                 ),
                 None => report.add(
                     Severity::Error,
