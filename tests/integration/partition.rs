@@ -557,7 +557,9 @@ fn tables_of_every_kind_of_key() {
         CREATE TABLE hashed (a int, b text) PARTITION BY HASH (a, b);
         CREATE TABLE hashed_own PARTITION OF hashed FOR VALUES WITH (MODULUS 3, REMAINDER 1);
         CREATE TABLE hours (at timestamptz) PARTITION BY RANGE (at);
-        CREATE TABLE weeks (at timestamp) PARTITION BY RANGE (at);";
+        CREATE TABLE weeks (at timestamp) PARTITION BY RANGE (at);
+        CREATE TABLE 表表表表表表表表表表表表表表表表表表表表表 (at date) PARTITION BY RANGE (at);
+        CREATE TABLE 表表表表表表表表表表表表表表表表表表表表録 (at date) PARTITION BY RANGE (at);";
     // Roles are the cluster's, which all shards share here.
     let again = ddl.replace("CREATE ROLE partition_kinds_owner;", "");
     let declared = r#"
@@ -573,6 +575,12 @@ fn tables_of_every_kind_of_key() {
         ahead = 30
         [weeks]
         range = { column = "at", every = "week" }
+        ["表表表表表表表表表表表表表表表表表表表表表"]
+        range = { column = "at", every = "day" }
+        hash = { column = "at", modulus = 2 }
+        ["表表表表表表表表表表表表表表表表表表表表録"]
+        range = { column = "at", every = "day" }
+        hash = { column = "at", modulus = 2 }
     "#;
     let site = Site::new("partition_kinds", "SELECT 1", declared);
     site.on("s0").run(ddl);
@@ -618,6 +626,8 @@ fn tables_of_every_kind_of_key() {
         site.on("s1")
             .run(&format!("insert into {table} values ({value})"));
     }
+    let long = "select count(*), count(distinct relname), max(length(relname::text::bytea)) from pg_class where relname ~ '^表+_[0-9a-f]{8}_p[0-9_]+_h0[01]$'";
+    assert_eq!(site.on("s0").rows(long), [["16", "16", "61"]]);
     let named = "select count(*) from pg_class where relname ~ '^weeks_p\\d{4}_w\\d\\d$' or relname ~ '^hours_p\\d{4}_\\d\\d_\\d\\d_\\d\\d$'";
     assert_eq!(site.all(named), ["35"; 3]);
 }
