@@ -150,6 +150,14 @@ fn declared(
     Ok(declared)
 }
 
+/// What is asked about a table's size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Measure {
+    Nothing,
+    Estimate,
+    Count,
+}
+
 /// A table of a keyspace on a shard.
 struct Seen<'k> {
     keyspace: &'k str,
@@ -170,12 +178,12 @@ async fn see<'k>(
     catalog: &Catalog,
     keyspaces: &'k [Keyspace<'k>],
     now: OffsetDateTime,
-    counts: Option<bool>,
+    measure: Measure,
 ) -> Vec<Seen<'k>> {
     let mut looks = Vec::new();
     for keyspace in keyspaces {
         for shard in keyspace.shards {
-            looks.push(see_shard(catalog, keyspace, shard, now, counts));
+            looks.push(see_shard(catalog, keyspace, shard, now, measure));
         }
     }
     let all: Vec<Vec<Seen<'_>>> = join_all(looks).await;
@@ -187,7 +195,7 @@ async fn see_shard<'k>(
     keyspace: &'k Keyspace<'k>,
     shard: &'k str,
     now: OffsetDateTime,
-    counts: Option<bool>,
+    measure: Measure,
 ) -> Vec<Seen<'k>> {
     let connection = open(catalog, shard).await;
     let mut seen = Vec::new();
@@ -195,14 +203,12 @@ async fn see_shard<'k>(
         let found = async {
             let client = &connection.as_ref().map_err(Clone::clone)?.client;
             let found = look(client, table, declared, now).await?;
-            let size = match counts {
-                None => None,
-                Some(counts) => {
-                    let size = size(client, &found.parent, counts).await;
-                    Some(size.map_err(|error| crate::catalog::servers::chain(&error))?)
-                }
-            };
-            Ok((found, size))
+            if measure == Measure::Nothing {
+                return Ok((found, None));
+            }
+            let size = size(client, &found.parent, measure == Measure::Count).await;
+            let size = size.map_err(|error| crate::catalog::servers::chain(&error))?;
+            Ok((found, Some(size)))
         };
         seen.push(Seen {
             keyspace: keyspace.name,
@@ -221,7 +227,7 @@ async fn show_plan(
     plan: &PlanArguments,
 ) -> Result<(), Failure> {
     let now = plan.at.unwrap_or_else(OffsetDateTime::now_utc);
-    let seen = see(catalog, keyspaces, now, None).await;
+    let seen = see(catalog, keyspaces, now, Measure::Nothing).await;
     let mut is_wrong = false;
     let mut is_empty = true;
     let mut listed = Vec::new();
@@ -373,7 +379,12 @@ async fn status(
     how: &StatusArguments,
 ) -> Result<(), Failure> {
     let now = OffsetDateTime::now_utc();
-    let seen = see(catalog, keyspaces, now, Some(how.exact)).await;
+    let measure = if how.exact {
+        Measure::Count
+    } else {
+        Measure::Estimate
+    };
+    let seen = see(catalog, keyspaces, now, measure).await;
     let mut is_good = true;
     let mut listed = Vec::new();
     let heads = [

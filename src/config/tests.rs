@@ -651,6 +651,9 @@ fn partitions_are_declared_in_two_places() {
         &[],
     );
     assert_eq!(config.keyspaces["main"].partitions, file);
+    let unquoted = text.replace("\"2026-01-31\"", "2026-01-31");
+    let unquoted = super::partition_files::parse(&format!("['app.\"Events\"']\n{unquoted}"));
+    assert_eq!(unquoted.unwrap(), file);
     let numbers = "[n]\nrange = { column = \"id\", every = 1000, start = -5 }\nretain = 5000\n[h]\nhash = { columns = [\"a\", '\"B\"'], modulus = 1 }";
     let numbers = super::partition_files::parse(numbers).unwrap();
     let of = |name| &numbers[&TableName::parse(name).unwrap()];

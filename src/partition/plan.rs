@@ -292,10 +292,13 @@ fn plan_ranges(
         });
     }
     for child in &parent.children {
-        let is_old = match (child.bound.clone(), wanted.cutoff) {
-            (Bound::Range(_, Edge::At(upper)), Some(cutoff)) => upper <= cutoff,
-            _ => false,
+        let upper = match child.bound {
+            Bound::Range(_, upper) => upper.finite(),
+            Bound::Hash { .. } | Bound::Default | Bound::Other(_) => None,
         };
+        let is_old = upper
+            .zip(wanted.cutoff)
+            .is_some_and(|(upper, cutoff)| upper <= cutoff);
         if is_old {
             plan.retire.push(child.clone());
         } else if child.is_detaching {

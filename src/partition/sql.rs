@@ -9,12 +9,13 @@ use crate::partition::line::{Axis, Edge};
 use crate::partition::parent::{Child, Traits};
 use crate::partition::plan::Creation;
 
-/// What a working session has: bounds are read back in UTC as ISO dates, whatever the database and the role say.
+/// What a working session has: bounds are read back in UTC as ISO dates, whatever the database and the role say, and a policy
+/// that hides rows from it is an error.
 pub const SESSION: &str = "
     SET search_path = ''; SET TimeZone = 'UTC'; SET DateStyle = 'ISO, YMD'; SET IntervalStyle = 'postgres';
     SET statement_timeout = 0; SET lock_timeout = 0; SET idle_in_transaction_session_timeout = '60s';
     SET default_transaction_isolation = 'read committed'; SET default_transaction_read_only = off;
-    SET standard_conforming_strings = on; SET quote_all_identifiers = off; SET client_min_messages = warning;";
+    SET standard_conforming_strings = on; SET quote_all_identifiers = off; SET row_security = off; SET client_min_messages = warning;";
 
 /// The CHECK with which a table is attached without being read.
 const CHECK: &str = "keyway_bounds";

@@ -667,3 +667,28 @@ proptest! {
         prop_assert_eq!(again, Plan::default());
     }
 }
+
+/// `keyway serve` keeps partitions in a task of its own.
+#[test]
+fn a_run_can_be_spawned() {
+    fn spawnable<T: Send>(_: impl FnOnce(&'static crate::catalog::Catalog) -> T) {}
+    spawnable(|catalog| async move {
+        let (_, lost) = tokio::sync::watch::channel(false);
+        let declared = crate::config::partitions::Declared::new();
+        let keyspace = super::rollout::Keyspace {
+            name: "main",
+            shards: &[],
+            declared: &declared,
+        };
+        let manner = super::rollout::Manner {
+            now: time::OffsetDateTime::UNIX_EPOCH,
+            goes_on: true,
+            patience: std::time::Duration::from_secs(1),
+        };
+        let right = super::rollout::Right {
+            token: 1,
+            lost: &lost,
+        };
+        super::rollout::keep(catalog, keyspace, &manner, right, &|_| {}).await
+    });
+}

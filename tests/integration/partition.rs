@@ -557,7 +557,9 @@ fn tables_of_every_kind_of_key() {
         CREATE TABLE hashed (a int, b text) PARTITION BY HASH (a, b);
         CREATE TABLE hashed_own PARTITION OF hashed FOR VALUES WITH (MODULUS 3, REMAINDER 1);
         CREATE TABLE hours (at timestamptz) PARTITION BY RANGE (at);
-        CREATE TABLE weeks (at timestamp) PARTITION BY RANGE (at);";
+        CREATE TABLE weeks (at timestamp) PARTITION BY RANGE (at);
+        CREATE TABLE 表表表表表表表表表表表表表表表表表表表表表 (at date) PARTITION BY RANGE (at);
+        CREATE TABLE 表表表表表表表表表表表表表表表表表表表表録 (at date) PARTITION BY RANGE (at);";
     // Roles are the cluster's, which all shards share here.
     let again = ddl.replace("CREATE ROLE partition_kinds_owner;", "");
     let declared = r#"
@@ -573,6 +575,12 @@ fn tables_of_every_kind_of_key() {
         ahead = 30
         [weeks]
         range = { column = "at", every = "week" }
+        ["表表表表表表表表表表表表表表表表表表表表表"]
+        range = { column = "at", every = "day" }
+        hash = { column = "at", modulus = 2 }
+        ["表表表表表表表表表表表表表表表表表表表表録"]
+        range = { column = "at", every = "day" }
+        hash = { column = "at", modulus = 2 }
     "#;
     let site = Site::new("partition_kinds", "SELECT 1", declared);
     site.on("s0").run(ddl);
@@ -618,6 +626,8 @@ fn tables_of_every_kind_of_key() {
         site.on("s1")
             .run(&format!("insert into {table} values ({value})"));
     }
+    let long = "select count(*), count(distinct relname), max(length(relname::text::bytea)) from pg_class where relname ~ '^表+_[0-9a-f]{8}_p[0-9_]+_h0[01]$'";
+    assert_eq!(site.on("s0").rows(long), [["16", "16", "61"]]);
     let named = "select count(*) from pg_class where relname ~ '^weeks_p\\d{4}_w\\d\\d$' or relname ~ '^hours_p\\d{4}_\\d\\d_\\d\\d_\\d\\d$'";
     assert_eq!(site.all(named), ["35"; 3]);
 }
@@ -759,6 +769,67 @@ fn one_runs_at_a_time_and_gives_way_to_readers() {
     let made =
         "select count(*) from pg_class where relname like 'events\\_p%' and relkind in ('r', 'p')";
     assert_eq!(site.all(made), ["15", "0", "0"]);
-    site.good(&["apply", "--wait", "1m"]);
+    // A shard that has seen a newer runner lets this one do nothing.
+    site.on("s2").run("insert into keyway.fences values ('partition', 1000000) on conflict (name) do update set token = excluded.token");
+    site.run(&["apply", "--wait", "1m"])
+        .refused("main s2: events: another runner has taken over");
+    assert_eq!(site.all(made), ["15", "15", "0"]);
+    site.on("s2")
+        .run("update keyway.fences set token = 1 where name = 'partition'");
+    site.good(&["apply"]);
     assert_eq!(site.all(made), ["15"; 3]);
+}
+
+/// What stands in the way of an old partition's end is told, and its end comes later.
+#[test]
+fn what_holds_an_old_partition_is_said() {
+    let site = Site::new("partition_held", OLD, &old("drop"));
+    site.on("s0")
+        .run("CREATE VIEW seen AS SELECT * FROM events_p2001");
+    site.on("s1")
+        .run("CREATE SCHEMA archive; CREATE TABLE archive.events_p2002 (mine int)");
+    let ran = site.run(&["apply"]);
+    ran.refused("main s0: events: DROP TABLE \"public\".\"events_p2001\": cannot drop table public.events_p2001 because other objects depend on it (2BP01)");
+    assert_eq!(
+        site.all(LEFT)[0],
+        "public.events_p2001,public.events_p2001_h00"
+    );
+    let status = site.good(&["status"]);
+    assert!(status.contains("1 too old"), "{status}");
+    site.on("s0").run("DROP VIEW seen");
+    site.good(&["apply"]);
+    assert_eq!(site.on("s0").one(LEFT), "");
+    // A name that is taken in the archive.
+    site.on("s1").run(
+        "CREATE TABLE events_p2002 PARTITION OF events FOR VALUES FROM ('2002-01-01') TO ('2003-01-01')",
+    );
+    site.declare(&old("archive"));
+    site.run(&["apply"])
+        .refused("relation \"events_p2002\" already exists in schema \"archive\" (42P07)");
+    site.on("s1").run("DROP TABLE archive.events_p2002");
+    site.good(&["apply"]);
+    assert_eq!(site.on("s1").one(LEFT), "archive.events_p2002");
+}
+
+/// docs/partitions.md is what happens.
+#[test]
+fn the_page_is_true() {
+    let page = crate::harness::file("../docs/partitions.md");
+    let block = |kind: &str| {
+        let rest = page.split_once(&format!("```{kind}\n")).unwrap().1;
+        rest.split_once("```").unwrap().0.to_owned()
+    };
+    let site = Site::new("partition_page", &block("sql"), &block("toml"));
+    let plan = site.good(&["plan", "--at", "2026-01-15", "--keyspace", "main"]);
+    let head = "-- main shard s1: user_activities\n";
+    let own = plan.split_once(head).unwrap().1;
+    let first = block("plan");
+    assert!(own.starts_with(&first), "the page has another plan:\n{own}");
+    let second = first.replace("2026-02-01", "2026-03-01");
+    let second = second.replace("2026-01-01", "2026-02-01");
+    let second = second.replace("_p2026_01", "_p2026_02");
+    let own = own.split_once("-- main shard").unwrap().0;
+    assert_eq!(own, format!("{first}\n{second}\n"));
+    site.good(&["apply"]);
+    site.good(&["status"]);
 }
