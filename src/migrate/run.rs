@@ -5,6 +5,7 @@
 
 use crate::catalog::lease::{Job, fence};
 use crate::catalog::servers::{Direct, chain};
+use crate::catalog::words::{holders, in_words, is_lock_wait};
 use crate::migrate::concurrent::{Built, built, is_concurrent};
 use crate::migrate::files::{Script, Statement};
 use crate::migrate::history;
@@ -131,7 +132,7 @@ impl Place<'_> {
             }
             let failed = match run_all(&writing, &script.statements).await {
                 Ok(()) => None,
-                Err((statement, error)) if waits(&error) && tries < LOCK_TRIES => {
+                Err((statement, error)) if is_lock_wait(&error) && tries < LOCK_TRIES => {
                     tracing::info!(
                         file = script.file,
                         line = statement.line,
@@ -240,7 +241,7 @@ async fn one(client: &Client, script: &Script, statement: &Statement) -> Result<
             break;
         };
         // What one that was done CONCURRENTLY left must be looked at first: the next run does.
-        if concurrent || !waits(&error) || tries == LOCK_TRIES {
+        if concurrent || !is_lock_wait(&error) || tries == LOCK_TRIES {
             return Err(told(client, script, statement, &error, tries).await);
         }
         tokio::time::sleep(pause).await;
@@ -270,7 +271,7 @@ async fn told(
         line,
         tries,
         timeout: script.lock_timeout,
-        holders: holders(client).await,
+        holders: holders(client, &[]).await,
     }
 }
 
@@ -285,55 +286,6 @@ async fn run_all<'s>(
             .map_err(|error| (statement, error))?;
     }
     Ok(())
-}
-
-/// Will it be better later?
-fn waits(error: &Error) -> bool {
-    matches!(
-        error.code(),
-        Some(&SqlState::LOCK_NOT_AVAILABLE | &SqlState::T_R_DEADLOCK_DETECTED)
-    )
-}
-
-fn in_words(error: &Error) -> String {
-    let Some(own) = error.as_db_error() else {
-        return chain(error);
-    };
-    let mut words = format!("{} ({})", own.message(), own.code().code());
-    for (name, text) in [("detail", own.detail()), ("hint", own.hint())] {
-        if let Some(text) = text {
-            words = format!("{words}; {name}: {text}");
-        }
-    }
-    words
-}
-
-/// The oldest transactions of the database, which are those that hold locks for long.
-async fn holders(client: &Client) -> String {
-    let sql = "SELECT pid::text, coalesce(usename, '?'), coalesce(application_name, ''),
-                 pg_catalog.date_trunc('second', clock_timestamp() - xact_start)::text
-               FROM pg_catalog.pg_stat_activity
-               WHERE datname = pg_catalog.current_database() AND pid <> pg_catalog.pg_backend_pid() AND xact_start IS NOT NULL
-               ORDER BY xact_start LIMIT 3";
-    let rows = client.query(sql, &[]).await.unwrap_or_default();
-    let words: Vec<String> = rows
-        .iter()
-        .filter_map(|row| {
-            let text = |at| row.try_get::<_, String>(at).ok();
-            Some(format!(
-                "pid {} ({} {}) for {}",
-                text(0)?,
-                text(1)?,
-                text(2)?,
-                text(3)?
-            ))
-        })
-        .collect();
-    if words.is_empty() {
-        "nobody is in a transaction now".to_owned()
-    } else {
-        format!("in a transaction: {}", words.join(", "))
-    }
 }
 
 /// What a statement that was cut off left.

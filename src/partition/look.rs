@@ -16,6 +16,9 @@ use std::collections::HashSet;
 use time::OffsetDateTime;
 use tokio_postgres::{Client, Error};
 
+/// The oldest PostgreSQL that detaches CONCURRENTLY.
+const VERSION_MIN: i32 = 140_000;
+
 /// A table of a shard, and what is left to do for it.
 #[derive(Debug)]
 pub struct Look {
@@ -111,6 +114,18 @@ pub async fn open(catalog: &Catalog, shard: &str) -> Result<Direct, String> {
         .map_err(|error| error.to_string())?;
     let set = connection.client.batch_execute(SESSION).await;
     set.map_err(|error| chain(&error))?;
+    let version = "SELECT current_setting('server_version_num')::int";
+    let version = connection.client.query_one(version, &[]).await;
+    let version: i32 = version
+        .and_then(|row| row.try_get(0))
+        .map_err(|error| chain(&error))?;
+    if version < VERSION_MIN {
+        return Err(format!(
+            "PostgreSQL {} cannot detach partitions CONCURRENTLY; partitions are kept on {} and later",
+            version / 10_000,
+            VERSION_MIN / 10_000
+        ));
+    }
     Ok(connection)
 }
 
