@@ -10,6 +10,7 @@ use crate::migrate::required;
 use crate::migrate::rollout::{Keyspace, News, Open, RolloutError, open_all};
 use crate::migrate::version::Version;
 use std::fmt;
+use tokio_postgres::Transaction;
 
 /// One correction of a shard's history.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -114,18 +115,7 @@ pub async fn repair(
         .map_err(RolloutError::from)?;
     for (open, mends) in open.iter_mut().zip(&all) {
         let failed = at(&open.shard.0);
-        let writing = open
-            .connection
-            .client
-            .transaction()
-            .await
-            .map_err(&failed)?;
-        if !fence(&writing, Job::Migrations, lease.token)
-            .await
-            .map_err(&failed)?
-        {
-            return Err(MendError::Fenced);
-        }
+        let writing = begin(open, lease).await?;
         for mend in mends {
             let name = keyspace.name;
             match mend {
@@ -194,18 +184,7 @@ pub async fn baseline(
         .filter(|open| !known.contains(&open.shard.0))
     {
         let failed = at(&open.shard.0);
-        let writing = open
-            .connection
-            .client
-            .transaction()
-            .await
-            .map_err(&failed)?;
-        if !fence(&writing, Job::Migrations, lease.token)
-            .await
-            .map_err(&failed)?
-        {
-            return Err(MendError::Fenced);
-        }
+        let writing = begin(open, lease).await?;
         for row in &covered {
             history::begin_at(&writing, keyspace.name, *row, lease.token)
                 .await
@@ -244,6 +223,22 @@ pub enum MendError {
         /// Its rows.
         entries: usize,
     },
+}
+
+/// A transaction of the newest runner.
+async fn begin<'o>(open: &'o mut Open<'_>, lease: &Lease) -> Result<Transaction<'o>, MendError> {
+    let failed = at(&open.shard.0);
+    let writing = open
+        .connection
+        .client
+        .transaction()
+        .await
+        .map_err(&failed)?;
+    match fence(&writing, Job::Migrations, lease.token).await {
+        Ok(true) => Ok(writing),
+        Ok(false) => Err(MendError::Fenced),
+        Err(error) => Err(failed(error)),
+    }
 }
 
 fn at(shard: &str) -> impl Fn(tokio_postgres::Error) -> MendError {
