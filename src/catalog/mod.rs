@@ -28,6 +28,7 @@ use agree::{Agreed, Intent, agree};
 use arc_swap::ArcSwap;
 use futures_util::future::join_all;
 use servers::Servers;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -191,7 +192,7 @@ impl Catalog {
     /// # Errors
     /// When the catalog's shard does not answer, or the configuration contradicts the catalog.
     pub async fn open(config: &Config) -> Result<(Self, Topology), CatalogError> {
-        let (state, topology) = State::settle(config, 0).await?;
+        let (state, topology) = State::settle(config, 0, HashMap::new()).await?;
         let id = uuid::Uuid::new_v4().to_string();
         let catalog = Self {
             id,
@@ -211,8 +212,10 @@ impl Catalog {
         current: &Topology,
     ) -> Result<Topology, CatalogError> {
         let _changing = self.changing.lock().await;
-        let (state, topology) =
-            State::settle(config, self.state.load().epoch.max(current.epoch)).await?;
+        let before = self.state.load_full();
+        let histories = before.agreed.assignments.histories.clone();
+        let above = before.epoch.max(current.epoch);
+        let (state, topology) = State::settle(config, above, histories).await?;
         self.state.store(Arc::new(state));
         Ok(topology)
     }
@@ -416,9 +419,15 @@ impl Catalog {
 }
 
 impl State {
-    async fn settle(config: &Config, above: u64) -> Result<(Self, Topology), CatalogError> {
+    /// `histories`: what shards had that may not be there now.
+    async fn settle(
+        config: &Config,
+        above: u64,
+        histories: HashMap<u16, Vec<(String, String)>>,
+    ) -> Result<(Self, Topology), CatalogError> {
         let servers = Arc::new(Servers::new(config)?);
-        let agreed = agree(config, &servers, Intent::Settle).await?;
+        let mut agreed = agree(config, &servers, Intent::Settle).await?;
+        agreed.assignments.histories = histories;
         for (shard, error) in &agreed.down {
             tracing::warn!(%shard, %error, "shard is down; statements that need it will fail");
         }
@@ -452,10 +461,14 @@ impl State {
     async fn with_schemas(
         config: Config,
         servers: Arc<Servers>,
-        agreed: Agreed,
+        mut agreed: Agreed,
         above: u64,
     ) -> Result<(Self, Topology), CatalogError> {
         let (schemas, unread) = read_schemas(&servers, &agreed).await;
+        let read = schemas
+            .iter()
+            .map(|(id, schema)| (*id, schema.migrations.clone()));
+        agreed.assignments.histories.extend(read);
         let mut topology = build(&config, &agreed.assignments, &schemas)?;
         topology.epoch = topology.catalog_epoch.max(above + 1);
         for error in &unread {

@@ -17,8 +17,8 @@ pub struct Required {
     pub shards: Option<Vec<String>>,
 }
 
-/// What each shard that is behind lacks, as a sentence. A shard that is not known is behind as soon as anything is required of it: it
-/// may have come back from an old backup.
+/// What each shard that is behind lacks, as a sentence. A shard that was never read is behind as soon as anything is required of it; one
+/// that cannot be read now has what it had: it is read again as soon as it answers.
 pub(super) fn behind(
     config: &Config,
     assignments: &Assignments,
@@ -37,7 +37,9 @@ pub(super) fn behind(
         let Some(first) = required.first() else {
             continue;
         };
-        let Some(schema) = schemas.get(&shard.stable_id) else {
+        let read = schemas.get(&shard.stable_id);
+        let read = read.map(|schema| &schema.migrations);
+        let Some(history) = read.or_else(|| assignments.histories.get(&shard.stable_id)) else {
             let what = format!(
                 "Its history of migrations, of which keyspace {} requires some, is not known yet.",
                 first.keyspace
@@ -46,7 +48,7 @@ pub(super) fn behind(
             continue;
         };
         let lacks = |required: &&&Required| {
-            !schema.migrations.iter().any(|(keyspace, version)| {
+            !history.iter().any(|(keyspace, version)| {
                 *keyspace == required.keyspace && *version == required.version
             })
         };

@@ -48,6 +48,8 @@ pub struct Assignments {
     pub refused: Vec<(String, TableName, String)>,
     /// Versions that shards must have.
     pub required: Vec<Required>,
+    /// What shards that cannot be read now had when they last could, by stable id: [`Schema::migrations`].
+    pub histories: HashMap<u16, Vec<(String, String)>>,
 }
 
 impl Assignments {
@@ -77,6 +79,7 @@ impl Assignments {
             maps,
             refused: Vec::new(),
             required: Vec::new(),
+            histories: HashMap::new(),
         }
     }
 }

@@ -558,3 +558,84 @@ fn constraints_beyond_one_shard() {
         "EXCLUDE USING gist (user_id WITH <>, during WITH &&)"
     ));
 }
+
+/// What is required of a shard, and what its own history says.
+#[test]
+fn a_shard_without_what_is_required_is_behind() {
+    let config = config();
+    let of = |required: &[(&str, &str, Option<&[&str]>)], known: &[(u16, &[(&str, &str)])]| {
+        let mut assignments = Assignments::new(&config);
+        assignments.required = required
+            .iter()
+            .map(|(keyspace, version, shards)| super::behind::Required {
+                keyspace: (*keyspace).to_owned(),
+                version: (*version).to_owned(),
+                shards: shards.map(|names| names.iter().map(|&name| name.to_owned()).collect()),
+            })
+            .collect();
+        let schemas: Schemas = known
+            .iter()
+            .map(|(id, versions)| {
+                let own = versions
+                    .iter()
+                    .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
+                let schema = Schema {
+                    migrations: own.collect(),
+                    ..Schema::default()
+                };
+                (*id, schema)
+            })
+            .collect();
+        let topology = build(&config, &assignments, &schemas).unwrap();
+        let mut found: Vec<(String, String)> = topology
+            .behind
+            .iter()
+            .map(|(id, what)| {
+                (
+                    topology.shards[usize::from(id.0)].name.clone(),
+                    what.clone(),
+                )
+            })
+            .collect();
+        found.sort();
+        let words = |(shard, what): &(String, String)| {
+            let about = if what.contains("not known") {
+                "?"
+            } else {
+                what.split(' ').nth(3).unwrap()
+            };
+            format!("{shard} {about}")
+        };
+        found.iter().map(words).collect::<Vec<_>>().join(", ")
+    };
+    let (one, two) = (("main", "1"), ("main", "2"));
+    assert_eq!(of(&[], &[]), "", "nothing is required");
+    let all = [("main", "1", None)];
+    assert_eq!(of(&all, &[(0, &[one]), (1, &[two, one]), (2, &[])]), "");
+    assert_eq!(of(&all, &[(0, &[one]), (1, &[two]), (2, &[])]), "s1 1");
+    // Another keyspace's version of that name is another version.
+    assert_eq!(of(&all, &[(0, &[one]), (1, &[("whole", "1")])]), "s1 1");
+    // Whose history nobody has ever read may lack anything; who owes nothing is not asked.
+    assert_eq!(of(&all, &[(0, &[one])]), "s1 ?");
+    let mut down = Assignments::new(&config);
+    down.required = vec![super::behind::Required {
+        keyspace: "main".to_owned(),
+        version: "1".to_owned(),
+        shards: None,
+    }];
+    let had = |versions: &[(&str, &str)]| -> Vec<(String, String)> {
+        let own = versions
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
+        own.collect()
+    };
+    down.histories = HashMap::from([(0, had(&[one])), (1, had(&[two]))]);
+    let topology = build(&config, &down, &Schemas::new()).unwrap();
+    let behind: Vec<u16> = topology.behind.keys().map(|id| id.0).collect();
+    assert_eq!(behind, [1], "what they had when they were last read");
+    let some: &[&str] = &["s1"];
+    let only = [("main", "1", None), ("main", "2", Some(some))];
+    assert_eq!(of(&only, &[(0, &[one]), (1, &[one])]), "s1 2");
+    assert_eq!(of(&only, &[(0, &[one]), (1, &[one, two])]), "");
+    assert_eq!(of(&[("gone", "1", None)], &[]), "", "a keyspace that was");
+}
