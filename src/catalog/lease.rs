@@ -14,8 +14,10 @@ use tokio_postgres::{Client, Error, GenericClient};
 pub enum Job {
     /// Runs migrations.
     Migrations,
-    /// Makes, detaches and converts partitions.
+    /// Makes and detaches partitions.
     Partitions,
+    /// Makes an ordinary table a partitioned one. It may take hours, in which other tables need their partitions.
+    Conversions,
 }
 
 impl Job {
@@ -24,6 +26,7 @@ impl Job {
         match self {
             Self::Migrations => "migrate",
             Self::Partitions => "partition",
+            Self::Conversions => "convert",
         }
     }
 
@@ -32,14 +35,16 @@ impl Job {
         match self {
             Self::Migrations => "running migrations",
             Self::Partitions => "changing partitions",
+            Self::Conversions => "converting a table",
         }
     }
 
-    /// The second half of its advisory lock's key ("migr", "part").
+    /// The second half of its advisory lock's key ("migr", "part", "conv").
     fn lock(self) -> i32 {
         match self {
             Self::Migrations => 0x6d69_6772,
             Self::Partitions => 0x7061_7274,
+            Self::Conversions => 0x636f_6e76,
         }
     }
 }

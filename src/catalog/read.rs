@@ -106,7 +106,8 @@ WHERE i.indisunique
   AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint k
                   WHERE k.conindid = i.indexrelid AND k.contype IN ('p', 'u', 'x')) AND ";
 
-/// Bits of pg_trigger.tgtype: 2 BEFORE, 64 INSTEAD OF.
+/// Bits of pg_trigger.tgtype: 2 BEFORE, 64 INSTEAD OF. Keyway's own, which keep a copy of a table in step, change nothing that a
+/// statement says.
 const TRIGGERS: &str = "
 SELECT t.tgrelid, t.tgname::text, fn.nspname::text, f.proname::text,
        CASE WHEN t.tgtype & 64 <> 0 THEN 'i' WHEN t.tgtype & 2 <> 0 THEN 'b' ELSE 'a' END,
@@ -116,7 +117,7 @@ JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 JOIN pg_catalog.pg_proc f ON f.oid = t.tgfoid
 JOIN pg_catalog.pg_namespace fn ON fn.oid = f.pronamespace
-WHERE NOT t.tgisinternal AND t.tgenabled <> 'D' AND ";
+WHERE NOT t.tgisinternal AND t.tgenabled <> 'D' AND fn.nspname <> 'keyway' AND ";
 
 const RULES: &str = "
 SELECT r.ev_class, r.rulename::text
