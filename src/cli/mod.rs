@@ -8,6 +8,7 @@ mod keeper;
 mod logging;
 mod migrate;
 mod partition;
+mod partition_convert;
 mod route;
 pub mod router;
 mod serve;

@@ -3,6 +3,7 @@
 use crate::catalog::Catalog;
 use crate::catalog::lease::{Job, Lease, holder};
 use crate::cli::migrate::{OnError, aligned, println, wait};
+use crate::cli::partition_convert::{ConvertArguments, convert};
 use crate::cli::{ConfigFile, Failure, complain, read_config};
 use crate::config::partition_files::declarations;
 use crate::config::partitions::{Declared, Partitioned, date};
@@ -45,6 +46,8 @@ enum PartitionCommand {
     Apply(ApplyArguments),
     /// How far each table's partitions reach on each shard; status 1 when something is missing
     Status(StatusArguments),
+    /// Make an ordinary table with rows a partitioned one, while it is used
+    Convert(ConvertArguments),
 }
 
 /// `keyway partition plan`.
@@ -123,6 +126,7 @@ pub(super) fn partition(
             PartitionCommand::Plan(plan) => show_plan(&catalog, &keyspaces, plan).await,
             PartitionCommand::Apply(apply) => run(&catalog, &keyspaces, apply).await,
             PartitionCommand::Status(how) => status(&catalog, &keyspaces, how).await,
+            PartitionCommand::Convert(how) => convert(&catalog, &keyspaces, how).await,
         }
     })
 }

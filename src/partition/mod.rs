@@ -5,10 +5,11 @@
 //! through the router; nothing here is on a statement's way.
 //! Reading order: `calendar` and `line` (where a partition begins and ends), `bounds` (as PostgreSQL says it), `parent` (what a
 //! shard has), `plan` (what is left to do), `names`, `sql` (the statements), `steps`, `look` (a table on a shard), `rollout` (a
-//! keyspace over its shards), `run` (one step on one shard), `retired`.
+//! keyspace over its shards), `run` (one step on one shard), `retired`; `convert` makes a table with rows a partitioned one.
 
 pub mod bounds;
 pub mod calendar;
+pub mod convert;
 pub mod line;
 pub mod look;
 pub mod names;

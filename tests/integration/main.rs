@@ -9,6 +9,7 @@
 
 mod cancel;
 mod conversations;
+mod convert;
 mod crowd;
 mod drivers;
 mod faults;
