@@ -2,176 +2,66 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::harness::{PASSWORD, Router, cluster, create_database, direct_target, eventually};
-use crate::raw::{Client, Target};
-
-/// A configuration with a sharded keyspace on three shards and an unsharded one, and what its tables are declared to have.
-struct Site {
-    name: &'static str,
-    directory: tempfile::TempDir,
-    config: String,
-}
+use crate::harness::{Router, cluster, create_database, direct_target, eventually};
+use crate::place::{Place, Ran, connect};
+use crate::raw::Client;
 
 /// By month.
 const EVENTS: &str =
     "[keyspaces.solo.partitions.events]\nrange = { column = \"at\", every = \"month\" }\n";
 
-impl Site {
-    /// With these declarations.
-    fn new(name: &'static str, declared: &str) -> Self {
-        Self::with(name, declared, |database| {
-            create_database(database);
-            cluster().dsn(database)
-        })
-    }
-
-    fn with(name: &'static str, declared: &str, dsn: impl Fn(&str) -> String) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let shards: String = ["s0", "s1", "s2", "solo"]
-            .iter()
-            .map(|shard| {
-                let dsn = dsn(&format!("{name}_{shard}"));
-                format!("[shards.{shard}]\nprimary = \"{dsn}\"\n")
-            })
-            .collect();
-        let config = format!(
-            "[users.app]\npassword = \"{PASSWORD}\"\n{shards}\
-             [databases.app]\nkeyspaces = [\"main\", \"solo\"]\ndefault = \"solo\"\n\
-             [keyspaces.main]\nshards = [\"s0\", \"s1\", \"s2\"]\n\
-             [keyspaces.main.tables]\nposts = {{ key = \"user_id\" }}\n\
-             [keyspaces.solo]\nshards = [\"solo\"]\n{declared}"
-        );
-        fs::write(directory.path().join("keyway.toml"), &config).unwrap();
-        Self {
-            name,
-            directory,
-            config,
-        }
-    }
-
-    fn command(&self, words: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_keyway"));
-        for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with("KEYWAY") {
-                command.env_remove(name);
-            }
-        }
-        command
-            .current_dir(self.directory.path())
-            .args(["partition", "convert"])
-            .args(words)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        command
-    }
-
-    fn run(&self, words: &[&str]) -> Ran {
-        Ran::of(&self.command(words).output().unwrap())
-    }
-
-    #[track_caller]
-    fn good(&self, words: &[&str]) -> String {
-        let ran = self.run(words);
-        assert_eq!(ran.status, Some(0), "{words:?}\n{}\n{}", ran.out, ran.err);
-        ran.out
-    }
-
-    fn spawn(&self, words: &[&str]) -> Child {
-        self.command(words).spawn().unwrap()
-    }
-
-    fn on(&self, shard: &str) -> Client {
-        Client::connect(&direct_target(&format!("{}_{shard}", self.name)))
-    }
-
-    fn solo(&self) -> Client {
-        self.on("solo")
-    }
-
-    /// Waits until the runner's statement with this in its text waits for a lock.
-    fn wait_stuck(&self, text: &str) {
-        self.wait_running(&format!(
-            "wait_event_type = 'Lock' and query ilike '%{text}%'"
-        ));
-    }
-
-    /// Waits until a session of the runner on the shard is such.
-    fn wait_running(&self, such: &str) {
-        let mut watcher = Client::connect(&direct_target("postgres"));
-        let sql = format!(
-            "select count(*) from pg_stat_activity where datname = '{}_solo' and application_name = 'keyway control' and {such}",
-            self.name
-        );
-        eventually(such, || (watcher.one(&sql) != "0").then_some(()));
-    }
-
-    /// Waits until no runner is connected to any shard.
-    fn wait_gone(&self) {
-        let mut watcher = Client::connect(&direct_target("postgres"));
-        let sql = format!(
-            "select count(*) from pg_stat_activity where datname like '{}\\_%' and application_name = 'keyway control'",
-            self.name
-        );
-        eventually("the runner is gone", || {
-            (watcher.one(&sql) == "0").then_some(())
-        });
-    }
-
-    /// Kills a runner; the next one need not wait for the end of its lease.
-    fn kill(&self, mut runner: Child) {
-        runner.kill().unwrap();
-        runner.wait().unwrap();
-        let release = "update keyway.leases set until = '-infinity' where name = 'convert'";
-        self.on("s0").run(release);
-    }
-
-    /// Waits until the shard remembers such a conversion.
-    fn wait_state(&self, such: &str) {
-        let mut watcher = self.solo();
-        eventually(such, || {
-            let known = watcher.one("select to_regclass('keyway.conversions') is not null") == "t";
-            let sql = format!("select count(*) from keyway.conversions where {such}");
-            (known && watcher.one(&sql) != "0").then_some(())
-        });
-    }
+/// A sharded keyspace on three shards and an unsharded one, with these declarations.
+fn place(name: &'static str, declared: &str) -> Place {
+    place_with(name, declared, |database| {
+        create_database(database);
+        cluster().dsn(database)
+    })
 }
 
-/// How a command ended.
-#[derive(Debug)]
-struct Ran {
-    status: Option<i32>,
-    out: String,
-    err: String,
+fn place_with(name: &'static str, declared: &str, dsn: impl Fn(&str) -> String) -> Place {
+    let rest = format!(
+        "[databases.app]\nkeyspaces = [\"main\", \"solo\"]\ndefault = \"solo\"\n\
+         [keyspaces.main]\nshards = [\"s0\", \"s1\", \"s2\"]\n\
+         [keyspaces.main.tables]\nposts = {{ key = \"user_id\" }}\n\
+         [keyspaces.solo]\nshards = [\"solo\"]\n{declared}"
+    );
+    let shards = ["s0", "s1", "s2", "solo"];
+    Place::new(name, &["partition", "convert"], &shards, dsn, &rest)
 }
 
-impl Ran {
-    fn of(output: &Output) -> Self {
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        Self {
-            status: output.status.code(),
-            out: text(&output.stdout),
-            err: text(&output.stderr),
-        }
-    }
+fn solo(site: &Place) -> Client {
+    site.on("solo")
+}
 
-    #[track_caller]
-    fn refused(&self, words: &str) {
-        assert_eq!(self.status, Some(1), "{self:?}");
-        assert!(
-            self.err.contains(words),
-            "{words}\n{}\n{}",
-            self.out,
-            self.err
-        );
-    }
+/// Waits until a session of the runner on the shard is such.
+fn wait_running(site: &Place, such: &str) {
+    let such = format!("application_name = 'keyway control' and {such}");
+    site.wait_running("solo", &such);
+}
+
+/// Kills a runner; the next one need not wait for the end of its lease.
+fn kill(site: &Place, mut runner: Child) {
+    runner.kill().unwrap();
+    runner.wait().unwrap();
+    let release = "update keyway.leases set until = '-infinity' where name = 'convert'";
+    site.on("s0").run(release);
+}
+
+/// Waits until the shard remembers such a conversion.
+fn wait_state(site: &Place, such: &str) {
+    let mut watcher = solo(site);
+    eventually(such, || {
+        let known = watcher.one("select to_regclass('keyway.conversions') is not null") == "t";
+        let sql = format!("select count(*) from keyway.conversions where {such}");
+        (known && watcher.one(&sql) != "0").then_some(())
+    });
 }
 
 /// Everything that the catalogs say of a table, a line for each thing; what makes it partitioned is left out.
@@ -295,11 +185,11 @@ const RICH_NAME: &str = "public.\"Rich \"\"events\"\"\"";
 
 #[test]
 fn everything_that_was_said_of_a_table_is_said_of_the_new_one() {
-    let site = Site::new(
+    let site = place(
         "convert_rich",
         "[keyspaces.solo.partitions.\"\\\"Rich \\\"\\\"events\\\"\\\"\\\"\"]\nrange = { column = \"at\", every = \"month\" }\n",
     );
-    let mut client = site.solo();
+    let mut client = solo(&site);
     for role in ["convert_owner", "convert_reader", "convert_writer"] {
         client.simple(&format!("drop role if exists {role}"));
     }
@@ -394,8 +284,8 @@ const SUM: &str =
 
 #[test]
 fn everything_that_stands_in_the_way_is_said_at_once() {
-    let site = Site::new("convert_refuses", EVENTS);
-    let mut client = site.solo();
+    let site = place("convert_refuses", EVENTS);
+    let mut client = solo(&site);
     site.run(&["events"]).refused("there is no such table");
     site.run(&["other"])
         .refused("other is not declared to have partitions: say how in migrations/<keyspace>/partitions.toml first");
@@ -495,8 +385,8 @@ fn everything_that_stands_in_the_way_is_said_at_once() {
 /// What clients do while the rows are copied and behind them, in every way to write.
 #[test]
 fn what_is_written_meanwhile_is_there_afterwards() {
-    let site = Site::new("convert_meanwhile", EVENTS);
-    let mut client = site.solo();
+    let site = place("convert_meanwhile", EVENTS);
+    let mut client = solo(&site);
     events(&mut client, 3000);
     // Writes that are seen, and one whose trigger comes before that of the statement around it.
     client.run(
@@ -514,12 +404,12 @@ fn what_is_written_meanwhile_is_there_afterwards() {
     client.run("begin isolation level serializable; delete from events where id = 1000; update events set id = 1000 where id = 1001; commit");
     client.run("update events set value = 3 where id = 1002; delete from events where id = 1003; update events set at = at + interval '1 month' where id = 1004");
     client.run("update events set value = touch(id) where id in (1011, 1012)");
-    let mut old = site.solo();
+    let mut old = solo(&site);
     old.run("begin isolation level repeatable read; select 1 from pg_class limit 1");
-    let mut held = site.solo();
+    let mut held = solo(&site);
     let runner = site.spawn(&["events"]);
     // All is copied and compared; the swap waits for the old snapshot.
-    site.wait_running("query ilike '%backend_xmin%'");
+    wait_running(&site, "query ilike '%backend_xmin%'");
     client.run("insert into events (at, value, note) values ('2026-01-02', 1, 'new'), ('2026-02-02', 2, 'new')");
     client.run("update events set value = value + 1 where id between 10 and 20");
     client.run("update events set at = at + interval '2 months' where id between 30 and 40");
@@ -565,13 +455,13 @@ fn what_is_written_meanwhile_is_there_afterwards() {
 
 #[test]
 fn a_truncate_meanwhile_empties_both() {
-    let site = Site::new("convert_truncates", EVENTS);
-    let mut client = site.solo();
+    let site = place("convert_truncates", EVENTS);
+    let mut client = solo(&site);
     events(&mut client, 1000);
-    let mut old = site.solo();
+    let mut old = solo(&site);
     old.run("begin isolation level repeatable read; select 1 from pg_class limit 1");
     let runner = site.spawn(&["events"]);
-    site.wait_running("query ilike '%backend_xmin%'");
+    wait_running(&site, "query ilike '%backend_xmin%'");
     client.run("truncate events restart identity; insert into events (at, value, note) values ('2026-05-05', 1, 'after')");
     old.run("rollback");
     let ran = Ran::of(&runner.wait_with_output().unwrap());
@@ -580,12 +470,12 @@ fn a_truncate_meanwhile_empties_both() {
 }
 
 /// A runner that is killed when it rehearses the swap: the triggers are there, and no row is copied.
-fn halt(site: &Site) {
-    let mut reader = site.solo();
+fn halt(site: &Place) {
+    let mut reader = solo(site);
     reader.run("begin; select 1 from events limit 1");
     let runner = site.spawn(&["events"]);
-    site.wait_stuck("ACCESS EXCLUSIVE MODE");
-    site.kill(runner);
+    site.wait_stuck("solo", "ACCESS EXCLUSIVE MODE");
+    kill(site, runner);
     reader.run("rollback");
     site.wait_gone();
 }
@@ -593,15 +483,15 @@ fn halt(site: &Site) {
 /// A row that a client has locked does not hold up the others, nor close a circle with what the client waits for.
 #[test]
 fn a_locked_row_is_brought_when_it_is_let_go() {
-    let site = Site::new("convert_locked", EVENTS);
-    let mut client = site.solo();
+    let site = place("convert_locked", EVENTS);
+    let mut client = solo(&site);
     events(&mut client, 1000);
-    let mut holder = site.solo();
+    let mut holder = solo(&site);
     // The rehearsal needs the table for itself; the next run has it behind it.
     halt(&site);
     holder.run("begin; select 1 from events where id in (1, 500, 1000) for update");
     let runner = site.spawn(&["events"]);
-    site.wait_stuck("FOR SHARE ON CONFLICT");
+    site.wait_stuck("solo", "FOR SHARE ON CONFLICT");
     // The others are copied, and nobody waits for the runner.
     assert_eq!(
         client.one("select count(*) >= 100 from events_keyway_new"),
@@ -620,22 +510,22 @@ fn a_locked_row_is_brought_when_it_is_let_go() {
 /// Kills the runner at each of its steps, and lets the next one go on.
 #[test]
 fn a_killed_runner_is_taken_up_where_it_stood() {
-    let site = Site::new(
+    let site = place(
         "convert_killed",
         &format!(
             "{EVENTS}[keyspaces.solo.partitions.warm]\nhash = {{ column = \"id\", modulus = 2 }}\n"
         ),
     );
-    let mut client = site.solo();
+    let mut client = solo(&site);
     client.run("create table warm (id int primary key)");
     site.good(&["warm"]);
     events(&mut client, 200_000);
     let before = described(&mut client, "events");
     let mut sum = client.one(SUM);
-    let mut lock = site.solo();
+    let mut lock = solo(&site);
     let phase = "select coalesce(max(phase), 'none') from keyway.conversions where name = 'events'";
     let kill = |runner: Child, lock: &mut Client| {
-        site.kill(runner);
+        kill(&site, runner);
         lock.run("rollback");
         site.wait_gone();
     };
@@ -691,10 +581,10 @@ fn a_killed_runner_is_taken_up_where_it_stood() {
         }
         let runner = site.spawn(&["events"]);
         if held.is_empty() {
-            site.wait_state("name = 'events' and copied_to is not null");
+            wait_state(&site, "name = 'events' and copied_to is not null");
             lock.run("begin; lock table keyway.conversions in share mode");
         }
-        site.wait_stuck(stuck);
+        site.wait_stuck("solo", stuck);
         assert_eq!(client.one(phase), expected, "{stuck}");
         kill(runner, &mut lock);
         write(&mut client, u32::try_from(number).unwrap() * 10 + 5);
@@ -702,7 +592,7 @@ fn a_killed_runner_is_taken_up_where_it_stood() {
         if expected == "copied" && stuck == "ANALYZE" {
             lock.run("begin isolation level repeatable read; select 1 from pg_class limit 1");
             let runner = site.spawn(&["events"]);
-            site.wait_running("query ilike '%backend_xmin%'");
+            wait_running(&site, "query ilike '%backend_xmin%'");
             kill(runner, &mut lock);
         }
     }
@@ -727,8 +617,8 @@ fn a_killed_runner_is_taken_up_where_it_stood() {
 
 #[test]
 fn an_abort_leaves_nothing_behind() {
-    let site = Site::new("convert_aborts", EVENTS);
-    let mut client = site.solo();
+    let site = place("convert_aborts", EVENTS);
+    let mut client = solo(&site);
     events(&mut client, 1000);
     assert!(
         site.good(&["events", "--abort"])
@@ -739,7 +629,7 @@ fn an_abort_leaves_nothing_behind() {
                       from pg_class c where relname not in ('conversions', 'conversions_pkey') and relkind <> 't' and relname !~ 'pg_toast'";
     // What Keyway keeps for itself is there from the first run on.
     client.run("create table pair (a int)");
-    let mut reader = site.solo();
+    let mut reader = solo(&site);
     halt(&site);
     site.good(&["events", "--abort"]);
     let before = (
@@ -777,8 +667,8 @@ fn an_abort_leaves_nothing_behind() {
     site.good(&["events", "--abort"]);
     reader.run("begin isolation level repeatable read; select 1 from pg_class limit 1");
     let runner = site.spawn(&["events"]);
-    site.wait_running("query ilike '%backend_xmin%'");
-    site.kill(runner);
+    wait_running(&site, "query ilike '%backend_xmin%'");
+    kill(&site, runner);
     reader.run("rollback");
     site.wait_gone();
     client.run("update events_keyway_new set value = 0 where id = 77");
@@ -914,8 +804,8 @@ fn work(mut client: Client, number: u64, stop: &AtomicBool) -> Worked {
 /// Nothing is lost and nothing is there twice when clients write all the time: four of them by way of Keyway.
 #[test]
 fn a_million_rows_are_converted_while_eight_clients_write() {
-    let site = Site::new("convert_million", EVENTS);
-    let mut client = site.solo();
+    let site = place("convert_million", EVENTS);
+    let mut client = solo(&site);
     events(&mut client, u32::try_from(MILLION).unwrap() - 1);
     let router = Router::start(&site.config);
     let stop = AtomicBool::new(false);
@@ -923,9 +813,9 @@ fn a_million_rows_are_converted_while_eight_clients_write() {
         let clients: Vec<_> = (0..CLIENTS)
             .map(|number| {
                 let client = if number % 2 == 0 {
-                    site.solo()
+                    solo(&site)
                 } else {
-                    app(&router)
+                    connect(&router)
                 };
                 let stop = &stop;
                 scope.spawn(move || work(client, number, stop))
@@ -978,25 +868,15 @@ fn a_million_rows_are_converted_while_eight_clients_write() {
     );
 }
 
-/// A session through a router.
-fn app(router: &Router) -> Client {
-    Client::connect(&Target {
-        port: router.port,
-        user: "app".to_owned(),
-        database: "app".to_owned(),
-        password: PASSWORD.to_owned(),
-    })
-}
-
 /// A sharded table, used by way of the router before, meanwhile and afterwards.
 #[test]
 fn a_sharded_table_is_used_all_the_time() {
-    let site = Site::new(
+    let site = place(
         "convert_sharded",
         "[keyspaces.main.partitions.posts]\nrange = { column = \"at\", every = \"quarter\" }\nhash = { column = \"user_id\", modulus = 3 }\n",
     );
     let router = Router::start(&site.config);
-    let mut client = app(&router);
+    let mut client = connect(&router);
     client.run("create table posts (user_id bigint not null, id bigint generated always as identity, at date not null, title text, primary key (user_id, id, at))");
     client.run("create index on posts (at)");
     for user in 1..=60 {
@@ -1010,7 +890,7 @@ fn a_sharded_table_is_used_all_the_time() {
     };
     let mut rows = client.rows(all);
     assert_eq!(rows.len(), 1200);
-    let mut prepared = app(&router);
+    let mut prepared = connect(&router);
     let by_user = "select count(*) from posts where user_id = $1";
     prepared.extended(by_user, &["7"]);
 
@@ -1075,8 +955,8 @@ fn a_sharded_table_is_used_all_the_time() {
 /// Keys that lack the partition column get it when it is asked for, and PostgreSQL keeps no more unique than it can.
 #[test]
 fn keys_are_extended_when_it_is_asked_for() {
-    let site = Site::new("convert_extends", EVENTS);
-    let mut client = site.solo();
+    let site = place("convert_extends", EVENTS);
+    let mut client = solo(&site);
     client.run(
         "create table events (id text primary key, at timestamptz not null, email text, unique (email) include (at));
          create unique index \"odd (name\" on events (lower(email) collate \"C\" desc, (id || ')')) where email <> '(';
@@ -1085,10 +965,10 @@ fn keys_are_extended_when_it_is_asked_for() {
     let rows = client.rows("select * from events order by id");
     site.run(&["events"])
         .refused("lacks the partition column at");
-    let mut old = site.solo();
+    let mut old = solo(&site);
     old.run("begin isolation level repeatable read; select 1 from pg_class limit 1");
     let runner = site.spawn(&["events", "--extend-unique"]);
-    site.wait_running("query ilike '%backend_xmin%'");
+    wait_running(&site, "query ilike '%backend_xmin%'");
     client.run("update events set at = at + interval '3 months' where id = 'e1'; update events set at = at - interval '3 months' where id = 'e1'");
     client.run(
         "update events set id = 'x' where id = 'e2'; update events set id = 'e2' where id = 'x'",
@@ -1111,16 +991,16 @@ fn keys_are_extended_when_it_is_asked_for() {
         ]
     );
     // A default partition takes what no range has.
-    let site = Site::new(
+    let site = place(
         "convert_default",
         "[keyspaces.solo.partitions.events]\nrange = { column = \"id\", every = \"1000\" }\nahead = 1\ndefault = true\n",
     );
-    let mut client = site.solo();
+    let mut client = solo(&site);
     client.run("create table events (id int primary key, a text); insert into events select n, n from generate_series(-1500, 2500) n");
-    let mut old = site.solo();
+    let mut old = solo(&site);
     old.run("begin isolation level repeatable read; select 1 from pg_class limit 1");
     let runner = site.spawn(&["events"]);
-    site.wait_running("query ilike '%backend_xmin%'");
+    wait_running(&site, "query ilike '%backend_xmin%'");
     client.run("insert into events values (2147483647, 'last'), (-2147483648, 'first')");
     old.run("rollback");
     let ran = Ran::of(&runner.wait_with_output().unwrap());
@@ -1140,11 +1020,11 @@ fn keys_are_extended_when_it_is_asked_for() {
     );
     // By hash alone, with names that leave no room.
     let long = "a_table_whose_name_has_sixty_three_bytes_and_not_a_single_one_m";
-    let site = Site::new(
+    let site = place(
         "convert_long",
         &format!("[keyspaces.solo.partitions.{long}]\nhash = {{ column = \"id\", modulus = 2 }}\n"),
     );
-    let mut client = site.solo();
+    let mut client = solo(&site);
     client.run(&format!(
         "create table {long} (id int generated by default as identity primary key, a int);
          create index {}_i on {long} (a); insert into {long} (a) select generate_series(1, 100)",
@@ -1174,7 +1054,7 @@ fn an_ordinary_role_converts_a_table_with_a_key_of_an_extension() {
     server.simple("create role convert_plain login");
     server.simple("create role convert_group");
     server.run("grant convert_group to convert_plain");
-    let site = Site::with("convert_plain", EVENTS, |database| {
+    let site = place_with("convert_plain", EVENTS, |database| {
         create_database(database);
         let own = format!("alter database {database} owner to convert_plain");
         cluster().execute("postgres", &own).unwrap();
@@ -1182,7 +1062,7 @@ fn an_ordinary_role_converts_a_table_with_a_key_of_an_extension() {
         assert!(dsn.contains("//postgres@"), "{dsn}");
         dsn.replace("//postgres@", "//convert_plain@")
     });
-    let mut client = site.solo();
+    let mut client = solo(&site);
     // As citext has it: everything in public.
     client.run(
         "grant create on schema public to convert_group;
@@ -1217,10 +1097,10 @@ fn an_ordinary_role_converts_a_table_with_a_key_of_an_extension() {
         .refused("FORCE ROW LEVEL SECURITY hides rows from role convert_plain");
     client.run("alter table events no force row level security");
     let before = described(&mut client, "events");
-    let mut old = site.solo();
+    let mut old = solo(&site);
     old.run("begin isolation level repeatable read; select 1 from pg_class limit 1");
     let runner = site.spawn(&["events"]);
-    site.wait_running("query ilike '%backend_xmin%'");
+    wait_running(&site, "query ilike '%backend_xmin%'");
     client.run(
         "update events set value = -1 where name = 'n7'; update events set name = 'moved' where name = 'n8'; delete from events where name = 'n9';
          insert into events values ('n7', 1, '2026-01-01', 5)",

@@ -3,7 +3,8 @@
 use crate::harness::{
     PASSWORD, Router, cluster, create_database, direct_target, eventually, http_get,
 };
-use crate::raw::{Client, Target};
+use crate::place::connect;
+use crate::raw::Client;
 
 const SHARDS: [&str; 2] = ["s0", "s1"];
 const EVENTS: &str = "create table events (id bigint, at timestamptz not null, primary key (id, at)) partition by range (at)";
@@ -32,15 +33,6 @@ fn children(name: &str) -> Vec<usize> {
     let sql = "select count(*) from pg_inherits where inhparent = 'public.events'::regclass";
     let count = |shard: &&str| on(name, shard).one(sql).parse().unwrap();
     SHARDS.iter().map(count).collect()
-}
-
-fn client(router: &Router) -> Client {
-    Client::connect(&Target {
-        port: router.port,
-        user: "app".to_owned(),
-        database: "app".to_owned(),
-        password: PASSWORD.to_owned(),
-    })
 }
 
 /// A sample of the metrics page.
@@ -73,7 +65,7 @@ fn declared_partitions_are_made_and_made_again() {
     eventually("the partitions are made", || {
         (children(name).iter().all(|count| *count >= 3)).then_some(())
     });
-    let mut app = client(&first);
+    let mut app = connect(&first);
     for key in 1..=8 {
         app.run(&format!("insert into events values ({key}, now())"));
     }

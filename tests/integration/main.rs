@@ -25,6 +25,7 @@ mod migrate;
 mod moments;
 mod oracle;
 mod partition;
+mod place;
 mod pools;
 mod protocol;
 mod raw;

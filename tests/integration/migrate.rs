@@ -2,171 +2,44 @@
 
 use std::fs;
 use std::os::unix::process::ExitStatusExt as _;
-use std::process::{Child, Command, Output, Stdio};
 
 use crate::crowd::{is_soak, seed};
 use crate::gate::{Control, Gate};
-use crate::harness::{
-    PASSWORD, Router, cluster, create_database, direct_target, eventually, free_port,
-};
-use crate::raw::{Client, Target};
+use crate::harness::{Router, cluster, create_database, eventually, free_port};
+use crate::place::{Place, Ran, connect};
+use crate::raw::Client;
 
 const SHARDS: [&str; 3] = ["s0", "s1", "s2"];
 
-/// Three shards of a keyspace and one of another, a configuration, and files to run on them.
-struct Site {
-    name: &'static str,
-    directory: tempfile::TempDir,
-    config: String,
+/// Three shards of a keyspace and one of another, and files to run on them.
+fn place(name: &'static str) -> Place {
+    place_with(name, |database| {
+        create_database(database);
+        cluster().dsn(database)
+    })
 }
 
-impl Site {
-    fn new(name: &'static str) -> Self {
-        Self::with(name, |database| {
-            create_database(database);
-            cluster().dsn(database)
-        })
-    }
-
-    fn with(name: &'static str, dsn: impl Fn(&str) -> String) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let shards: String = SHARDS
-            .iter()
-            .chain(&["solo"])
-            .map(|shard| {
-                format!(
-                    "[shards.{shard}]\nprimary = \"{}\"\n",
-                    dsn(&format!("{name}_{shard}"))
-                )
-            })
-            .collect();
-        let config = format!(
-            "[users.app]\npassword = \"{PASSWORD}\"\n{shards}\
-             [databases.app]\nkeyspaces = [\"main\", \"solo\"]\ndefault = \"solo\"\n\
-             [keyspaces.main]\nshards = [\"s0\", \"s1\", \"s2\"]\n\
-             [keyspaces.main.tables]\nusers = {{ key = \"id\" }}\nposts = {{ key = \"user_id\" }}\n\
-             [keyspaces.solo]\nshards = [\"solo\"]\n"
-        );
-        fs::write(directory.path().join("keyway.toml"), &config).unwrap();
-        fs::create_dir_all(directory.path().join("migrations/main")).unwrap();
-        Self {
-            name,
-            directory,
-            config,
-        }
-    }
-
-    fn file(&self, name: &str, text: &str) {
-        let path = self.directory.path().join("migrations").join(name);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, text).unwrap();
-    }
-
-    fn remove(&self, name: &str) {
-        fs::remove_file(self.directory.path().join("migrations").join(name)).unwrap();
-    }
-
-    fn command(&self, words: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_keyway"));
-        for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with("KEYWAY") {
-                command.env_remove(name);
-            }
-        }
-        command
-            .current_dir(self.directory.path())
-            .arg("migrate")
-            .args(words)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        command
-    }
-
-    fn run(&self, words: &[&str]) -> Ran {
-        Ran::of(&self.command(words).output().unwrap())
-    }
-
-    fn good(&self, words: &[&str]) -> String {
-        let ran = self.run(words);
-        assert_eq!(ran.status, Some(0), "{words:?}\n{}\n{}", ran.out, ran.err);
-        ran.out
-    }
-
-    fn spawn(&self, words: &[&str]) -> Child {
-        self.command(words).spawn().unwrap()
-    }
-
-    fn on(&self, shard: &str) -> Client {
-        Client::connect(&direct_target(&format!("{}_{shard}", self.name)))
-    }
-
-    /// The same question on all shards of main.
-    fn all(&self, sql: &str) -> Vec<String> {
-        SHARDS.iter().map(|shard| self.on(shard).one(sql)).collect()
-    }
-
-    /// Waits until the runner's statement with this in its text waits for a lock on `shard`.
-    fn wait_stuck(&self, shard: &str, text: &str) {
-        let mut watcher = Client::connect(&direct_target("postgres"));
-        let sql = format!(
-            "select count(*) from pg_stat_activity where datname = '{}_{shard}' and wait_event_type = 'Lock' \
-             and query ilike '%{text}%'",
-            self.name
-        );
-        eventually("the statement waits", || {
-            (watcher.one(&sql) != "0").then_some(())
-        });
-    }
-
-    /// Waits until no runner is connected to any shard.
-    fn wait_gone(&self) {
-        let mut watcher = Client::connect(&direct_target("postgres"));
-        let sql = format!(
-            "select count(*) from pg_stat_activity where datname like '{}\\_%' and application_name = 'keyway control'",
-            self.name
-        );
-        eventually("the runner is gone", || {
-            (watcher.one(&sql) == "0").then_some(())
-        });
-    }
+fn place_with(name: &'static str, dsn: impl Fn(&str) -> String) -> Place {
+    let rest = "[databases.app]\nkeyspaces = [\"main\", \"solo\"]\ndefault = \"solo\"\n\
+         [keyspaces.main]\nshards = [\"s0\", \"s1\", \"s2\"]\n\
+         [keyspaces.main.tables]\nusers = { key = \"id\" }\nposts = { key = \"user_id\" }\n\
+         [keyspaces.solo]\nshards = [\"solo\"]\n";
+    let shards = ["s0", "s1", "s2", "solo"];
+    let place = Place::new(name, &["migrate"], &shards, dsn, rest);
+    fs::create_dir_all(place.directory.path().join("migrations/main")).unwrap();
+    place
 }
 
-/// How a command ended.
-#[derive(Debug)]
-struct Ran {
-    status: Option<i32>,
-    out: String,
-    err: String,
-}
-
-impl Ran {
-    fn of(output: &Output) -> Self {
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        Self {
-            status: output.status.code(),
-            out: text(&output.stdout),
-            err: text(&output.stderr),
-        }
-    }
-
-    #[track_caller]
-    fn refused(&self, words: &str) {
-        assert_eq!(self.status, Some(1), "{self:?}");
-        assert!(
-            self.err.contains(words),
-            "{words}\n{}\n{}",
-            self.out,
-            self.err
-        );
-    }
+/// The same question on all shards of main.
+fn all(site: &Place, sql: &str) -> Vec<String> {
+    SHARDS.iter().map(|shard| site.on(shard).one(sql)).collect()
 }
 
 const USERS: &str = "CREATE TABLE users (id bigserial PRIMARY KEY, name text NOT NULL);\n";
 
 #[test]
 fn every_shard_gets_every_migration_once() {
-    let site = Site::new("migrate_up");
+    let site = place("migrate_up");
     site.file("main/V1__users.sql", USERS);
     site.file(
         "main/V2__posts.sql",
@@ -194,19 +67,14 @@ fn every_shard_gets_every_migration_once() {
     let before = site.run(&["status"]);
     assert_eq!(before.status, Some(1), "{before:?}");
     assert_eq!(site.good(&["up", "--dry-run"]), plan);
-    assert_eq!(site.all("select to_regclass('users') is null"), ["t"; 3]);
+    assert_eq!(all(&site, "select to_regclass('users') is null"), ["t"; 3]);
 
     // A router that runs meanwhile knows what is new.
     let router = Router::start(&site.config);
     let up = site.good(&["up", "--canary", "s2", "--parallel", "2"]);
     assert_eq!(up.lines().count(), 13, "{up}");
     assert!(up.starts_with("main s2: 1 users ("), "{up}");
-    let mut client = Client::connect(&Target {
-        port: router.port,
-        user: "app".to_owned(),
-        database: "app".to_owned(),
-        password: PASSWORD.to_owned(),
-    });
+    let mut client = connect(&router);
     eventually("the router knows the table", || {
         let answer = client.simple("insert into users (name) values ('Ann'), ('Bob')");
         (answer.first()?.tag == b'C').then_some(())
@@ -223,11 +91,14 @@ fn every_shard_gets_every_migration_once() {
     let json: serde_json::Value = serde_json::from_str(&site.good(&["status", "--json"])).unwrap();
     assert_eq!(json[2]["shards"]["s1"], "done");
     assert_eq!(
-        site.all("select count(*) from pg_index where indrelid = 'posts'::regclass and indisvalid"),
+        all(
+            &site,
+            "select count(*) from pg_index where indrelid = 'posts'::regclass and indisvalid"
+        ),
         ["1"; 3]
     );
     // Each shard counts in a range of its own.
-    let next = site.all("select nextval('users_id_seq') >> 44");
+    let next = all(&site, "select nextval('users_id_seq') >> 44");
     let mut ranges = next.clone();
     ranges.sort();
     ranges.dedup();
@@ -248,23 +119,17 @@ fn every_shard_gets_every_migration_once() {
     assert_eq!(up.lines().count(), 1, "{up}");
     assert_eq!(site.good(&["up"]).lines().count(), 3);
     let columns = "select count(*) from information_schema.columns where table_name = 'users'";
-    assert_eq!(site.all(columns), ["2", "3", "2"]);
+    assert_eq!(all(&site, columns), ["2", "3", "2"]);
 }
 
 /// During a rollout some shards have a column that others have not.
 #[test]
 fn shards_that_differ_are_not_mixed() {
-    let site = Site::new("migrate_mixed");
+    let site = place("migrate_mixed");
     site.file("main/V1__users.sql", USERS);
     site.good(&["up"]);
     let router = Router::start(&site.config);
-    let target = Target {
-        port: router.port,
-        user: "app".to_owned(),
-        database: "app".to_owned(),
-        password: PASSWORD.to_owned(),
-    };
-    let mut client = Client::connect(&target);
+    let mut client = connect(&router);
     for name in ["Ann", "Bob", "Cid", "Dee"] {
         client.simple(&format!("insert into users (name) values ('{name}')"));
     }
@@ -282,7 +147,7 @@ fn shards_that_differ_are_not_mixed() {
 
 #[test]
 fn a_statement_that_fails_leaves_nothing_of_its_file() {
-    let site = Site::new("migrate_fails");
+    let site = place("migrate_fails");
     site.file("main/V1__users.sql", USERS);
     site.file(
         "main/V2__bad.sql",
@@ -293,7 +158,7 @@ fn a_statement_that_fails_leaves_nothing_of_its_file() {
     ran.refused("main s0: V2__bad.sql:3: column \"no_such\" does not exist (42703)");
     // The others were not begun.
     assert_eq!(
-        site.all("select to_regclass('users') is not null"),
+        all(&site, "select to_regclass('users') is not null"),
         ["t", "f", "f"]
     );
     assert_eq!(
@@ -305,7 +170,7 @@ fn a_statement_that_fails_leaves_nothing_of_its_file() {
     let ran = site.run(&["up", "--on-error", "continue"]);
     ran.refused("main s2: V2__bad.sql:3");
     assert_eq!(
-        site.all("select to_regclass('users') is not null"),
+        all(&site, "select to_regclass('users') is not null"),
         ["t"; 3]
     );
     // The others wait for a canary that fails, whatever is said of errors.
@@ -329,7 +194,7 @@ fn a_statement_that_fails_leaves_nothing_of_its_file() {
 
 #[test]
 fn files_that_changed_went_or_came_late_are_named() {
-    let site = Site::new("migrate_drift");
+    let site = place("migrate_drift");
     site.file("main/V2__users.sql", USERS);
     site.good(&["up"]);
     site.file("main/V2__users.sql", "CREATE TABLE users (id bigint);");
@@ -371,23 +236,23 @@ fn a_shard_that_is_down_is_named_and_made_up_for() {
     for shard in SHARDS.iter().chain(&["solo"]) {
         create_database(&format!("migrate_down_{shard}"));
     }
-    let whole = Site::with("migrate_down", |database| cluster().dsn(database));
+    let whole = place_with("migrate_down", |database| cluster().dsn(database));
     // The catalog is made when all shards answer.
     whole.good(&["up"]);
-    let site = Site::with("migrate_down", dsn);
+    let site = place_with("migrate_down", dsn);
     for site in [&whole, &site] {
         site.file("main/V1__users.sql", USERS);
     }
     let ran = site.run(&["up"]);
     ran.refused("shard s1");
     assert_eq!(
-        whole.all("select to_regclass('users') is not null"),
+        all(&whole, "select to_regclass('users') is not null"),
         ["f"; 3]
     );
     let ran = site.run(&["up", "--on-error", "continue"]);
     ran.refused("main s1: connect to shard s1");
     assert_eq!(
-        whole.all("select to_regclass('users') is not null"),
+        all(&whole, "select to_regclass('users') is not null"),
         ["t", "f", "t"]
     );
     let status = site.run(&["status"]);
@@ -404,7 +269,7 @@ fn a_shard_that_is_down_is_named_and_made_up_for() {
 
 #[test]
 fn only_one_runs_at_a_time() {
-    let site = Site::new("migrate_two");
+    let site = place("migrate_two");
     site.file("main/V1__users.sql", USERS);
     site.good(&["up"]);
     site.file(
@@ -435,7 +300,7 @@ fn only_one_runs_at_a_time() {
 
 #[test]
 fn nobody_waits_behind_a_migration_that_waits() {
-    let site = Site::new("migrate_lock");
+    let site = place("migrate_lock");
     site.file("main/V1__users.sql", USERS);
     site.good(&["up"]);
     site.file(
@@ -458,7 +323,7 @@ fn nobody_waits_behind_a_migration_that_waits() {
 }
 
 /// Kills the runner in the middle of its statement on a shard, and runs it again.
-fn killed(site: &Site, shard: &str, table: &str, statement: &str) -> Ran {
+fn killed(site: &Place, shard: &str, table: &str, statement: &str) -> Ran {
     let mut reader = site.on(shard);
     reader.simple(&format!(
         "begin; lock table {table} in share update exclusive mode"
@@ -474,7 +339,7 @@ fn killed(site: &Site, shard: &str, table: &str, statement: &str) -> Ran {
 
 #[test]
 fn a_killed_runner_is_taken_up_where_it_stood() {
-    let site = Site::new("migrate_killed");
+    let site = place("migrate_killed");
     site.file("main/V1__users.sql", USERS);
     site.good(&["up"]);
     // In a transaction: nothing of it is left.
@@ -501,9 +366,12 @@ fn a_killed_runner_is_taken_up_where_it_stood() {
         "{ran:?}"
     );
     let valid = "select string_agg(c.relname || i.indisvalid, ',') from pg_index i join pg_class c on c.oid = indexrelid where c.relname like 'users_name%'";
-    assert_eq!(site.all(valid), ["users_nametrue"; 3]);
+    assert_eq!(all(&site, valid), ["users_nametrue"; 3]);
     assert_eq!(
-        site.all("select count(*) from information_schema.columns where table_name = 'once'"),
+        all(
+            &site,
+            "select count(*) from information_schema.columns where table_name = 'once'"
+        ),
         ["2"; 3]
     );
     site.good(&["status"]);
@@ -525,12 +393,12 @@ fn a_killed_runner_is_taken_up_where_it_stood() {
     let left = "select indisvalid from pg_index where indexrelid = 'users_id_name'::regclass";
     assert_eq!(site.on("s0").one(left), "f");
     site.good(&["up", "--wait", "1m"]);
-    assert_eq!(site.all(left), ["t"; 3]);
+    assert_eq!(all(&site, left), ["t"; 3]);
 }
 
 #[test]
 fn new_migrations_have_names_that_are_read() {
-    let site = Site::new("migrate_new");
+    let site = place("migrate_new");
     let said = site.good(&["new", "Add users' e-mail!"]);
     let names: Vec<&str> = said
         .lines()
@@ -563,7 +431,7 @@ fn new_migrations_have_names_that_are_read() {
 
 #[test]
 fn versions_are_undone_on_every_shard() {
-    let site = Site::new("migrate_undo");
+    let site = place("migrate_undo");
     site.file("main/V1__users.sql", USERS);
     site.file(
         "main/V2__posts.sql",
@@ -595,8 +463,11 @@ fn versions_are_undone_on_every_shard() {
     );
     assert_eq!(undone.lines().count(), 6, "{undone}");
     let tables = "select to_regclass('posts') is null and to_regclass('named') is null and to_regclass('once') is null";
-    assert_eq!(site.all(tables), ["t"; 3]);
-    assert_eq!(site.all("select count(*) from keyway.migrations"), ["1"; 3]);
+    assert_eq!(all(&site, tables), ["t"; 3]);
+    assert_eq!(
+        all(&site, "select count(*) from keyway.migrations"),
+        ["1"; 3]
+    );
     site.run(&["down"])
         .refused("main: s0: V1__users.sql has no way back; write it to V1__users.down.sql");
     site.good(&["up"]);
@@ -618,7 +489,7 @@ fn versions_are_undone_on_every_shard() {
 
 #[test]
 fn histories_are_repaired_and_begun() {
-    let site = Site::new("migrate_mend");
+    let site = place("migrate_mend");
     site.file("main/V1__users.sql", USERS);
     site.file("main/V2__posts.sql", "CREATE TABLE posts (user_id bigint);");
     site.good(&["up"]);
@@ -654,7 +525,7 @@ fn histories_are_repaired_and_begun() {
     assert!(site.run(&["status"]).out.contains("people (no file)"));
 
     // A file that ran half is mended and goes on behind the statement it came to.
-    let site = Site::new("migrate_half");
+    let site = place("migrate_half");
     let text = |what: &str| {
         format!(
             "-- keyway: transaction=false\nCREATE TABLE one ();\n{what};\nCREATE TABLE three ();"
@@ -676,7 +547,7 @@ fn histories_are_repaired_and_begun() {
     site.good(&["status"]);
 
     // Shards that were there before.
-    let site = Site::new("migrate_begin");
+    let site = place("migrate_begin");
     for shard in SHARDS {
         site.on(shard)
             .simple("create table users (id bigint primary key)");
@@ -716,7 +587,7 @@ fn histories_are_repaired_and_begun() {
 }
 
 /// Everything that a shard has of migrations and of what they made.
-fn state(site: &Site, shard: &str) -> Vec<Vec<String>> {
+fn state(site: &Place, shard: &str) -> Vec<Vec<String>> {
     let mut client = site.on(shard);
     let asked = [
         "select key, kind, direction, begun, done, finished is not null from keyway.migrations order by 1, 2",
@@ -735,7 +606,7 @@ fn state(site: &Site, shard: &str) -> Vec<Vec<String>> {
 fn dies_anywhere(name: &'static str, moments: impl Fn(usize) -> Vec<usize>) {
     let gate = Gate::open();
     gate.control(Control::Held);
-    let site = Site::with(name, |database| gate.dsn(database));
+    let site = place_with(name, |database| gate.dsn(database));
     site.file("main/V1__users.sql", USERS);
     site.file(
         "main/V2__filled.sql",
@@ -807,15 +678,6 @@ fn soak_a_runner_that_dies_anywhere_leaves_nothing_wrong() {
     });
 }
 
-fn client(router: &Router) -> Client {
-    Client::connect(&Target {
-        port: router.port,
-        user: "app".to_owned(),
-        database: "app".to_owned(),
-        password: PASSWORD.to_owned(),
-    })
-}
-
 /// The error's SQLSTATE and DETAIL, or nothing.
 fn failure(client: &mut Client, sql: &str) -> Option<(String, String)> {
     let answer = client.simple(sql);
@@ -825,7 +687,7 @@ fn failure(client: &mut Client, sql: &str) -> Option<(String, String)> {
 
 #[test]
 fn nothing_is_sent_to_a_shard_without_what_all_have() {
-    let site = Site::new("migrate_behind");
+    let site = place("migrate_behind");
     let all = site.config.clone();
     let two = all.replace("[\"s0\", \"s1\", \"s2\"]", "[\"s0\", \"s1\"]");
     let configure =
@@ -838,7 +700,7 @@ fn nothing_is_sent_to_a_shard_without_what_all_have() {
     );
     site.good(&["up"]);
     let router = Router::start(&two);
-    let mut app = client(&router);
+    let mut app = connect(&router);
     for key in 1..=40 {
         app.run(&format!("insert into users values ({key}, 'u{key}')"));
     }
@@ -894,7 +756,7 @@ fn nothing_is_sent_to_a_shard_without_what_all_have() {
     site.on("s1").simple("create table saved as select * from users; drop table users; delete from keyway.migrations where key = '1'");
     for router in [&router, &Router::start(&all)] {
         router.signal("HUP");
-        let mut app = client(router);
+        let mut app = connect(router);
         let told = eventually("the router has heard", || {
             failure(&mut app, &one(&on_s1)).filter(|(state, _)| state == "57P03")
         });
@@ -921,7 +783,7 @@ fn nothing_is_sent_to_a_shard_without_what_all_have() {
     site.on("s1").simple(
         "alter table users add age int; insert into users select * from saved; drop table saved",
     );
-    let mut fresh = client(&router);
+    let mut fresh = connect(&router);
     eventually("it is served again", || {
         failure(&mut fresh, &one(&on_s1)).is_none().then_some(())
     });
@@ -939,7 +801,7 @@ fn nothing_is_sent_to_a_shard_without_what_all_have() {
 
 #[test]
 fn a_router_may_run_what_is_missing_before_it_starts() {
-    let site = Site::new("migrate_serve");
+    let site = place("migrate_serve");
     site.file("main/V1__users.sql", USERS);
     site.file(
         "main/V2__more.sql",
@@ -954,7 +816,7 @@ fn a_router_may_run_what_is_missing_before_it_starts() {
     let start = || Router::launch_with(&config, &[], &["--migrate"]);
     for router in [start(), start()] {
         router.wait_ready();
-        assert_eq!(client(&router).rows("select age from users").len(), 0);
+        assert_eq!(connect(&router).rows("select age from users").len(), 0);
     }
     site.good(&["status"]);
     site.file(
@@ -1061,7 +923,7 @@ fn files_of_other_tools_run_unchanged() {
         ("golang", golang, 2),
     ];
     for (tool, files, back) in tools {
-        let site = Site::new("migrate_tools");
+        let site = place("migrate_tools");
         for (name, text) in files {
             site.file(&format!("solo/{name}"), text);
         }

@@ -1,184 +1,45 @@
 //! `keyway partition` on real shards.
 
-use std::fs;
-use std::process::{Child, Command, Output, Stdio};
-
-use crate::harness::{
-    PASSWORD, Router, cluster, create_database, direct_target, eventually, free_port,
-};
-use crate::raw::{Client, Target};
+use crate::harness::{Router, cluster, create_database, eventually, free_port};
+use crate::place::{Place, Ran, connect};
+use crate::raw::Client;
 
 const SHARDS: [&str; 3] = ["s0", "s1", "s2"];
 
-/// Three shards of a keyspace, a configuration, and what is declared beside its migrations.
-struct Site {
-    name: &'static str,
-    directory: tempfile::TempDir,
-    config: String,
+/// Three shards of a keyspace, with this on each, and what is declared beside its migrations.
+fn place(name: &'static str, ddl: &str, declared: &str) -> Place {
+    for shard in SHARDS {
+        create_database(&format!("{name}_{shard}"));
+    }
+    let site = place_with(name, |database| cluster().dsn(database));
+    each(&site, ddl);
+    declare(&site, declared);
+    site
 }
 
-impl Site {
-    /// With this on each shard.
-    fn new(name: &'static str, ddl: &str, declared: &str) -> Self {
-        for shard in SHARDS {
-            create_database(&format!("{name}_{shard}"));
-        }
-        let site = Self::with(name, |database| cluster().dsn(database));
-        site.each(ddl);
-        site.declare(declared);
-        site
-    }
+fn place_with(name: &'static str, dsn: impl Fn(&str) -> String) -> Place {
+    let rest = "[databases.app]\nkeyspaces = [\"main\"]\n\
+         [keyspaces.main]\nshards = [\"s0\", \"s1\", \"s2\"]\n\
+         [keyspaces.main.tables]\nevents = { key = \"user_id\" }\nusers = { key = \"id\" }\n\
+         [functions.noticed]\nper_shard = true\n";
+    Place::new(name, &["partition"], &SHARDS, dsn, rest)
+}
 
-    fn with(name: &'static str, dsn: impl Fn(&str) -> String) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let shards = SHARDS.map(|shard| {
-            let dsn = dsn(&format!("{name}_{shard}"));
-            format!("[shards.{shard}]\nprimary = \"{dsn}\"\n")
-        });
-        let config = format!(
-            "[users.app]\npassword = \"{PASSWORD}\"\n{}\
-             [databases.app]\nkeyspaces = [\"main\"]\n\
-             [keyspaces.main]\nshards = [\"s0\", \"s1\", \"s2\"]\n\
-             [keyspaces.main.tables]\nevents = {{ key = \"user_id\" }}\nusers = {{ key = \"id\" }}\n\
-             [functions.noticed]\nper_shard = true\n",
-            shards.concat()
-        );
-        let site = Self {
-            name,
-            directory,
-            config,
-        };
-        site.configure(&site.config);
-        site
-    }
+fn declare(site: &Place, text: &str) {
+    site.file("main/partitions.toml", text);
+}
 
-    fn configure(&self, config: &str) {
-        fs::write(self.directory.path().join("keyway.toml"), config).unwrap();
-    }
-
-    fn declare(&self, text: &str) {
-        let directory = self.directory.path().join("migrations/main");
-        fs::create_dir_all(&directory).unwrap();
-        fs::write(directory.join("partitions.toml"), text).unwrap();
-    }
-
-    fn command(&self, words: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_keyway"));
-        for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with("KEYWAY") {
-                command.env_remove(name);
-            }
-        }
-        command
-            .current_dir(self.directory.path())
-            .arg("partition")
-            .args(words)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        command
-    }
-
-    fn run(&self, words: &[&str]) -> Ran {
-        Ran::of(&self.command(words).output().unwrap())
-    }
-
-    #[track_caller]
-    fn good(&self, words: &[&str]) -> String {
-        let ran = self.run(words);
-        assert_eq!(ran.status, Some(0), "{words:?}\n{}\n{}", ran.out, ran.err);
-        ran.out
-    }
-
-    fn spawn(&self, words: &[&str]) -> Child {
-        self.command(words).spawn().unwrap()
-    }
-
-    fn on(&self, shard: &str) -> Client {
-        Client::connect(&direct_target(&format!("{}_{shard}", self.name)))
-    }
-
-    /// The same statements on all shards.
-    #[track_caller]
-    fn each(&self, sql: &str) {
-        for shard in SHARDS {
-            self.on(shard).run(sql);
-        }
-    }
-
-    /// The same question on all shards.
-    fn all(&self, sql: &str) -> Vec<String> {
-        SHARDS.iter().map(|shard| self.on(shard).one(sql)).collect()
-    }
-
-    /// Waits until the runner's statement with this in its text waits on `shard`.
-    fn wait_stuck(&self, shard: &str, text: &str) {
-        let mut watcher = Client::connect(&direct_target("postgres"));
-        let sql = format!(
-            "select count(*) from pg_stat_activity where datname = '{}_{shard}' and wait_event_type = 'Lock' \
-             and query ilike '%{text}%'",
-            self.name
-        );
-        eventually("the statement waits", || {
-            (watcher.one(&sql) != "0").then_some(())
-        });
-    }
-
-    /// Waits until no runner is connected to any shard.
-    fn wait_gone(&self) {
-        let mut watcher = Client::connect(&direct_target("postgres"));
-        let sql = format!(
-            "select count(*) from pg_stat_activity where datname like '{}\\_%' and application_name = 'keyway control'",
-            self.name
-        );
-        eventually("the runner is gone", || {
-            (watcher.one(&sql) == "0").then_some(())
-        });
-    }
-
-    fn client(&self, router: &Router) -> Client {
-        Client::connect(&Target {
-            port: router.port,
-            user: "app".to_owned(),
-            database: "app".to_owned(),
-            password: PASSWORD.to_owned(),
-        })
+/// The same statements on all shards.
+#[track_caller]
+fn each(site: &Place, sql: &str) {
+    for shard in SHARDS {
+        site.on(shard).run(sql);
     }
 }
 
-/// How a command ended.
-#[derive(Debug)]
-struct Ran {
-    status: Option<i32>,
-    out: String,
-    err: String,
-}
-
-impl Ran {
-    fn of(output: &Output) -> Self {
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        Self {
-            status: output.status.code(),
-            out: text(&output.stdout),
-            err: text(&output.stderr),
-        }
-    }
-
-    #[track_caller]
-    fn refused(&self, words: &str) {
-        self.ended(1, words);
-    }
-
-    #[track_caller]
-    fn ended(&self, status: i32, words: &str) {
-        assert_eq!(self.status, Some(status), "{self:?}");
-        assert!(
-            self.err.contains(words),
-            "{words}\n{}\n{}",
-            self.out,
-            self.err
-        );
-    }
+/// The same question on all shards.
+fn all(site: &Place, sql: &str) -> Vec<String> {
+    SHARDS.iter().map(|shard| site.on(shard).one(sql)).collect()
 }
 
 const EVENTS: &str = "
@@ -211,7 +72,7 @@ fn in_utc(client: &mut Client) -> String {
 
 #[test]
 fn every_shard_gets_its_partitions() {
-    let site = Site::new("partition_apply", EVENTS, MONTHLY);
+    let site = place("partition_apply", EVENTS, MONTHLY);
     for (shard, zone) in [("s1", "Asia/Kathmandu"), ("s2", "America/St_Johns")] {
         site.on(shard).run(&format!(
             "ALTER DATABASE partition_apply_{shard} SET timezone = '{zone}'; \
@@ -223,11 +84,11 @@ fn every_shard_gets_its_partitions() {
     assert!(before.out.contains("3 missing"), "{before:?}");
     let plan = site.good(&["plan"]);
     assert_eq!(plan.matches("ATTACH PARTITION").count(), 9, "{plan}");
-    assert_eq!(site.all(TREE), [""; 3]);
+    assert_eq!(all(&site, TREE), [""; 3]);
     // A router that runs meanwhile takes rows as soon as there are partitions.
     let router = Router::start(&site.config);
-    let mut client = site.client(&router);
-    site.each("insert into users select generate_series(1, 100)");
+    let mut client = connect(&router);
+    each(&site, "insert into users select generate_series(1, 100)");
     let none = client.error("insert into events (user_id) values (7)");
     assert_eq!(none, "23514");
     let applied = site.good(&["apply"]);
@@ -270,7 +131,7 @@ fn every_shard_gets_its_partitions() {
            or (select count(*) from pg_constraint where conrelid = t.relid and contype = 'c') <> 2
            or (select attstorage::text from pg_attribute where attrelid = t.relid and attname = 'what') <> 'e'
            or not exists (select from pg_constraint where conrelid = t.relid and contype = 'f')";
-    assert_eq!(site.all(same), ["0"; 3]);
+    assert_eq!(all(&site, same), ["0"; 3]);
 
     assert!(site.good(&["apply"]).starts_with("nothing to do"));
     assert!(site.good(&["plan"]).starts_with("-- nothing to run"));
@@ -306,7 +167,7 @@ fn a_plan_can_be_pasted() {
     );
     let declared = "[events]\nrange = { column = \"at\", every = \"year\" }\nhash = { column = \"user_id\", modulus = 2 }\n\
                     retain = \"5 years\"\nthen = \"archive\"\narchive = \"attic\"\n";
-    let site = Site::new("partition_paste", &ddl, declared);
+    let site = place("partition_paste", &ddl, declared);
     let plan = site.good(&["plan"]);
     let parts: Vec<&str> = plan.split("-- main shard ").collect();
     assert_eq!(parts.len(), 4, "{plan}");
@@ -322,7 +183,7 @@ fn a_plan_can_be_pasted() {
     site.good(&["apply"]);
     let tables = "select string_agg(relnamespace::regnamespace || '.' || relname || relispartition, ',' order by relname)
         from pg_class where relname like 'events\\_p%' and relkind in ('r', 'p')";
-    let all = site.all(tables);
+    let all = all(&site, tables);
     assert!(all[0].contains("attic.events_p2002false,"), "{all:?}");
     assert_eq!((&all[1], &all[2]), (&all[0], &all[0]));
     assert_eq!(in_utc(&mut site.on("s0")), in_utc(&mut site.on("s1")));
@@ -359,7 +220,7 @@ const PENDING: &str = "select count(*) from pg_inherits where inhdetachpending";
 
 #[test]
 fn old_partitions_leave_beside_readers_and_writers() {
-    let site = Site::new("partition_retire", OLD, &old("detach"));
+    let site = place("partition_retire", OLD, &old("detach"));
     let mut reader = site.on("s1");
     reader.run("begin isolation level repeatable read");
     assert_eq!(reader.one("select count(*) from events"), "3");
@@ -377,7 +238,7 @@ fn old_partitions_leave_beside_readers_and_writers() {
     ran.refused("main s1: events: partition events_p2001 is being detached and waits for transactions that began before (2 s so far); in a transaction: pid ");
     // The other shards are done.
     let gone = "select count(*) from pg_inherits where inhparent = 'events'::regclass and not inhdetachpending";
-    assert_eq!(site.all(gone), ["1", "2", "1"]);
+    assert_eq!(all(&site, gone), ["1", "2", "1"]);
     assert_eq!(site.on("s1").one(PENDING), "1");
     let status = site.run(&["status"]);
     status.refused("");
@@ -388,14 +249,14 @@ fn old_partitions_leave_beside_readers_and_writers() {
     reader.run("commit");
     let applied = site.good(&["apply"]);
     assert_eq!(applied.lines().count(), 2, "{applied}");
-    assert_eq!(site.all(gone), ["1"; 3]);
+    assert_eq!(all(&site, gone), ["1"; 3]);
     let kept = "select (select count(*) from events_p2001) + (select count(*) from events_p2002)";
-    assert_eq!(site.all(kept), ["2"; 3]);
+    assert_eq!(all(&site, kept), ["2"; 3]);
     site.good(&["status"]);
 }
 
 /// Kills the runner while its DETACH on s1 waits for a reader.
-fn killed_while_detaching(site: &Site, ends: impl Fn(&mut Client)) {
+fn killed_while_detaching(site: &Place, ends: impl Fn(&mut Client)) {
     let mut reader = site.on("s1");
     reader.run("begin isolation level repeatable read");
     reader.one("select count(*) from events");
@@ -410,7 +271,7 @@ fn killed_while_detaching(site: &Site, ends: impl Fn(&mut Client)) {
 /// The server ends the DETACH of a runner that is gone, and the table stays as it is.
 #[test]
 fn what_was_detached_for_a_dead_runner_gets_its_end() {
-    let site = Site::new("partition_dead", OLD, &old("drop"));
+    let site = place("partition_dead", OLD, &old("drop"));
     killed_while_detaching(&site, |reader| reader.run("commit"));
     assert_eq!(
         site.on("s1")
@@ -427,15 +288,15 @@ fn what_was_detached_for_a_dead_runner_gets_its_end() {
         "{plan}"
     );
     site.good(&["apply", "--wait", "1m"]);
-    assert_eq!(site.all(LEFT), [""; 3]);
-    assert_eq!(site.all("select count(*) from keyway.retired"), ["0"; 3]);
-    assert_eq!(site.all("select count(*) from events"), ["1"; 3]);
+    assert_eq!(all(&site, LEFT), [""; 3]);
+    assert_eq!(all(&site, "select count(*) from keyway.retired"), ["0"; 3]);
+    assert_eq!(all(&site, "select count(*) from events"), ["1"; 3]);
 }
 
 /// The server dies with the runner, and the DETACH is half done.
 #[test]
 fn a_detach_that_was_cut_off_is_ended() {
-    let site = Site::new("partition_cut", OLD, &old("archive"));
+    let site = place("partition_cut", OLD, &old("archive"));
     killed_while_detaching(&site, |reader| {
         let stop = "select pg_terminate_backend(pid) from pg_stat_activity \
                     where query ilike '%detach partition%' and datname = current_database() and pid <> pg_backend_pid()";
@@ -452,11 +313,17 @@ fn a_detach_that_was_cut_off_is_ended() {
     assert!(plan.contains("\"events_p2001\" FINALIZE;"), "{plan}");
     site.good(&["apply", "--wait", "1m"]);
     assert_eq!(
-        site.all(LEFT),
+        all(&site, LEFT),
         ["archive.events_p2001,archive.events_p2001_h00,archive.events_p2002"; 3]
     );
-    assert_eq!(site.all("select count(*) from keyway.retired"), ["0"; 3]);
-    assert_eq!(site.all("select sum(user_id) from (select user_id from archive.events_p2001 union all select user_id from archive.events_p2002) t"), ["3"; 3]);
+    assert_eq!(all(&site, "select count(*) from keyway.retired"), ["0"; 3]);
+    assert_eq!(
+        all(
+            &site,
+            "select sum(user_id) from (select user_id from archive.events_p2001 union all select user_id from archive.events_p2002) t"
+        ),
+        ["3"; 3]
+    );
     site.good(&["status"]);
 }
 
@@ -464,7 +331,7 @@ fn a_detach_that_was_cut_off_is_ended() {
 /// declaration of today.
 #[test]
 fn only_what_was_a_partition_is_dropped() {
-    let site = Site::new("partition_proof", OLD, &old("drop"));
+    let site = place("partition_proof", OLD, &old("drop"));
     killed_while_detaching(&site, |reader| reader.run("commit"));
     // s1 has a table that is to be dropped.
     site.on("s1").run(
@@ -473,17 +340,17 @@ fn only_what_was_a_partition_is_dropped() {
     site.good(&["apply", "--wait", "1m"]);
     assert_eq!(site.on("s1").one("select mine from events_p2001"), "1");
     assert_eq!(site.on("s1").one("select count(*) from saved"), "1");
-    assert_eq!(site.all("select count(*) from keyway.retired"), ["0"; 3]);
+    assert_eq!(all(&site, "select count(*) from keyway.retired"), ["0"; 3]);
     // Again, and now the declaration says that it stays.
     site.on("s1").run(
         "DROP TABLE events_p2001; ALTER TABLE saved RENAME TO events_p2001;
          ALTER TABLE events ATTACH PARTITION events_p2001 FOR VALUES FROM ('2001-01-01') TO ('2002-01-01')",
     );
     killed_while_detaching(&site, |reader| reader.run("commit"));
-    site.declare(&old("detach"));
+    declare(&site, &old("detach"));
     site.good(&["apply", "--wait", "1m"]);
     assert_eq!(site.on("s1").one("select count(*) from events_p2001"), "1");
-    assert_eq!(site.all("select count(*) from keyway.retired"), ["0"; 3]);
+    assert_eq!(all(&site, "select count(*) from keyway.retired"), ["0"; 3]);
 }
 
 #[test]
@@ -493,7 +360,7 @@ fn a_default_partition_is_lived_with() {
         CREATE TABLE events_p2001 PARTITION OF events FOR VALUES FROM ('2001-01-01') TO ('2002-01-01');";
     let declared = "[events]\nrange = { column = \"at\", every = \"year\" }\nretain = \"10 years\"\nthen = \"drop\"\n\
                     ahead = 1\ndefault = true\n";
-    let site = Site::new("partition_default", ddl, declared);
+    let site = place("partition_default", ddl, declared);
     // CONCURRENTLY while there is no default, then the default is made.
     site.good(&["apply"]);
     let children = "select string_agg(substr(relname, 7), ',' order by relname) from pg_partition_tree('events') t join pg_class c on c.oid = t.relid where level = 1";
@@ -505,13 +372,13 @@ fn a_default_partition_is_lived_with() {
         .map(|year| format!("_p{year}"))
         .collect();
     let expected = format!("{default},{}", made.join(","));
-    assert_eq!(site.all(children), vec![expected.as_str(); 3]);
+    assert_eq!(all(&site, children), vec![expected.as_str(); 3]);
     // A row without a partition; the one that would take it cannot be made.
     site.on("s1").run(&format!(
         "INSERT INTO events VALUES (1, '{}-06-01')",
         year + 2
     ));
-    site.declare(&declared.replace("ahead = 1", "ahead = 3"));
+    declare(&site, &declared.replace("ahead = 1", "ahead = 3"));
     site.run(&["status"])
         .refused("main s1: events: rows are in the default partition");
     let ran = site.run(&["apply"]);
@@ -582,7 +449,7 @@ fn tables_of_every_kind_of_key() {
         range = { column = "at", every = "day" }
         hash = { column = "at", modulus = 2 }
     "#;
-    let site = Site::new("partition_kinds", "SELECT 1", declared);
+    let site = place("partition_kinds", "SELECT 1", declared);
     site.on("s0").run(ddl);
     site.on("s1").run(&again);
     site.on("s2").run(&again);
@@ -629,7 +496,7 @@ fn tables_of_every_kind_of_key() {
     let long = "select count(*), count(distinct relname), max(length(relname::text::bytea)) from pg_class where relname ~ '^表+_[0-9a-f]{8}_p[0-9_]+_h0[01]$'";
     assert_eq!(site.on("s0").rows(long), [["16", "16", "61"]]);
     let named = "select count(*) from pg_class where relname ~ '^weeks_p\\d{4}_w\\d\\d$' or relname ~ '^hours_p\\d{4}_\\d\\d_\\d\\d_\\d\\d$'";
-    assert_eq!(site.all(named), ["35"; 3]);
+    assert_eq!(all(&site, named), ["35"; 3]);
 }
 
 #[test]
@@ -651,7 +518,7 @@ fn what_does_not_fit_is_said() {
         .collect();
     declared.push_str("[moduli]\nhash = { column = \"a\", modulus = 4 }\n");
     declared.push_str("[months]\nrange = { column = \"at\", every = \"month\" }\ndefault = true\n");
-    let site = Site::new("partition_misfit", ddl, &declared);
+    let site = place("partition_misfit", ddl, &declared);
     for command in ["plan", "apply", "status"] {
         let ran = site.run(&[command]);
         for words in [
@@ -669,11 +536,15 @@ fn what_does_not_fit_is_said() {
     }
     // The rest is done.
     assert_eq!(
-        site.all("select count(*) from pg_inherits where inhparent = 'months'::regclass"),
+        all(
+            &site,
+            "select count(*) from pg_inherits where inhparent = 'months'::regclass"
+        ),
         ["4"; 3]
     );
     // What is wrong with declarations is told before any shard is asked.
-    site.declare(
+    declare(
+        &site,
         "[months]\nrange = { column = \"at\", every = \"fortnight\" }\nahaed = 3\n[plain]\n",
     );
     let ran = site.run(&["plan"]);
@@ -690,7 +561,7 @@ fn what_does_not_fit_is_said() {
         "migrations/main/partitions.toml: plain.range: is missing, and so is hash",
     );
     let month = "{ range = { column = \"at\", every = \"month\" } }";
-    site.declare(&format!("months = {month}"));
+    declare(&site, &format!("months = {month}"));
     site.configure(&format!(
         "{}[keyspaces.main.partitions]\nmonths = {month}\n",
         site.config
@@ -699,7 +570,7 @@ fn what_does_not_fit_is_said() {
         64,
         "keyspaces.main.partitions.months: migrations/main/partitions.toml declares it too",
     );
-    site.declare("");
+    declare(&site, "");
     site.good(&["plan"]);
     site.run(&["plan", "--directory", "nowhere"])
         .refused("nowhere is not a directory");
@@ -709,10 +580,10 @@ fn what_does_not_fit_is_said() {
 
 #[test]
 fn a_shard_that_is_down_stops_none_of_the_others() {
-    let site = Site::new("partition_down", EVENTS, MONTHLY);
+    let site = place("partition_down", EVENTS, MONTHLY);
     site.good(&["plan"]);
     let closed = free_port();
-    let lame = Site::with("partition_down", |database| {
+    let lame = place_with("partition_down", |database| {
         let dsn = cluster().dsn(database);
         let port = format!(":{}/", cluster().port());
         if database.ends_with("_s1") {
@@ -721,22 +592,22 @@ fn a_shard_that_is_down_stops_none_of_the_others() {
             dsn
         }
     });
-    lame.declare(MONTHLY);
+    declare(&lame, MONTHLY);
     lame.run(&["apply"]).refused("main s1: connect to shard s1");
     let count = "select count(*) from pg_inherits where inhparent = 'events'::regclass";
-    assert_eq!(site.all(count), ["3", "0", "3"]);
+    assert_eq!(all(&site, count), ["3", "0", "3"]);
     let status = lame.run(&["status"]);
     status.refused("main s1: events: connect to shard s1");
     assert!(status.out.contains("unknown"), "{status:?}");
     lame.run(&["plan"])
         .refused("main s1: events: connect to shard s1");
     assert_eq!(site.good(&["apply"]).lines().count(), 3);
-    assert_eq!(site.all(count), ["3"; 3]);
+    assert_eq!(all(&site, count), ["3"; 3]);
 }
 
 #[test]
 fn one_runs_at_a_time_and_gives_way_to_readers() {
-    let site = Site::new("partition_two", EVENTS, MONTHLY);
+    let site = place("partition_two", EVENTS, MONTHLY);
     // ATTACH needs the table that is referred to.
     let mut holder = site.on("s0");
     holder.run("begin; lock table users in access exclusive mode");
@@ -756,8 +627,11 @@ fn one_runs_at_a_time_and_gives_way_to_readers() {
     assert_eq!(second.status, Some(0), "{second:?}");
     assert!(second.out.starts_with("nothing to do"), "{second:?}");
     // Killed in the middle of a partition, it leaves nothing of it.
-    site.each("DROP TABLE events CASCADE; DROP TABLE users; DROP FUNCTION noticed");
-    site.each(EVENTS);
+    each(
+        &site,
+        "DROP TABLE events CASCADE; DROP TABLE users; DROP FUNCTION noticed",
+    );
+    each(&site, EVENTS);
     let mut holder = site.on("s1");
     holder.run("begin; lock table users in access exclusive mode");
     let mut runner = site.spawn(&["apply", "--on-error", "stop"]);
@@ -768,22 +642,22 @@ fn one_runs_at_a_time_and_gives_way_to_readers() {
     site.wait_gone();
     let made =
         "select count(*) from pg_class where relname like 'events\\_p%' and relkind in ('r', 'p')";
-    assert_eq!(site.all(made), ["15", "0", "0"]);
+    assert_eq!(all(&site, made), ["15", "0", "0"]);
     // A shard that has seen a newer runner lets this one do nothing.
     site.on("s2").run("insert into keyway.fences values ('partition', 1000000) on conflict (name) do update set token = excluded.token");
     site.run(&["apply", "--wait", "1m"])
         .refused("main s2: events: another runner has taken over");
-    assert_eq!(site.all(made), ["15", "15", "0"]);
+    assert_eq!(all(&site, made), ["15", "15", "0"]);
     site.on("s2")
         .run("update keyway.fences set token = 1 where name = 'partition'");
     site.good(&["apply"]);
-    assert_eq!(site.all(made), ["15"; 3]);
+    assert_eq!(all(&site, made), ["15"; 3]);
 }
 
 /// What stands in the way of an old partition's end is told, and its end comes later.
 #[test]
 fn what_holds_an_old_partition_is_said() {
-    let site = Site::new("partition_held", OLD, &old("drop"));
+    let site = place("partition_held", OLD, &old("drop"));
     site.on("s0")
         .run("CREATE VIEW seen AS SELECT * FROM events_p2001");
     site.on("s1")
@@ -791,7 +665,7 @@ fn what_holds_an_old_partition_is_said() {
     let ran = site.run(&["apply"]);
     ran.refused("main s0: events: DROP TABLE \"public\".\"events_p2001\": cannot drop table public.events_p2001 because other objects depend on it (2BP01)");
     assert_eq!(
-        site.all(LEFT)[0],
+        all(&site, LEFT)[0],
         "public.events_p2001,public.events_p2001_h00"
     );
     let status = site.good(&["status"]);
@@ -803,7 +677,7 @@ fn what_holds_an_old_partition_is_said() {
     site.on("s1").run(
         "CREATE TABLE events_p2002 PARTITION OF events FOR VALUES FROM ('2002-01-01') TO ('2003-01-01')",
     );
-    site.declare(&old("archive"));
+    declare(&site, &old("archive"));
     site.run(&["apply"])
         .refused("relation \"events_p2002\" already exists in schema \"archive\" (42P07)");
     site.on("s1").run("DROP TABLE archive.events_p2002");
@@ -819,7 +693,7 @@ fn the_page_is_true() {
         let rest = page.split_once(&format!("```{kind}\n")).unwrap().1;
         rest.split_once("```").unwrap().0.to_owned()
     };
-    let site = Site::new("partition_page", &block("sql"), &block("toml"));
+    let site = place("partition_page", &block("sql"), &block("toml"));
     let plan = site.good(&["plan", "--at", "2026-01-15", "--keyspace", "main"]);
     let head = "-- main shard s1: user_activities\n";
     let own = plan.split_once(head).unwrap().1;
