@@ -529,6 +529,44 @@ fn a_killed_runner_is_taken_up_where_it_stood() {
 }
 
 #[test]
+fn what_was_refused_is_not_taken_for_done() {
+    let site = Site::new("migrate_refused");
+    site.file(
+        "main/V1__users.sql",
+        "create table users (id bigint primary key, name text); create index users_name on users (id); create schema app;",
+    );
+    site.good(&["up"]);
+    // The index that has the name is not the file's.
+    let unique = "-- keyway: transaction=false\ncreate unique index concurrently users_name on public.users (name);";
+    site.file("main/V2__unique.sql", unique);
+    for _ in 0..3 {
+        site.run(&["up"])
+            .refused("\"users_name\" already exists (42P07)");
+    }
+    for shard in SHARDS {
+        site.on(shard).run("drop index users_name");
+    }
+    site.good(&["up"]);
+    let is_unique =
+        "select indisunique and indisvalid from pg_index where indexrelid = 'users_name'::regclass";
+    assert_eq!(site.all(is_unique), ["t"; 3]);
+    // What a file SET holds for the rest of it, also when that runs later.
+    site.file(
+        "main/V3__app.sql",
+        "-- keyway: transaction=false\nset search_path = app;\nalter table late add column more int;\ncreate table inside (id int);",
+    );
+    site.run(&["up"]).refused("\"late\" does not exist");
+    for shard in SHARDS {
+        site.on(shard).run("create table app.late (id int)");
+    }
+    site.good(&["up"]);
+    assert_eq!(
+        site.all("select schemaname from pg_tables where tablename = 'inside'"),
+        ["app"; 3]
+    );
+}
+
+#[test]
 fn new_migrations_have_names_that_are_read() {
     let site = Site::new("migrate_new");
     let said = site.good(&["new", "Add users' e-mail!"]);
