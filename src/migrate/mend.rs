@@ -141,7 +141,7 @@ pub async fn repair(
         writing.commit().await.map_err(&failed)?;
         mends.iter().for_each(|mend| tell(&open.shard.0, mend));
     }
-    required::raise(catalog, keyspace)
+    required::raise(catalog, keyspace, lease.token)
         .await
         .map_err(RolloutError::from)?;
     Ok(())
@@ -213,7 +213,7 @@ pub async fn baseline(
         }
         writing.commit().await.map_err(&failed)?;
     }
-    required::raise(catalog, keyspace)
+    required::raise(catalog, keyspace, lease.token)
         .await
         .map_err(RolloutError::from)?;
     Ok(known)

@@ -566,6 +566,32 @@ fn what_was_refused_is_not_taken_for_done() {
     );
 }
 
+/// Who was taken over from requires nothing: what it read may be undone.
+#[test]
+fn only_the_runner_says_what_is_required() {
+    let site = Site::new("migrate_requires");
+    site.file("main/V1__users.sql", USERS);
+    let has = |shard: &&&str| {
+        site.on(shard)
+            .one("select to_regclass('keyway.leases') is not null")
+            == "t"
+    };
+    site.good(&["up", "--keyspace", "main"]);
+    let catalog = SHARDS.iter().chain(&["solo"]).find(has).unwrap();
+    let required = "select count(*) from keyway.required";
+    assert_eq!(site.on(catalog).one(required), "1");
+    site.on(catalog).run("delete from keyway.required");
+    let mut lock = site.on(catalog);
+    lock.run("begin; lock table keyway.required in share mode");
+    let runner = site.spawn(&["up", "--keyspace", "main"]);
+    site.wait_stuck(catalog, "insert into keyway.required");
+    site.on(catalog)
+        .run("update keyway.leases set token = token + 1");
+    lock.run("commit");
+    runner.wait_with_output().unwrap();
+    assert_eq!(site.on(catalog).one(required), "0");
+}
+
 #[test]
 fn new_migrations_have_names_that_are_read() {
     let site = Site::new("migrate_new");
