@@ -22,7 +22,7 @@ pub enum Job {
 
 impl Job {
     /// Its name in `keyway.leases` and `keyway.fences`.
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::Migrations => "migrate",
             Self::Partitions => "partition",

@@ -19,6 +19,7 @@ pub use watch::Event;
 
 pub(crate) use agree::quote;
 
+use crate::catalog::lease::Job;
 use crate::config::Config;
 use crate::topology::behind::Required;
 use crate::topology::build::{Assignments, BuildError, Schemas, build};
@@ -316,7 +317,8 @@ impl Catalog {
         Ok(())
     }
 
-    /// Requires versions of the shards of a keyspace, those named or all, and tells every Keyway if that is news.
+    /// Requires versions of the shards of a keyspace, those named or all, and tells every Keyway if that is news. Nothing changes
+    /// when `token` is not the lease on migrations any more.
     ///
     /// # Errors
     /// When the catalog's shard does not take it.
@@ -324,17 +326,19 @@ impl Catalog {
         &self,
         keyspace: &str,
         versions: &[(String, Option<Vec<String>>)],
+        token: i64,
     ) -> Result<(), CatalogError> {
         let state = self.state.load_full();
         let holder = state.holder().await?;
         let mut news = 0;
         for (version, shards) in versions {
-            let sql =
-                "INSERT INTO keyway.required AS r (keyspace, version, shards) VALUES ($1, $2, $3)
+            let sql = "WITH own AS (SELECT FROM keyway.leases WHERE name = $4 AND token = $5 FOR UPDATE)
+                       INSERT INTO keyway.required AS r (keyspace, version, shards) SELECT $1::text, $2::text, $3::text[] FROM own
                        ON CONFLICT (keyspace, version) DO UPDATE SET shards = excluded.shards
                        WHERE r.shards IS DISTINCT FROM excluded.shards";
+            let job = Job::Migrations.name();
             news += holder
-                .execute(sql, &[&keyspace, version, shards])
+                .execute(sql, &[&keyspace, version, shards, &job, &token])
                 .await
                 .map_err(state.failed("require versions"))?;
         }

@@ -131,7 +131,7 @@ pub async fn repair(
         writing.commit().await.map_err(&failed)?;
         mends.iter().for_each(|mend| tell(&open.shard.0, mend));
     }
-    required::raise(catalog, keyspace)
+    required::raise(catalog, keyspace, lease.token)
         .await
         .map_err(RolloutError::from)?;
     Ok(())
@@ -192,7 +192,7 @@ pub async fn baseline(
         }
         writing.commit().await.map_err(&failed)?;
     }
-    required::raise(catalog, keyspace)
+    required::raise(catalog, keyspace, lease.token)
         .await
         .map_err(RolloutError::from)?;
     Ok(known)

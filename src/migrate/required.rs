@@ -11,11 +11,16 @@ use std::time::Duration;
 /// How long running Keyways are waited for before what they require is taken away.
 const OTHERS: Duration = Duration::from_secs(10);
 
-/// Requires what all shards have. Nothing changes while one of them does not answer.
+/// Requires what all shards have. Nothing changes while one of them does not answer, or when another runner has taken over:
+/// it may have undone what was read here.
 ///
 /// # Errors
 /// When the catalog's shard fails.
-pub(super) async fn raise(catalog: &Catalog, keyspace: &Keyspace<'_>) -> Result<(), CatalogError> {
+pub(super) async fn raise(
+    catalog: &Catalog,
+    keyspace: &Keyspace<'_>,
+    token: i64,
+) -> Result<(), CatalogError> {
     let mut shards = Vec::new();
     for (shard, history) in histories(catalog, keyspace).await {
         let Ok(history) = history else { return Ok(()) };
@@ -35,7 +40,7 @@ pub(super) async fn raise(catalog: &Catalog, keyspace: &Keyspace<'_>) -> Result<
             complete.push((version.to_string(), only.cloned()));
         }
     }
-    catalog.require(keyspace.name, &complete).await
+    catalog.require(keyspace.name, &complete, token).await
 }
 
 /// Requires no longer what is about to be undone, and waits until running Keyways know.

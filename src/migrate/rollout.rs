@@ -304,7 +304,7 @@ pub async fn roll_out<'k>(
                 .map(|(shard, _)| shard),
         );
     }
-    required::raise(catalog, keyspace).await?;
+    required::raise(catalog, keyspace, lease.token).await?;
     Ok(failed)
 }
 

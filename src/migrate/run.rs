@@ -7,7 +7,7 @@ use crate::catalog::lease::{Job, fence};
 use crate::catalog::servers::{Direct, chain};
 use crate::catalog::words::{holders, in_words, is_lock_wait};
 use crate::migrate::concurrent::{Built, built, is_concurrent};
-use crate::migrate::files::{Script, Statement};
+use crate::migrate::files::{Script, Statement, words};
 use crate::migrate::history;
 use crate::migrate::plan::Step;
 use std::time::Duration;
@@ -187,6 +187,11 @@ impl Place<'_> {
             let row = history::record(client, self.keyspace, step, (begun, done), self.token);
             row.await.map_err(server("write the history"))
         };
+        // What the statements that are done SET went with the session of the run that was cut off.
+        let done = script.statements.iter().take(step.from);
+        for statement in done.filter(|statement| is_set(&statement.text)) {
+            one(client, script, statement).await?;
+        }
         for (at, statement) in script.statements.iter().enumerate().skip(step.from) {
             let was_begun = at == step.from && step.begun > step.from;
             record(at + 1, at).await?;
@@ -205,7 +210,14 @@ impl Place<'_> {
                     .map_err(server("drop an invalid index"))?;
             }
             if !(was_begun && left == LeftOver::Finished) {
-                one(client, script, statement).await?;
+                if let Err(error) = one(client, script, statement).await {
+                    // It was refused, not cut off: an index of that name is not its work. Where the server is gone, nobody
+                    // knows, and the history goes on saying so.
+                    if let Err(error) = record(at, at).await {
+                        tracing::debug!(%error, "the history says that the statement was begun");
+                    }
+                    return Err(error);
+                }
             }
             if at + 1 < all {
                 record(at + 1, at + 1).await?;
@@ -219,6 +231,12 @@ impl Place<'_> {
         }
         record(all, all).await
     }
+}
+
+/// Does it change the session's settings?
+fn is_set(text: &str) -> bool {
+    let words = words(text);
+    matches!(words.first().map(String::as_str), Some("SET" | "RESET"))
 }
 
 /// One statement outside a transaction. What is done CONCURRENTLY waits for old transactions as long as they last:

@@ -8,7 +8,7 @@ use crate::partition::bounds::Bound;
 use crate::partition::calendar::DAY;
 use crate::partition::line::{Axis, Edge};
 use crate::partition::parent::{Child, Parent, read};
-use crate::partition::plan::{Creation, Moment, horizon, plan, position_of};
+use crate::partition::plan::{Creation, Moment, cutoff, horizon, plan, position_of};
 use crate::partition::retired;
 use crate::partition::sql::{Detach, SESSION, Table, qualified, way};
 use crate::partition::steps::{Block, End, Step};
@@ -173,12 +173,20 @@ pub async fn look(
         .await
         .map_err(failed)?;
     let mut stale = Vec::new();
+    let cutoff = cutoff(declared, axis, &moment, &parent.children);
     for intent in intents {
+        // It may be kept for longer now than when it was detached.
+        let is_old = intent
+            .end
+            .upper
+            .is_none_or(|upper| cutoff.is_some_and(|cutoff| upper <= cutoff));
         let is_to_leave = plan.retire.iter().any(|child| child.oid == intent.end.oid);
         match (intent.is_there, intent.is_attached) {
             // Somebody dropped, renamed or moved it.
             (false, _) => stale.push(intent.end.oid),
-            (true, false) if intent.end.then == Then::Detach => stale.push(intent.end.oid),
+            (true, false) if intent.end.then == Then::Detach || !is_old => {
+                stale.push(intent.end.oid)
+            }
             (true, false) => steps.push(Step::Finish(intent.end)),
             (true, true) if is_to_leave => {}
             (true, true) => stale.push(intent.end.oid),
@@ -209,10 +217,15 @@ pub async fn look(
 
 impl Step {
     fn retire(child: Child, how: Detach, tables: Vec<TableName>, declared: &Partitioned) -> Self {
+        let upper = match child.bound {
+            Bound::Range(_, upper) => upper.finite(),
+            Bound::Hash { .. } | Bound::Default | Bound::Other(_) => None,
+        };
         let end = End {
             oid: child.oid,
             name: child.name.clone(),
             is_foreign: child.is_foreign,
+            upper,
             tables,
             then: declared.then,
             archive: declared.archive.clone(),

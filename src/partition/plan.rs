@@ -150,6 +150,18 @@ pub fn wanted(
     }
 }
 
+/// What ends here or before is too old. `None` when nothing is, or nobody knows.
+#[must_use]
+pub fn cutoff(
+    declared: &Partitioned,
+    axis: Option<Axis>,
+    moment: &Moment,
+    children: &[Child],
+) -> Option<i128> {
+    let range = declared.range.as_ref()?;
+    wanted(declared, range, axis?, moment, children).cutoff
+}
+
 /// The pieces of what is wanted that no partition has, cut along the grid. `None` when they are more than a table may be given at
 /// once.
 #[must_use]

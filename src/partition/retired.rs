@@ -17,9 +17,11 @@ const TABLE: &str = "
         parent_name   text NOT NULL,
         outcome       text NOT NULL CHECK (outcome IN ('archive', 'drop')),
         archive       text NOT NULL,
+        upper         text,
         token         bigint NOT NULL,
         since         timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
     );
+    ALTER TABLE keyway.retired ADD COLUMN IF NOT EXISTS upper text;
     COMMENT ON TABLE keyway.retired IS 'Partitions that Keyway detaches, and what it does with them then.';";
 
 /// Makes the table, where it is missing.
@@ -58,7 +60,8 @@ pub(super) async fn read(
     }
     let sql = "SELECT r.partition, r.schema, r.name, r.outcome, r.archive,
                  coalesce(n.nspname = r.schema AND c.relname = r.name, false),
-                 coalesce(c.relispartition, false), coalesce(c.relkind = 'f', false)
+                 coalesce(c.relispartition, false), coalesce(c.relkind = 'f', false),
+                 pg_catalog.to_jsonb(r) ->> 'upper'
                FROM keyway.retired r
                LEFT JOIN pg_catalog.pg_class c ON c.oid = r.partition
                LEFT JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -73,6 +76,8 @@ pub(super) async fn read(
         };
         let oid = row.try_get(0)?;
         let is_there: bool = row.try_get(5)?;
+        // A table that an older Keyway made lacks the column until the next run.
+        let upper: Option<String> = row.try_get(8)?;
         let name = TableName {
             schema: row.try_get(1)?,
             name: row.try_get(2)?,
@@ -87,6 +92,7 @@ pub(super) async fn read(
                 oid,
                 name,
                 is_foreign: row.try_get(7)?,
+                upper: upper.and_then(|upper| upper.parse().ok()),
                 tables,
                 then: milder(intended, declared),
                 archive: row.try_get(4)?,
@@ -129,12 +135,13 @@ pub(super) async fn write(
         Then::Archive => "archive",
         Then::Drop => "drop",
     };
-    let sql = "INSERT INTO keyway.retired AS r (partition, schema, name, parent_schema, parent_name, outcome, archive, token)
-               VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+    let sql = "INSERT INTO keyway.retired AS r (partition, schema, name, parent_schema, parent_name, outcome, archive, token, upper)
+               VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
                ON CONFLICT (partition) DO UPDATE SET schema = excluded.schema, name = excluded.name,
                  parent_schema = excluded.parent_schema, parent_name = excluded.parent_name, outcome = excluded.outcome,
-                 archive = excluded.archive, token = excluded.token, since = excluded.since";
+                 archive = excluded.archive, upper = excluded.upper, token = excluded.token, since = excluded.since";
     let name = &end.name;
+    let upper = end.upper.map(|upper| upper.to_string());
     client
         .execute(
             sql,
@@ -147,6 +154,7 @@ pub(super) async fn write(
                 &outcome,
                 &end.archive,
                 &token,
+                &upper,
             ],
         )
         .await?;

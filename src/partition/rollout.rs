@@ -5,7 +5,9 @@ use crate::catalog::lease::{self, Job, shard_lock};
 use crate::catalog::servers::{Direct, chain};
 use crate::config::partitions::{Declared, Partitioned};
 use crate::config::values::TableName;
-use crate::partition::look::{Reach, look, open};
+use crate::partition::calendar::{HOUR, SECOND};
+use crate::partition::line::Axis;
+use crate::partition::look::{Reach, look, micros, open};
 use crate::partition::retired;
 use crate::partition::run::{Place, StepError};
 use crate::partition::steps::Step;
@@ -19,6 +21,9 @@ use tokio::time::Instant;
 
 /// Shards at once.
 const PARALLEL: usize = 4;
+
+/// How far the clocks of a shard and of this machine may be apart.
+const CLOCKS_APART_MAX: i128 = HOUR;
 
 /// A keyspace whose tables have partitions.
 #[derive(Debug, Clone, Copy)]
@@ -203,12 +208,29 @@ async fn on_shard(
 async fn ready(catalog: &Catalog, shard: &str) -> Result<Direct, String> {
     let connection = open(catalog, shard).await?;
     shard_lock(&connection, Job::Partitions).await?;
+    let clock =
+        "SELECT (extract(epoch FROM pg_catalog.clock_timestamp()) * 1000000)::pg_catalog.int8";
     let prepared = async {
         lease::prepare(&connection.client).await?;
-        retired::prepare(&connection.client).await
+        retired::prepare(&connection.client).await?;
+        connection.client.query_one(clock, &[]).await?.try_get(0)
     };
-    prepared.await.map_err(|error| chain(&error))?;
+    let there: i64 = prepared.await.map_err(|error| chain(&error))?;
+    agree(micros(OffsetDateTime::now_utc()), there.into())?;
     Ok(connection)
+}
+
+/// Do two clocks tell about the same time? A wrong one would have partitions dropped that are not old.
+pub(super) fn agree(here: i128, there: i128) -> Result<(), String> {
+    if (here - there).abs() <= CLOCKS_APART_MAX {
+        return Ok(());
+    }
+    let told = |at: i128| Axis::TimestampTz.text(at - at.rem_euclid(SECOND));
+    Err(format!(
+        "here it is {}, and there {}; partitions are not touched while the clocks are so far apart",
+        told(here),
+        told(there)
+    ))
 }
 
 /// One table of one shard.

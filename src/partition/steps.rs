@@ -38,6 +38,8 @@ pub struct End {
     pub name: TableName,
     /// A foreign table.
     pub is_foreign: bool,
+    /// Where its range ends, or ended; not known of what an older Keyway wrote down.
+    pub upper: Option<i128>,
     /// Itself and its own partitions.
     pub tables: Vec<TableName>,
     /// What is done.

@@ -497,6 +497,17 @@ fn too_many_are_refused() {
 }
 
 #[test]
+fn clocks_far_apart_are_said() {
+    let agree = super::rollout::agree;
+    assert_eq!(agree(0, 3_600_000_000), Ok(()));
+    let why = agree(0, -3_600_000_001).unwrap_err();
+    assert!(
+        why.starts_with("here it is 1970-01-01 00:00:00+00, and there 1969-12-31 22:59:59+00;"),
+        "{why}"
+    );
+}
+
+#[test]
 fn the_milder_end_is_chosen() {
     assert_eq!(milder(Then::Drop, Then::Archive), Then::Archive);
     assert_eq!(milder(Then::Archive, Then::Drop), Then::Archive);

@@ -397,6 +397,73 @@ fn a_killed_runner_is_taken_up_where_it_stood() {
 }
 
 #[test]
+fn what_was_refused_is_not_taken_for_done() {
+    let site = place("migrate_refused");
+    site.file(
+        "main/V1__users.sql",
+        "create table users (id bigint primary key, name text); create index users_name on users (id); create schema app;",
+    );
+    site.good(&["up"]);
+    // The index that has the name is not the file's.
+    let unique = "-- keyway: transaction=false\ncreate unique index concurrently users_name on public.users (name);";
+    site.file("main/V2__unique.sql", unique);
+    for _ in 0..3 {
+        site.run(&["up"])
+            .refused("\"users_name\" already exists (42P07)");
+    }
+    for shard in SHARDS {
+        site.on(shard).run("drop index users_name");
+    }
+    site.good(&["up"]);
+    let is_unique =
+        "select indisunique and indisvalid from pg_index where indexrelid = 'users_name'::regclass";
+    assert_eq!(all(&site, is_unique), ["t"; 3]);
+    // What a file SET holds for the rest of it, also when that runs later.
+    site.file(
+        "main/V3__app.sql",
+        "-- keyway: transaction=false\nset search_path = app;\nalter table late add column more int;\ncreate table inside (id int);",
+    );
+    site.run(&["up"]).refused("\"late\" does not exist");
+    for shard in SHARDS {
+        site.on(shard).run("create table app.late (id int)");
+    }
+    site.good(&["up"]);
+    assert_eq!(
+        all(
+            &site,
+            "select schemaname from pg_tables where tablename = 'inside'"
+        ),
+        ["app"; 3]
+    );
+}
+
+/// Who was taken over from requires nothing: what it read may be undone.
+#[test]
+fn only_the_runner_says_what_is_required() {
+    let site = place("migrate_requires");
+    site.file("main/V1__users.sql", USERS);
+    let has = |shard: &&&str| {
+        site.on(shard)
+            .one("select to_regclass('keyway.leases') is not null")
+            == "t"
+    };
+    site.good(&["up", "--keyspace", "main"]);
+    let catalog = SHARDS.iter().chain(&["solo"]).find(has).unwrap();
+    let required = "select count(*) from keyway.required";
+    assert_eq!(site.on(catalog).one(required), "1");
+    site.on(catalog).run("delete from keyway.required");
+    let mut lock = site.on(catalog);
+    lock.run("begin; lock table keyway.required in share mode");
+    let runner = site.spawn(&["up", "--keyspace", "main"]);
+    site.wait_stuck(catalog, "insert into keyway.required");
+    site.on(catalog)
+        .run("update keyway.leases set token = token + 1");
+    lock.run("commit");
+    runner.wait_with_output().unwrap();
+    assert_eq!(site.on(catalog).one(required), "0");
+}
+
+#[test]
 fn new_migrations_have_names_that_are_read() {
     let site = place("migrate_new");
     let said = site.good(&["new", "Add users' e-mail!"]);

@@ -351,6 +351,16 @@ fn only_what_was_a_partition_is_dropped() {
     site.good(&["apply", "--wait", "1m"]);
     assert_eq!(site.on("s1").one("select count(*) from events_p2001"), "1");
     assert_eq!(all(&site, "select count(*) from keyway.retired"), ["0"; 3]);
+    // And once more, and now it is to be kept for longer.
+    site.on("s1").run(
+        "ALTER TABLE events ATTACH PARTITION events_p2001 FOR VALUES FROM ('2001-01-01') TO ('2002-01-01')",
+    );
+    declare(&site, &old("drop"));
+    killed_while_detaching(&site, |reader| reader.run("commit"));
+    declare(&site, &old("drop").replace("10 years", "200 years"));
+    site.good(&["apply", "--wait", "1m"]);
+    assert_eq!(site.on("s1").one("select count(*) from events_p2001"), "1");
+    assert_eq!(all(&site, "select count(*) from keyway.retired"), ["0"; 3]);
 }
 
 #[test]
