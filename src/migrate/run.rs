@@ -209,15 +209,15 @@ impl Place<'_> {
                     .await
                     .map_err(server("drop an invalid index"))?;
             }
-            if !(was_begun && left == LeftOver::Finished) {
-                if let Err(error) = one(client, script, statement).await {
-                    // It was refused, not cut off: an index of that name is not its work. Where the server is gone, nobody
-                    // knows, and the history goes on saying so.
-                    if let Err(error) = record(at, at).await {
-                        tracing::debug!(%error, "the history says that the statement was begun");
-                    }
-                    return Err(error);
+            if !(was_begun && left == LeftOver::Finished)
+                && let Err(error) = one(client, script, statement).await
+            {
+                // It was refused, not cut off: an index of that name is not its work. Where the server is gone, nobody
+                // knows, and the history goes on saying so.
+                if let Err(error) = record(at, at).await {
+                    tracing::debug!(%error, "the history says that the statement was begun");
                 }
+                return Err(error);
             }
             if at + 1 < all {
                 record(at + 1, at + 1).await?;
