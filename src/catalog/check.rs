@@ -3,6 +3,7 @@
 //! [`check`] asks the servers; [`compare`] and what it calls only look at what they said.
 
 use crate::catalog::agree::{Intent, agree};
+use crate::catalog::read::migrations;
 use crate::catalog::servers::Servers;
 use crate::catalog::{CatalogError, read_settled};
 use crate::config::Config;
@@ -135,11 +136,11 @@ pub async fn check(config: &Config) -> Result<Report, CatalogError> {
             ),
         );
     }
-    let assignments = agreed.as_ref().map_or_else(
+    let mut assignments = agreed.as_ref().map_or_else(
         || Assignments::new(config),
         |agreed| agreed.assignments.clone(),
     );
-    let schemas = ask_primaries(config, &servers, &assignments, &mut report).await;
+    let schemas = ask_primaries(config, &servers, &mut assignments, &mut report).await;
     ask_replicas(config, &servers, &mut report).await;
     check_connections(config, &assignments, &schemas, &mut report);
     match build(config, &assignments, &schemas) {
@@ -159,11 +160,11 @@ pub async fn check(config: &Config) -> Result<Report, CatalogError> {
     Ok(report)
 }
 
-/// Every shard's schema, and what the control login may do there.
+/// Every shard's schema, its history of migrations, and what the control login may do there.
 async fn ask_primaries(
     config: &Config,
     servers: &Servers,
-    assignments: &Assignments,
+    assignments: &mut Assignments,
     report: &mut Report,
 ) -> Schemas {
     let roles: BTreeSet<&str> = config
@@ -185,14 +186,15 @@ async fn ask_primaries(
                 strangers.push(((*role).to_owned(), exists));
             }
         }
+        let history = migrations(&**client).await.map_err(failed("read keyway.migrations"))?;
         let schema = read_settled(&mut client).await.map_err(failed("read the schema"))?;
-        Ok::<_, CatalogError>((schema, strangers))
+        Ok::<_, CatalogError>((schema, history, strangers))
     });
     let answers = join_all(asking).await;
     let mut schemas = Schemas::new();
     for (name, answer) in servers.names().zip(answers) {
         let place = format!("shard {name}");
-        let (schema, strangers) = match answer {
+        let (schema, history, strangers) = match answer {
             Ok(answer) => answer,
             Err(error) => {
                 report.add(Severity::Error, place, error.to_string());
@@ -219,6 +221,7 @@ async fn ask_primaries(
         }
         check_server(&place, &schema, report);
         if let Some(id) = assignments.shard_ids.get(name) {
+            assignments.histories.insert(*id, history);
             schemas.insert(*id, schema);
         }
     }

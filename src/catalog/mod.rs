@@ -468,11 +468,12 @@ impl State {
         mut agreed: Agreed,
         above: u64,
     ) -> Result<(Self, Topology), CatalogError> {
-        let (schemas, unread) = read_schemas(&servers, &agreed).await;
-        let read = schemas
-            .iter()
-            .map(|(id, schema)| (*id, schema.migrations.clone()));
-        agreed.assignments.histories.extend(read);
+        let Read {
+            schemas,
+            histories,
+            unread,
+        } = read_schemas(&servers, &agreed).await;
+        agreed.assignments.histories.extend(histories);
         let mut topology = build(&config, &agreed.assignments, &schemas)?;
         topology.epoch = topology.catalog_epoch.max(above + 1);
         for error in &unread {
@@ -526,36 +527,55 @@ impl State {
     }
 }
 
-/// The schemas of all shards that answer as themselves, all asked at once, and the errors of the others.
-async fn read_schemas(
-    servers: &Servers,
-    agreed: &Agreed,
-) -> (Schemas, Vec<(String, CatalogError)>) {
-    let names: Vec<&str> = servers.names().collect();
-    let reading = names.iter().map(|name| read_schema(servers, agreed, name));
-    let mut schemas = Schemas::new();
-    let mut unread = Vec::new();
-    for (name, result) in names.iter().zip(join_all(reading).await) {
-        match (result, agreed.assignments.shard_ids.get(*name)) {
-            (Ok(schema), Some(id)) => {
-                schemas.insert(*id, schema);
-            }
-            (Ok(_), None) => {}
-            (Err(error), _) => unread.push(((*name).to_owned(), error)),
-        }
-    }
-    (schemas, unread)
+/// What all shards said, all asked at once.
+#[derive(Default)]
+struct Read {
+    schemas: Schemas,
+    /// Versions that have run, by stable id: also of shards whose schema could not be read.
+    histories: HashMap<u16, Vec<(String, String)>>,
+    /// Shards whose schema could not be read.
+    unread: Vec<(String, CatalogError)>,
 }
 
-async fn read_schema(
+/// Asks all shards that answer as themselves.
+async fn read_schemas(servers: &Servers, agreed: &Agreed) -> Read {
+    let names: Vec<&str> = servers.names().collect();
+    let reading = names.iter().map(|name| read_shard(servers, agreed, name));
+    let mut read = Read::default();
+    for (name, result) in names.iter().zip(join_all(reading).await) {
+        let Some(id) = agreed.assignments.shard_ids.get(*name) else {
+            continue;
+        };
+        let schema = match result {
+            Ok((history, schema)) => {
+                read.histories.insert(*id, history);
+                schema
+            }
+            Err(error) => Err(error),
+        };
+        match schema {
+            Ok(schema) => {
+                read.schemas.insert(*id, schema);
+            }
+            Err(error) => read.unread.push(((*name).to_owned(), error)),
+        }
+    }
+    read
+}
+
+type History = Vec<(String, String)>;
+
+/// A shard's history of migrations, and its schema if nobody has it locked.
+async fn read_shard(
     servers: &Servers,
     agreed: &Agreed,
     name: &str,
-) -> Result<Schema, CatalogError> {
+) -> Result<(History, Result<Schema, CatalogError>), CatalogError> {
     let mut client = servers.get(name).await?;
+    let failed = |doing| CatalogError::at(name, servers, doing);
     let identity = agree::read_identity(&client)
         .await
-        .map_err(CatalogError::at(name, servers, "read keyway.identity"))?;
+        .map_err(failed("read keyway.identity"))?;
     let expected = agreed.assignments.shard_ids.get(name).copied();
     let is_it =
         identity.is_some_and(|said| said.cluster == agreed.cluster && Some(said.shard) == expected);
@@ -569,9 +589,11 @@ async fn read_schema(
             ),
         ));
     }
-    read_settled(&mut client)
+    let history = read::migrations(&**client)
         .await
-        .map_err(CatalogError::at(name, servers, "read the schema"))
+        .map_err(failed("read keyway.migrations"))?;
+    let schema = read_settled(&mut client).await;
+    Ok((history, schema.map_err(failed("read the schema"))))
 }
 
 /// Reads the schema, again when something was dropped in the meantime: PostgreSQL's pg_get_… functions look at the
@@ -582,6 +604,8 @@ async fn read_settled(
     let mut tries_left = READ_TRIES_MAX - 1;
     loop {
         match read::schema(client).await {
+            // Who has a table locked may have it for long.
+            Err(error) if words::is_lock_wait(&error) => return Err(error),
             Err(error) if tries_left > 0 && error.as_db_error().is_some() => tries_left -= 1,
             result => return result,
         }

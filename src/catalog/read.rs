@@ -302,7 +302,9 @@ WITH classes AS (
 SELECT coalesce(sum(pg_catalog.hashtextextended(place || ' ' || version::text, 0)), 0)::text FROM versions";
 
 /// Versions that have run; no runner has been where the table is missing.
-async fn migrations(client: &impl GenericClient) -> Result<Vec<(String, String)>, Error> {
+pub(super) async fn migrations(
+    client: &impl GenericClient,
+) -> Result<Vec<(String, String)>, Error> {
     let there = "SELECT pg_catalog.to_regclass('keyway.migrations') IS NOT NULL";
     if !client.query_one(there, &[]).await?.try_get::<_, bool>(0)? {
         return Ok(Vec::new());
@@ -506,7 +508,6 @@ pub(super) async fn schema(client: &mut tokio_postgres::Client) -> Result<Schema
     for row in reading.query(&enums, &[]).await? {
         schema.enums.push((row.try_get(0)?, row.try_get(1)?));
     }
-    schema.migrations = migrations(&reading).await?;
     schema.fingerprint = fingerprint(&reading).await?;
     reading.commit().await?;
     Ok(schema)

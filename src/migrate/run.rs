@@ -169,7 +169,15 @@ impl Place<'_> {
             let all = script.statements.len();
             let row = history::record(&writing, self.keyspace, step, (all, all), self.token);
             row.await.map_err(server("write the history"))?;
-            return writing.commit().await.map_err(server("commit"));
+            // What is deferred fails here.
+            return writing
+                .commit()
+                .await
+                .map_err(|error| StepError::Statement {
+                    file: script.file.clone(),
+                    line: script.statements.last().map_or(1, |last| last.line),
+                    what: format!("at COMMIT: {}", in_words(&error)),
+                });
         }
         Ok(())
     }

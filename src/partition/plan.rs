@@ -125,7 +125,9 @@ pub fn wanted(
     let newest = if axis.is_time() {
         Some(moment.now)
     } else {
-        moment.greatest
+        moment
+            .greatest
+            .map(|greatest| in_bounds(greatest, children))
     };
     let cutoff = declared
         .retain
@@ -147,6 +149,16 @@ pub fn wanted(
         from,
         until,
         cutoff,
+    }
+}
+
+/// The greatest value, as far as it tells of the others: one wrong value in a partition without an end must not make all
+/// others old.
+fn in_bounds(greatest: i128, children: &[Child]) -> i128 {
+    let mut open = ranges(children).filter(|(_, upper)| *upper == Edge::Above);
+    match open.find(|(lower, _)| *lower <= Edge::At(greatest)) {
+        Some((Edge::At(lower), _)) => greatest.min(lower),
+        _ => greatest,
     }
 }
 

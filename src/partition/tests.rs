@@ -496,6 +496,30 @@ fn too_many_are_refused() {
     assert!(plan.problems[0].contains("more than 10000"), "{plan:?}");
 }
 
+/// One value far behind all others, in a partition without an end, makes nothing old.
+#[test]
+fn nothing_is_old_by_one_wrong_value() {
+    let declared = declared("range = { column = \"id\", every = 100 }\nretain = 1000");
+    let open = ranges(Axis::Int8, &[("0", "100"), ("200", "MAXVALUE")]);
+    let closed = ranges(
+        Axis::Int8,
+        &[("0", "100"), ("100", "200"), ("1100", "1200")],
+    );
+    let retired = |children: &[Child], greatest: i128| {
+        let parent = parent(Axis::Int8, children.to_vec());
+        let moment = Moment {
+            now: 0,
+            greatest: Some(greatest),
+        };
+        super::plan::plan(&declared, Some(Axis::Int8), &parent, &moment)
+            .retire
+            .len()
+    };
+    assert_eq!(retired(&open, i64::MAX.into()), 0);
+    assert_eq!(retired(&closed, 1099), 0);
+    assert_eq!(retired(&closed, 1150), 1);
+}
+
 #[test]
 fn clocks_far_apart_are_said() {
     let agree = super::rollout::agree;

@@ -1,7 +1,7 @@
 //! Shards that lack a version their keyspace requires: nothing is sent to them.
 
 use crate::config::Config;
-use crate::topology::build::{Assignments, Schemas};
+use crate::topology::build::Assignments;
 use crate::topology::{Shard, ShardId};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -22,7 +22,6 @@ pub struct Required {
 pub(super) fn behind(
     config: &Config,
     assignments: &Assignments,
-    schemas: &Schemas,
     shards: &[Arc<Shard>],
 ) -> HashMap<ShardId, String> {
     let mut behind = HashMap::new();
@@ -37,9 +36,7 @@ pub(super) fn behind(
         let Some(first) = required.first() else {
             continue;
         };
-        let read = schemas.get(&shard.stable_id);
-        let read = read.map(|schema| &schema.migrations);
-        let Some(history) = read.or_else(|| assignments.histories.get(&shard.stable_id)) else {
+        let Some(history) = assignments.histories.get(&shard.stable_id) else {
             let what = format!(
                 "Its history of migrations, of which keyspace {} requires some, is not known yet.",
                 first.keyspace

@@ -48,7 +48,8 @@ pub struct Assignments {
     pub refused: Vec<(String, TableName, String)>,
     /// Versions that shards must have.
     pub required: Vec<Required>,
-    /// What shards that cannot be read now had when they last could, by stable id: [`Schema::migrations`].
+    /// Versions that have run on shards, with their keyspaces, by stable id. Shards that were never read are missing; one that does
+    /// not answer now has what it had.
     pub histories: HashMap<u16, Vec<(String, String)>>,
 }
 
@@ -194,7 +195,7 @@ pub fn build(
     Ok(Topology {
         epoch: assignments.epoch,
         catalog_epoch: assignments.epoch,
-        behind: behind(config, assignments, schemas, &shards),
+        behind: behind(config, assignments, &shards),
         shards,
         keyspaces,
         databases,

@@ -29,8 +29,6 @@ pub struct Schema {
     pub version: i32,
     /// The server follows another (it is a standby).
     pub in_recovery: bool,
-    /// Versions that have run on it, and their keyspaces.
-    pub migrations: Vec<(String, String)>,
     /// Changes with every change of the schema.
     pub fingerprint: String,
     /// `max_connections` less the reserved ones.

@@ -563,6 +563,12 @@ fn constraints_beyond_one_shard() {
 #[test]
 fn a_shard_without_what_is_required_is_behind() {
     let config = config();
+    let had = |versions: &[(&str, &str)]| -> Vec<(String, String)> {
+        let own = versions
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
+        own.collect()
+    };
     let of = |required: &[(&str, &str, Option<&[&str]>)], known: &[(u16, &[(&str, &str)])]| {
         let mut assignments = Assignments::new(&config);
         assignments.required = required
@@ -573,20 +579,11 @@ fn a_shard_without_what_is_required_is_behind() {
                 shards: shards.map(|names| names.iter().map(|&name| name.to_owned()).collect()),
             })
             .collect();
-        let schemas: Schemas = known
+        assignments.histories = known
             .iter()
-            .map(|(id, versions)| {
-                let own = versions
-                    .iter()
-                    .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
-                let schema = Schema {
-                    migrations: own.collect(),
-                    ..Schema::default()
-                };
-                (*id, schema)
-            })
+            .map(|(id, versions)| (*id, had(versions)))
             .collect();
-        let topology = build(&config, &assignments, &schemas).unwrap();
+        let topology = build(&config, &assignments, &Schemas::new()).unwrap();
         let mut found: Vec<(String, String)> = topology
             .behind
             .iter()
@@ -617,22 +614,6 @@ fn a_shard_without_what_is_required_is_behind() {
     assert_eq!(of(&all, &[(0, &[one]), (1, &[("whole", "1")])]), "s1 1");
     // Whose history nobody has ever read may lack anything; who owes nothing is not asked.
     assert_eq!(of(&all, &[(0, &[one])]), "s1 ?");
-    let mut down = Assignments::new(&config);
-    down.required = vec![super::behind::Required {
-        keyspace: "main".to_owned(),
-        version: "1".to_owned(),
-        shards: None,
-    }];
-    let had = |versions: &[(&str, &str)]| -> Vec<(String, String)> {
-        let own = versions
-            .iter()
-            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
-        own.collect()
-    };
-    down.histories = HashMap::from([(0, had(&[one])), (1, had(&[two]))]);
-    let topology = build(&config, &down, &Schemas::new()).unwrap();
-    let behind: Vec<u16> = topology.behind.keys().map(|id| id.0).collect();
-    assert_eq!(behind, [1], "what they had when they were last read");
     let some: &[&str] = &["s1"];
     let only = [("main", "1", None), ("main", "2", Some(some))];
     assert_eq!(of(&only, &[(0, &[one]), (1, &[one])]), "s1 2");

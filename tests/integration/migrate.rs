@@ -1026,3 +1026,27 @@ fn files_of_other_tools_run_unchanged() {
         }
     }
 }
+
+/// A shard whose schema cannot be read for a while has its history all the same: it is not taken for one that lacks versions.
+#[test]
+fn a_shard_with_a_locked_table_is_not_behind() {
+    let site = place("migrate_locked");
+    site.file(
+        "main/V1__users.sql",
+        "CREATE TABLE users (id bigint PRIMARY KEY, name text); CREATE TABLE posts (user_id bigint, title text); \
+         CREATE VIEW named AS SELECT name FROM users;",
+    );
+    site.good(&["up"]);
+    let mut locker = site.on("s1");
+    locker.run("begin; lock table users in access exclusive mode");
+    let router = Router::start(&site.config);
+    let log = router.log();
+    assert!(log.contains("schema not read"), "{log}");
+    let mut app = connect(&router);
+    for user in 1..=20 {
+        app.run(&format!("insert into posts values ({user}, 'p{user}')"));
+    }
+    assert_eq!(app.one("select count(*) from posts"), "20");
+    locker.run("rollback");
+    assert_eq!(app.one("select count(*) from users"), "0");
+}
