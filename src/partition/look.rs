@@ -196,6 +196,20 @@ pub async fn look(
     let how = way(&parent.children);
     for child in plan.retire {
         let tables = retired::tree(client, child.oid).await.map_err(failed)?;
+        if declared.then == Then::Archive {
+            let moved = tables.iter().map(|table| TableName {
+                schema: declared.archive.clone(),
+                name: table.name.clone(),
+            });
+            let taken = taken(client, moved.collect()).await.map_err(failed)?;
+            if let Some(name) = taken.iter().min() {
+                problems.push(format!(
+                    "partition {} is too old and cannot be archived: something else is called {name}; rename it or drop it",
+                    child.name
+                ));
+                continue;
+            }
+        }
         steps.push(Step::retire(child, how, tables, declared));
     }
     steps.extend(default.into_iter().map(Step::Create));
@@ -274,6 +288,26 @@ async fn greatest(
     Ok(None)
 }
 
+/// Which of these names something has.
+async fn taken(client: &Client, names: Vec<TableName>) -> Result<HashSet<TableName>, Error> {
+    let (schemas, relations): (Vec<String>, Vec<String>) = names
+        .into_iter()
+        .map(|name| (name.schema, name.name))
+        .unzip();
+    let sql = "SELECT n.nspname::text, c.relname::text
+               FROM ROWS FROM (pg_catalog.unnest($1::name[]), pg_catalog.unnest($2::name[])) AS wanted(schema, name)
+               JOIN pg_catalog.pg_namespace n ON n.nspname = wanted.schema
+               JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = wanted.name";
+    let mut taken = HashSet::new();
+    for row in client.query(sql, &[&schemas, &relations]).await? {
+        taken.insert(TableName {
+            schema: row.try_get(0)?,
+            name: row.try_get(1)?,
+        });
+    }
+    Ok(taken)
+}
+
 /// Leaves out what would have a name that something has already.
 async fn untaken(
     client: &Client,
@@ -288,19 +322,7 @@ async fn untaken(
     if all.is_empty() {
         return Ok(create);
     }
-    let (schemas, relations): (Vec<String>, Vec<String>) =
-        all.into_iter().map(|name| (name.schema, name.name)).unzip();
-    let sql = "SELECT n.nspname::text, c.relname::text
-               FROM ROWS FROM (pg_catalog.unnest($1::name[]), pg_catalog.unnest($2::name[])) AS wanted(schema, name)
-               JOIN pg_catalog.pg_namespace n ON n.nspname = wanted.schema
-               JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = wanted.name";
-    let mut taken = HashSet::new();
-    for row in client.query(sql, &[&schemas, &relations]).await? {
-        taken.insert(TableName {
-            schema: row.try_get(0)?,
-            name: row.try_get(1)?,
-        });
-    }
+    let taken = taken(client, all).await?;
     let mut free = Vec::new();
     for creation in create {
         match names(&creation).iter().find(|name| taken.contains(*name)) {

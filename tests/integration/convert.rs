@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::crowd::is_soak;
 use crate::harness::{Router, cluster, create_database, direct_target, eventually};
 use crate::place::{Place, Ran, connect};
 use crate::raw::Client;
@@ -699,7 +700,11 @@ struct Worked {
 }
 
 const CLIENTS: u64 = 8;
-const MILLION: u64 = 1_000_000;
+
+/// Rows of the table: a million in a soak.
+fn all_rows() -> u64 {
+    if is_soak() { 1_000_000 } else { 200_000 }
+}
 
 /// The time of a row is so many times 20 seconds behind the beginning of 2026.
 fn at(number: u64) -> String {
@@ -717,7 +722,7 @@ fn work(mut client: Client, number: u64, stop: &AtomicBool) -> Worked {
             .wrapping_add(1_442_695_040_888_963_407);
         (seed >> 33) % below
     };
-    let mut fresh = 2 * MILLION + number;
+    let mut fresh = 2 * all_rows() + number;
     while !stop.load(Ordering::Relaxed) {
         let mut sql = match random(4) {
             0 => "begin isolation level repeatable read".to_owned(),
@@ -725,15 +730,15 @@ fn work(mut client: Client, number: u64, stop: &AtomicBool) -> Worked {
         };
         let mut planned = Journal::new();
         for _ in 0..=random(3) {
-            let mut id = (1 + random(MILLION / CLIENTS - 1)) * CLIENTS + number;
-            if random(4) == 0 && fresh > 2 * MILLION + CLIENTS {
+            let mut id = (1 + random(all_rows() / CLIENTS - 1)) * CLIENTS + number;
+            if random(4) == 0 && fresh > 2 * all_rows() + CLIENTS {
                 id = fresh - CLIENTS;
             }
             let now = planned
                 .get(&id)
                 .or_else(|| worked.journal.get(&id))
                 .copied();
-            let now = now.unwrap_or((id < MILLION).then(|| (id, i64::try_from(id).unwrap())));
+            let now = now.unwrap_or((id < all_rows()).then(|| (id, i64::try_from(id).unwrap())));
             let key = |when: u64| format!("id = {id} and at = {}", at(when));
             match (now, random(6)) {
                 (Some((when, value)), 0 | 1) => {
@@ -741,7 +746,7 @@ fn work(mut client: Client, number: u64, stop: &AtomicBool) -> Worked {
                     planned.insert(id, Some((when, value + 1)));
                 }
                 (Some((when, value)), 2) => {
-                    let moved = random(MILLION);
+                    let moved = random(all_rows());
                     sql += &format!("; update events set at = {} where {}", at(moved), key(when));
                     planned.insert(id, Some((moved, value)));
                 }
@@ -756,7 +761,7 @@ fn work(mut client: Client, number: u64, stop: &AtomicBool) -> Worked {
                     planned.insert(id, None);
                 }
                 (None, _) => {
-                    let when = random(MILLION);
+                    let when = random(all_rows());
                     sql += &format!(
                         "; insert into events (id, at, value, note) values ({id}, {}, -1, 'again')",
                         at(when)
@@ -764,7 +769,7 @@ fn work(mut client: Client, number: u64, stop: &AtomicBool) -> Worked {
                     planned.insert(id, Some((when, -1)));
                 }
                 (Some(_), _) => {
-                    let when = random(MILLION);
+                    let when = random(all_rows());
                     sql += &format!(
                         "; insert into events (id, at, value, note) values ({fresh}, {}, 0, 'new')",
                         at(when)
@@ -803,10 +808,10 @@ fn work(mut client: Client, number: u64, stop: &AtomicBool) -> Worked {
 
 /// Nothing is lost and nothing is there twice when clients write all the time: four of them by way of Keyway.
 #[test]
-fn a_million_rows_are_converted_while_eight_clients_write() {
+fn soak_a_million_rows_are_converted_while_eight_clients_write() {
     let site = place("convert_million", EVENTS);
     let mut client = solo(&site);
-    events(&mut client, u32::try_from(MILLION).unwrap() - 1);
+    events(&mut client, u32::try_from(all_rows()).unwrap() - 1);
     let router = Router::start(&site.config);
     let stop = AtomicBool::new(false);
     let (worked, ran) = thread::scope(|scope| {
@@ -855,9 +860,10 @@ fn a_million_rows_are_converted_while_eight_clients_write() {
     client.run(&format!(
         "create temp table expected as
            select id, {} as at, value from journal where value is not null
-           union all select n, {}, n from generate_series(1, {MILLION} - 1) n where not exists (select from journal where id = n)",
+           union all select n, {}, n from generate_series(1, {} - 1) n where not exists (select from journal where id = n)",
         at(0).replace(" 0 *", " place *"),
         at(0).replace(" 0 *", " n *"),
+        all_rows(),
     ));
     let differ = "select count(*) from ((select id, at, value from events except all select * from expected)
                   union all (select * from expected except all select id, at, value from events)) d";
@@ -1111,4 +1117,35 @@ fn an_ordinary_role_converts_a_table_with_a_key_of_an_extension() {
     assert_eq!(ran.status, Some(0), "{ran:?}");
     assert_eq!(client.one(SUM), sum);
     assert_eq!(described(&mut client, "events"), before);
+}
+
+/// A foreign key to a partitioned table has a shadow for each of its partitions.
+#[test]
+fn a_foreign_key_to_a_partitioned_table_is_carried_over() {
+    let site = place("convert_refers", EVENTS);
+    let mut client = solo(&site);
+    client.run(
+        "create table people (id bigint primary key) partition by hash (id);
+         create table people_0 partition of people for values with (modulus 2, remainder 0);
+         create table people_1 partition of people for values with (modulus 2, remainder 1);
+         insert into people select generate_series(1, 20);
+         create table events (id bigint, at timestamptz, person bigint not null references people on delete cascade, primary key (id, at));
+         insert into events select n, timestamptz '2026-01-01' + n * interval '1 day', 1 + n % 20 from generate_series(1, 200) n",
+    );
+    let keys = "select string_agg(conname || pg_get_constraintdef(oid), ', ' order by conname) from pg_constraint \
+                where conrelid = 'events'::regclass and contype = 'f' and conparentid = 0";
+    let before = client.one(keys);
+    site.good(&["events"]);
+    assert_eq!(client.one(keys), before);
+    assert_eq!(
+        client.error("insert into events values (999, '2026-02-01', 99)"),
+        "23503"
+    );
+    client.run("delete from people where id = 3");
+    assert_eq!(client.one("select count(*) from events"), "190");
+    client.run("drop table events_unpartitioned");
+    assert_eq!(
+        client.error("insert into events values (999, '2026-02-01', 99)"),
+        "23503"
+    );
 }

@@ -50,7 +50,8 @@ SELECT k.conname::text, k.contype::text, pg_catalog.pg_get_constraintdef(k.oid),
        k.condeferrable, k.condeferred,
        CASE WHEN k.contype IN ('p', 'u', 'x') THEN coalesce(x.reloptions, '{}') ELSE '{}' END
 FROM pg_catalog.pg_constraint k LEFT JOIN pg_catalog.pg_class x ON x.oid = k.conindid
-WHERE k.conrelid = $1 AND k.contype IN ('p', 'u', 'x', 'f', 'c') ORDER BY k.contype = 'f', k.contype <> 'p', k.conname";
+WHERE k.conrelid = $1 AND k.contype IN ('p', 'u', 'x', 'f', 'c') AND k.conparentid = 0
+ORDER BY k.contype = 'f', k.contype <> 'p', k.conname";
 
 /// Its indexes that are no constraint's.
 pub(super) const INDEXES: &str = "
