@@ -40,6 +40,9 @@ const ASKS_MAX: usize = 64;
 /// The longest time from the start to the first look at partitions.
 const AT_FIRST: Duration = Duration::from_secs(10);
 
+/// The least time from a look at partitions that failed to the next.
+const AGAIN_MIN: Duration = Duration::from_secs(10);
+
 /// The least time between two looks at partitions.
 const SETTLED: Duration = Duration::from_secs(2);
 
@@ -400,7 +403,8 @@ async fn control_plane(
 }
 
 /// Looks after declared partitions: soon after the start, then every `partitions.every`, and when configuration or schemas
-/// have changed. What failed is tried again after [`AGAIN`] and not before, since a try may change schemas itself.
+/// have changed. What failed is tried again after [`AGAIN`], or at news, since the table may be there by now; but not before
+/// [`AGAIN_MIN`], since a try may change schemas itself.
 async fn keep_partitions(
     shared: Arc<Shared>,
     catalog: Arc<Catalog>,
@@ -418,7 +422,10 @@ async fn keep_partitions(
             };
             let config = shared.config.load_full();
             match look_after(&catalog, &config, &shared.metrics).await {
-                PartitionRun::Failed => tokio::time::sleep(about(every.min(AGAIN))).await,
+                PartitionRun::Failed => {
+                    tokio::time::sleep(about(every.min(AGAIN_MIN))).await;
+                    let _ = tokio::time::timeout(about(every.min(AGAIN)), news.notified()).await;
+                }
                 PartitionRun::Done | PartitionRun::Held => {
                     // Many changes at once are one.
                     tokio::time::sleep(SETTLED.min(every)).await;

@@ -136,3 +136,27 @@ fn partitions_that_end_soon_are_warned_of() {
         Some(0)
     );
 }
+
+/// A table that was declared before it was made gets its partitions when it is, not with the next look by the clock.
+#[test]
+fn a_table_that_comes_later_gets_its_partitions_then() {
+    let name = "keeper_later";
+    for shard in SHARDS {
+        create_database(&format!("{name}_{shard}"));
+    }
+    let declared =
+        "[keyspaces.main.partitions.events]\nrange = { column = \"at\", every = \"month\" }\n";
+    let router = Router::start(&config(name, declared).replace("every = \"1s\"", "every = \"1h\""));
+    eventually("the table is missed", || {
+        router
+            .log()
+            .contains("there is no such table")
+            .then_some(())
+    });
+    let mut app = connect(&router);
+    app.run(EVENTS);
+    eventually("the partitions are made", || {
+        children(name).iter().all(|count| *count >= 4).then_some(())
+    });
+    app.run("insert into events values (1, now())");
+}
