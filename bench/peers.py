@@ -14,7 +14,9 @@ import time
 from pathlib import Path
 
 USER = DATABASE = PASSWORD = "bench"
-NAMES = ["direct", "pgbouncer", "keyway-1", "keyway-1-one-worker", "keyway-2"]
+NAMES = ["direct", "pgbouncer", "keyway-1", "keyway-1-cached", "keyway-1-one-worker", "keyway-2"]
+# What shows the result cache: every answer kept already, or none ever asked for twice.
+CACHE_SCRIPTS = ["hot-1", "hot-100", "cold"]
 # How long a process may take to listen, or to leave.
 PATIENCE_SECONDS = 30
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -37,7 +39,7 @@ class Bench:
             self.postgres = Postgres(self)
             undo.callback(self.postgres.stop)
             self.postgres.start()
-            makers = {maker.name: maker for maker in (Direct, PgBouncer, KeywayOne, KeywayOneWorker, KeywayTwo)}
+            makers = {maker.name: maker for maker in (Direct, PgBouncer, KeywayOne, KeywayCached, KeywayOneWorker, KeywayTwo)}
             for name in self.options.peers:
                 peer = makers[name](self)
                 undo.callback(peer.stop)
@@ -315,10 +317,25 @@ class KeywayOne(Keyway):
         return "[keyspaces.main.tables]\n" + "".join(f"pgbench_{table} = {{}}\n" for table in tables)
 
 
+class KeywayCached(KeywayOne):
+    """With kept answers."""
+
+    name = "keyway-1-cached"
+
+    def can(self, script, protocol):
+        return script in CACHE_SCRIPTS
+
+    def tables(self):
+        return super().tables() + "[cache]\nenabled = true\n"
+
+
 class KeywayOneWorker(KeywayOne):
     """On one core, as PgBouncer is."""
 
     name, workers = "keyway-1-one-worker", 1
+
+    def can(self, script, protocol):
+        return script not in CACHE_SCRIPTS
 
 
 class KeywayTwo(Keyway):

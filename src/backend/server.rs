@@ -4,6 +4,8 @@
 use crate::backend::budget::Permit;
 use crate::backend::settings::Settings;
 use crate::backend::stream::{Scratch, Stream, Traffic, release};
+use crate::cache::results::cells::{Cell, Marks};
+use crate::cache::results::store::Results;
 use crate::metrics::ShardMetrics;
 use crate::wire::backend::tag;
 use bytes::{Bytes, BytesMut};
@@ -18,6 +20,9 @@ use tokio::time::Instant;
 
 /// Bytes of notices and the like kept for a client; more are dropped.
 const ASIDE_MAX: usize = 1 << 20;
+
+/// Cells that one transaction marks; beyond it, it marks the one that stands for everything.
+const CELLS_MARKED_MAX: usize = 4_096;
 
 /// A buffer larger than this is not kept between statements.
 const BUFFER_KEPT_MAX: usize = 64 * 1024;
@@ -105,12 +110,33 @@ pub struct Server {
     opened: Instant,
     /// Since somebody last took it.
     pub traffic: Traffic,
+    /// What the transaction at hand may have changed, for the result cache.
+    writing: Option<Box<Writing>>,
     _budget: Permit,
     metrics: Option<Arc<ShardMetrics>>,
 }
 
+/// Cells that a server's transaction has marked, until the transaction is seen to be over.
+#[derive(Debug)]
+struct Writing {
+    results: Arc<Results>,
+    shard: String,
+    marks: Vec<Arc<Marks>>,
+    cells: BTreeSet<Cell>,
+}
+
 impl Drop for Server {
     fn drop(&mut self) {
+        if let Some(writing) = self.writing.take()
+            && !matches!(
+                self.state,
+                ServerState::Idle | ServerState::InTransaction | ServerState::Failed
+            )
+        {
+            // What it was told may still be done.
+            let doubts = &writing.results.doubts;
+            doubts.add(writing.shard, self.cancel_key.pid, writing.marks);
+        }
         if let Some(metrics) = &self.metrics {
             metrics.closed.raise();
             metrics.idle.down();
@@ -150,6 +176,7 @@ impl Server {
             retire_when_idle: false,
             opened: Instant::now(),
             traffic: Traffic::default(),
+            writing: None,
             _budget: budget,
             metrics: None,
         }
@@ -235,12 +262,53 @@ impl Server {
             (ServerState::Busy { syncs }, b'I' | b'T' | b'E') if syncs > 1 => {
                 ServerState::Busy { syncs: syncs - 1 }
             }
-            (ServerState::Busy { .. }, b'I') => ServerState::Idle,
+            (ServerState::Busy { .. }, b'I') => {
+                self.writing = None;
+                ServerState::Idle
+            }
             (ServerState::Busy { .. }, b'T') => ServerState::InTransaction,
             (ServerState::Busy { .. }, b'E') => ServerState::Failed,
             (ServerState::Broken(doubt), _) => ServerState::Broken(doubt),
             _ => ServerState::Broken(Doubt::Protocol),
         };
+    }
+
+    /// Has its transaction marked what it may have changed?
+    #[must_use]
+    pub fn is_writing(&self) -> bool {
+        self.writing.is_some()
+    }
+
+    /// What its transaction may have changed is as it will be.
+    pub fn wrote(&mut self) {
+        self.writing = None;
+    }
+
+    /// A statement that is about to be sent may change what these cells stand for. They stay marked until the transaction
+    /// is over; should the connection be lost before that is seen, until its process is gone.
+    pub fn writes(&mut self, results: &Arc<Results>, shard: &str, cells: &[Cell]) {
+        let writing = self.writing.get_or_insert_with(|| {
+            Box::new(Writing {
+                results: Arc::clone(results),
+                shard: shard.to_owned(),
+                marks: Vec::new(),
+                cells: BTreeSet::new(),
+            })
+        });
+        if writing.cells.contains(&Cell::EVERYTHING) {
+            return;
+        }
+        // A transaction that changes very many things changes everything.
+        let many = writing.cells.len() + cells.len() > CELLS_MARKED_MAX;
+        let cells = if many { &[Cell::EVERYTHING] } else { cells };
+        let news: Vec<Cell> = cells
+            .iter()
+            .copied()
+            .filter(|cell| writing.cells.insert(*cell))
+            .collect();
+        if !news.is_empty() {
+            writing.marks.push(Arc::new(results.cells.mark(news)));
+        }
     }
 
     /// Never to be used again. The first reason stays.

@@ -1,4 +1,5 @@
 //! What need not be done twice. In: keys. Out: what was made for them, bounded, and forgotten with its epoch.
 
 pub mod plans;
+pub mod results;
 pub mod shapes;

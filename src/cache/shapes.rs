@@ -192,6 +192,7 @@ impl<T> Seen<T> {
             params: self.scanned.params,
             hints: None,
             time_words: false,
+            commented: self.scanned.commented,
             settings: self.scanned.settings,
         })
     }

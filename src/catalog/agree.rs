@@ -404,6 +404,9 @@ async fn settle(
     assignments.required = read_required(&writing)
         .await
         .map_err(failed("read keyway.required"))?;
+    assignments.flushed = read_flushed(&writing)
+        .await
+        .map_err(failed("read keyway.settings"))?;
     if intent == Intent::Look {
         writing.rollback().await.map_err(failed("roll back"))?;
         return Ok((ledger.cluster, assignments));
@@ -907,4 +910,25 @@ pub(super) async fn read_required(
         });
     }
     Ok(required)
+}
+
+/// How often kept answers were dropped by somebody's wish: all, and those of tables.
+pub(super) async fn read_flushed(
+    reading: &impl GenericClient,
+) -> Result<BTreeMap<Option<TableName>, i64>, tokio_postgres::Error> {
+    let sql = "SELECT name, value FROM keyway.settings WHERE name LIKE 'flushed %'";
+    let mut flushed = BTreeMap::new();
+    for row in reading.query(sql, &[]).await? {
+        let name: String = row.try_get(0)?;
+        let table = name.strip_prefix("flushed ").unwrap_or_default();
+        flushed.insert(TableName::parse(table), row.try_get(1)?);
+    }
+    Ok(flushed)
+}
+
+/// What [`read_flushed`] reads a flush of this table as, or of everything.
+pub(super) fn flushed_name(table: Option<&TableName>) -> String {
+    let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
+    let table = table.map(|table| format!("{}.{}", quoted(&table.schema), quoted(&table.name)));
+    format!("flushed {}", table.unwrap_or_default())
 }

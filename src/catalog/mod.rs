@@ -186,6 +186,9 @@ impl std::fmt::Debug for Catalog {
     }
 }
 
+/// The longest that one look for a server process may take.
+const DOUBT_PATIENCE: Duration = Duration::from_secs(5);
+
 impl Catalog {
     /// Finds the catalog or creates it, agrees with it, and reads the schemas of every shard that answers. Shards that
     /// do not answer are logged; the catalog's own must.
@@ -378,6 +381,61 @@ impl Catalog {
         self.state.load().agreed.assignments.required.clone()
     }
 
+    /// Every Keyway is to drop kept answers: those made of a table, or all.
+    ///
+    /// # Errors
+    /// When the catalog's shard does not take it.
+    pub async fn flush(&self, table: Option<&TableName>) -> Result<(), CatalogError> {
+        let state = self.state.load_full();
+        let sql = "INSERT INTO keyway.settings AS s (name, value) VALUES ($1, 1)
+                   ON CONFLICT (name) DO UPDATE SET value = s.value + 1";
+        state
+            .holder()
+            .await?
+            .execute(sql, &[&agree::flushed_name(table)])
+            .await
+            .map_err(state.failed("note that kept answers are dropped"))?;
+        self.raise_epoch().await
+    }
+
+    /// Is a server process gone whose connection was lost so long ago? What it was told to do is done then, or never will be.
+    ///
+    /// # Errors
+    /// When the shard cannot be asked.
+    pub async fn is_backend_gone(
+        &self,
+        shard: &str,
+        pid: u32,
+        ago: Duration,
+    ) -> Result<bool, CatalogError> {
+        // The number may be another process's by now. Only a superuser sees when others' began.
+        const SQL: &str = "SELECT NOT EXISTS (SELECT FROM pg_catalog.pg_stat_activity WHERE pid = $1 AND
+            coalesce(backend_start <= pg_catalog.clock_timestamp() - pg_catalog.make_interval(secs => $2), true))";
+        let state = self.state.load_full();
+        if !state.servers.has(shard) {
+            // It is no longer configured, and nothing of it is read.
+            return Ok(true);
+        }
+        let asking = async {
+            let server = state.servers.get(shard).await?;
+            let pid = i32::try_from(pid).unwrap_or(-1);
+            let row = server
+                .query_one(SQL, &[&pid, &ago.as_secs_f64()])
+                .await
+                .map_err(state.failed("look for a server process"))?;
+            Ok(row.get(0))
+        };
+        tokio::time::timeout(DOUBT_PATIENCE, asking)
+            .await
+            .unwrap_or_else(|_| {
+                Err(CatalogError::Unreachable {
+                    shard: shard.to_owned(),
+                    server: state.servers.address(shard),
+                    why: "it does not answer".to_owned(),
+                })
+            })
+    }
+
     /// The cluster's UUID.
     #[must_use]
     pub fn cluster(&self) -> String {
@@ -523,6 +581,7 @@ impl State {
         assignments.epoch = agree::read_epoch(&**holder).await.map_err(&failed)?;
         assignments.refused = agree::read_refused(&**holder).await.map_err(&failed)?;
         assignments.required = agree::read_required(&**holder).await.map_err(&failed)?;
+        assignments.flushed = agree::read_flushed(&**holder).await.map_err(&failed)?;
         Ok(assignments)
     }
 }

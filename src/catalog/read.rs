@@ -2,8 +2,8 @@
 //! connections have an empty search_path.
 
 use crate::topology::schema::{
-    ColumnFacts, Constraint, ConstraintKind, Policy, Relation, Routine, Schema, SequenceFacts,
-    Trigger, TypedCall,
+    ColumnFacts, Constraint, ConstraintKind, Policy, Relation, Routine, Rule, Schema,
+    SequenceFacts, Trigger, TriggerEvent, TypedCall,
 };
 use crate::topology::{ImpliedBy, TableName};
 use std::collections::HashMap;
@@ -29,7 +29,8 @@ FROM pg_catalog.pg_database d WHERE d.datname = current_database()";
 const RELATIONS: &str = "
 SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text, c.relrowsecurity,
        CASE WHEN c.relkind IN ('v', 'm') THEN pg_catalog.pg_get_viewdef(c.oid) END,
-       ARRAY(SELECT i.inhparent FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid ORDER BY i.inhseqno)
+       ARRAY(SELECT i.inhparent FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid ORDER BY i.inhseqno),
+       c.relpersistence::text
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND ";
 
@@ -107,24 +108,30 @@ WHERE i.indisunique
                   WHERE k.conindid = i.indexrelid AND k.contype IN ('p', 'u', 'x')) AND ";
 
 /// Bits of pg_trigger.tgtype: 2 BEFORE, 64 INSTEAD OF. Keyway's own, which keep a copy of a table in step, change nothing that a
-/// statement says.
+/// statement says. PostgreSQL's own are of foreign keys and constraints; an extension may hide others in the same way.
 const TRIGGERS: &str = "
 SELECT t.tgrelid, t.tgname::text, fn.nspname::text, f.proname::text,
        CASE WHEN t.tgtype & 64 <> 0 THEN 'i' WHEN t.tgtype & 2 <> 0 THEN 'b' ELSE 'a' END,
-       pg_catalog.pg_get_triggerdef(t.oid)
+       pg_catalog.pg_get_triggerdef(t.oid), t.tgtype,
+       ARRAY(SELECT pg_catalog.row_to_json(ROW(f.schema, f.name))->>p
+             FROM called k JOIN fickle f ON f.oid = k.function
+             CROSS JOIN (VALUES ('f1'), ('f2')) parts(p)
+             WHERE k.class = 'pg_catalog.pg_trigger'::regclass AND k.object = t.oid AND f.oid <> t.tgfoid
+             ORDER BY f.schema, f.name, f.oid, p)
 FROM pg_catalog.pg_trigger t
 JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 JOIN pg_catalog.pg_proc f ON f.oid = t.tgfoid
 JOIN pg_catalog.pg_namespace fn ON fn.oid = f.pronamespace
-WHERE NOT t.tgisinternal AND t.tgenabled <> 'D' AND fn.nspname <> 'keyway' AND ";
+WHERE (NOT t.tgisinternal OR fn.nspname <> 'pg_catalog') AND t.tgenabled <> 'D' AND fn.nspname <> 'keyway' AND ";
 
+/// A view's own is the one for SELECT.
 const RULES: &str = "
-SELECT r.ev_class, r.rulename::text
+SELECT r.ev_class, r.rulename::text, r.ev_type::text
 FROM pg_catalog.pg_rewrite r
 JOIN pg_catalog.pg_class c ON c.oid = r.ev_class
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-WHERE r.rulename <> '_RETURN' AND r.ev_enabled <> 'D' AND ";
+WHERE NOT (r.ev_type = '1' AND c.relkind IN ('v', 'm')) AND r.ev_enabled <> 'D' AND ";
 
 /// A policy depends on its table whether or not a subquery reads that too; but only there is its name printed with the
 /// schema. What every PostgreSQL has is in no pg_depend, so it is found by the text.
@@ -170,7 +177,7 @@ fickle(oid, schema, name, volatility) AS (
     AND USERS
 )";
 
-/// What is called by a default, a CHECK or a domain, itself or by an operator; and which types a type is made of.
+/// What is called by a default, a CHECK, a domain, a policy or a trigger's WHEN, itself or by an operator; and which types a type is made of.
 const CALLED: &str = "
 called(class, object, function) AS (
   SELECT d.classid, d.objid, d.refobjid FROM pg_catalog.pg_depend d
@@ -363,6 +370,7 @@ pub(super) async fn schema(client: &mut tokio_postgres::Client) -> Result<Schema
                 name: row.try_get(2)?,
             },
             kind,
+            persistence: letter(&row, 7)?.unwrap_or('?'),
             columns: Vec::new(),
             constraints: Vec::new(),
             triggers: Vec::new(),
@@ -408,29 +416,11 @@ pub(super) async fn schema(client: &mut tokio_postgres::Client) -> Result<Schema
             }
         }
     }
-    for row in reading.query(&user(TRIGGERS, "1, 2"), &[]).await? {
-        let Some(definition) = row.try_get(5)? else {
-            continue;
-        };
-        let trigger = Trigger {
-            name: row.try_get(1)?,
-            function: TableName {
-                schema: row.try_get(2)?,
-                name: row.try_get(3)?,
-            },
-            timing: match letter(&row, 4)? {
-                Some('b') => "BEFORE",
-                Some('i') => "INSTEAD OF",
-                _ => "AFTER",
-            },
-            definition,
-        };
-        if let Some(relation) = relation(&mut schema, &places, &row)? {
-            relation.triggers.push(trigger);
-        }
-    }
     for row in reading.query(&user(RULES, "1, 2"), &[]).await? {
-        let rule = row.try_get(1)?;
+        let rule = Rule {
+            name: row.try_get(1)?,
+            event: letter(&row, 2)?.unwrap_or('1'),
+        };
         if let Some(relation) = relation(&mut schema, &places, &row)? {
             relation.rules.push(rule);
         }
@@ -480,6 +470,30 @@ pub(super) async fn schema(client: &mut tokio_postgres::Client) -> Result<Schema
         let function = named(&row)?;
         if let Some(relation) = relation(&mut schema, &places, &row)? {
             relation.calls.push(function);
+        }
+    }
+    let triggers = format!("{called} {}", user(TRIGGERS, "1, 2"));
+    for row in reading.query(&triggers, &[]).await? {
+        let Some(definition) = row.try_get(5)? else {
+            continue;
+        };
+        let trigger = Trigger {
+            name: row.try_get(1)?,
+            function: TableName {
+                schema: row.try_get(2)?,
+                name: row.try_get(3)?,
+            },
+            timing: match letter(&row, 4)? {
+                Some('b') => "BEFORE",
+                Some('i') => "INSTEAD OF",
+                _ => "AFTER",
+            },
+            events: TriggerEvent::of_bits(row.try_get(6)?),
+            calls: paired(row.try_get(7)?),
+            definition,
+        };
+        if let Some(relation) = relation(&mut schema, &places, &row)? {
+            relation.triggers.push(trigger);
         }
     }
     let policies = format!("{called} {}", user(POLICIES, "1, 2"));

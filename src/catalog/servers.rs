@@ -121,6 +121,11 @@ impl Servers {
         self.primaries.keys().map(String::as_str)
     }
 
+    /// Is there a shard of this name?
+    pub(super) fn has(&self, shard: &str) -> bool {
+        self.primaries.contains_key(shard)
+    }
+
     fn primary(&self, shard: &str) -> Result<&Primary, CatalogError> {
         self.primaries
             .get(shard)

@@ -1,3 +1,5 @@
+mod reach;
+
 use super::{Catalog, CatalogError, Event};
 use crate::config::{Config, Variables, parse};
 use crate::demo::cluster::{Cluster, ClusterOptions};
@@ -1104,6 +1106,22 @@ async fn a_fingerprint_changes_with_the_schema_and_not_with_the_rows() {
         "CREATE FUNCTION h(e) RETURNS int LANGUAGE sql AS 'SELECT 1'",
         "CREATE CAST (e AS int) WITH FUNCTION h",
         "DROP VIEW v",
+        "CREATE OR REPLACE TRIGGER tr BEFORE DELETE ON t FOR EACH ROW EXECUTE FUNCTION f()",
+        "ALTER TABLE t SET UNLOGGED",
+        "ALTER TABLE t SET LOGGED",
+        "ALTER TABLE t ENABLE ROW LEVEL SECURITY",
+        "CREATE RULE r AS ON DELETE TO t DO ALSO NOTHING",
+        "CREATE OR REPLACE RULE r AS ON UPDATE TO t DO ALSO NOTHING",
+        "CREATE TABLE u (); CREATE TABLE w ()",
+        "ALTER TABLE u INHERIT w",
+        "ALTER TABLE u NO INHERIT w",
+        "CREATE TABLE p (id int) PARTITION BY LIST (id)",
+        "CREATE TABLE p_1 (id int)",
+        "ALTER TABLE p ATTACH PARTITION p_1 FOR VALUES IN (1)",
+        "ALTER TABLE p_1 SET UNLOGGED",
+        "ALTER TABLE p DETACH PARTITION p_1",
+        "ALTER TABLE t ADD PRIMARY KEY (id)",
+        "ALTER TABLE p ADD CONSTRAINT k FOREIGN KEY (id) REFERENCES t ON DELETE CASCADE",
     ] {
         shards.run(2, change);
         let now = fingerprint().await;

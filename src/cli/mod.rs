@@ -4,6 +4,7 @@
 
 mod check;
 mod demo;
+mod flush;
 mod keeper;
 mod logging;
 mod migrate;
@@ -55,6 +56,8 @@ enum Command {
     Migrate(migrate::MigrateArguments),
     /// The tables' partitions: what is missing, make it, how far they reach
     Partition(partition::PartitionArguments),
+    /// Make every running Keyway drop its kept answers: all, or those made of a table
+    Flush(FlushArguments),
     /// Throwaway PostgreSQL shards, a router in front of them and sample data
     Demo(DemoArguments),
 }
@@ -124,6 +127,16 @@ pub struct RouteArguments {
     pub json: bool,
     /// The statement
     pub sql: String,
+}
+
+/// `keyway flush`.
+#[derive(Debug, Clone, Args)]
+pub struct FlushArguments {
+    /// Where the configuration is.
+    #[command(flatten)]
+    pub config: ConfigFile,
+    /// Those made of this table only
+    pub table: Option<String>,
 }
 
 /// `keyway demo`.
@@ -213,6 +226,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>, variables: &Variables)
         Command::Route(arguments) => route::route(arguments, variables),
         Command::Migrate(arguments) => migrate::migrate(arguments, variables),
         Command::Partition(arguments) => partition::partition(arguments, variables),
+        Command::Flush(arguments) => flush::flush(arguments, variables),
         Command::Demo(arguments) => demo::demo(arguments, variables),
     };
     match result {

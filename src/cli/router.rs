@@ -5,12 +5,15 @@ use crate::backend::budget::Budgets;
 use crate::backend::connect::{ConnectOptions, notice_a_dead_peer};
 use crate::backend::pool::{PoolOptions, Pools};
 use crate::backend::tls::ServerConnectors;
+use crate::cache::results::cells::Cell;
+use crate::cache::results::store::{Options, Results};
 use crate::catalog::Catalog;
 use crate::catalog::servers::server_roots;
 use crate::cli::Failure;
 use crate::cli::keeper::{about, chance, look_after};
 use crate::config::{Certificate, ClientTls, Config};
-use crate::metrics::{Metrics, PartitionRun};
+use crate::metrics::{CacheStanding, CacheWatch, Metrics, PartitionRun};
+use crate::route::keep::NotKept;
 use crate::session::control::{Control, Request};
 use crate::session::listener::{ClientCount, MAIL_MAX, Mail, run as run_worker};
 use crate::session::login::{Directory, TlsAcceptorEntry};
@@ -21,9 +24,10 @@ use crate::wire::backend as reply;
 use crate::wire::error::{ErrorFields, SqlState};
 use arc_swap::ArcSwap;
 use bytes::BytesMut;
+use std::collections::HashSet;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
@@ -48,6 +52,9 @@ const SETTLED: Duration = Duration::from_secs(2);
 
 /// How long after a look at partitions that failed the next one comes.
 const AGAIN: Duration = Duration::from_secs(300);
+
+/// How often it is asked whether a write in doubt is over.
+const DOUBT: Duration = Duration::from_millis(200);
 
 /// How often a stop looks whether the clients have left.
 const LEAVING: Duration = Duration::from_millis(20);
@@ -113,13 +120,19 @@ impl Router {
         let (control, requests) = Control::new();
         metrics.set_shards_unread(catalog.unread().len());
         let options = pool_options(&config);
+        let results = results(&config)?;
+        if let Some(results) = &results {
+            metrics.watch_cache(watch_cache(results));
+        }
         let shared = Arc::new(Shared {
             topology: ArcSwap::from_pointee(topology),
+            publishing: Mutex::default(),
             config: ArcSwap::from_pointee(config),
             metrics,
             control,
             directory: ArcSwap::from_pointee(directory),
             mailboxes,
+            results,
         });
         told_of(&shared, &shared.topology.load());
         let budgets = Budgets::new(ask);
@@ -143,6 +156,13 @@ impl Router {
             Arc::clone(&clients),
             stopped.clone(),
         ));
+        if let Some(results) = &shared.results {
+            tokio::spawn(settle_doubts(
+                Arc::clone(results),
+                Arc::clone(&catalog),
+                stopped.clone(),
+            ));
+        }
         let news = Arc::new(Notify::new());
         tokio::spawn(keep_partitions(
             Arc::clone(&shared),
@@ -251,6 +271,77 @@ fn pool_options(config: &Config) -> PoolOptions {
     }
 }
 
+/// Where answers are kept, if they are.
+fn results(config: &Config) -> Result<Option<Arc<Results>>, Failure> {
+    if !config.cache.enabled {
+        return Ok(None);
+    }
+    let seed =
+        getrandom::u64().map_err(|error| Failure::Other(format!("no random numbers: {error}")))?;
+    let options = Options {
+        size: config.cache.size,
+        entry_max: config.cache.entry_max,
+    };
+    Ok(Some(Results::new(options, seed)))
+}
+
+/// For metrics.
+fn watch_cache(results: &Arc<Results>) -> CacheWatch {
+    let results = Arc::clone(results);
+    let bounded = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+    CacheWatch {
+        reasons: NotKept::ALL.iter().map(|why| why.label()).collect(),
+        standing: Box::new(move || {
+            let standing = results.standing();
+            CacheStanding {
+                entries: bounded(standing.entries as u64),
+                bytes: bounded(standing.bytes),
+                evictions: standing.evictions,
+                flushes: standing.flushes,
+                in_doubt: bounded(standing.in_doubt as u64),
+            }
+        }),
+    }
+}
+
+/// Writes whose connection was lost are over when their server process is gone.
+async fn settle_doubts(
+    results: Arc<Results>,
+    catalog: Arc<Catalog>,
+    mut stopped: watch::Receiver<bool>,
+) {
+    let settling = async {
+        loop {
+            results.doubts.some().await;
+            // A shard that does not answer is asked once: the others' writes must not wait for it.
+            let mut silent = HashSet::new();
+            for doubtful in results.doubts.take() {
+                if silent.contains(&doubtful.shard) {
+                    results.doubts.keep(doubtful);
+                    continue;
+                }
+                let over = catalog
+                    .is_backend_gone(&doubtful.shard, doubtful.pid, doubtful.age())
+                    .await;
+                match over {
+                    Ok(true) => {}
+                    Ok(false) => results.doubts.keep(doubtful),
+                    Err(error) => {
+                        tracing::debug!(%error, shard = doubtful.shard, "a write is in doubt");
+                        silent.insert(doubtful.shard.clone());
+                        results.doubts.keep(doubtful);
+                    }
+                }
+            }
+            tokio::time::sleep(DOUBT).await;
+        }
+    };
+    tokio::select! {
+        () = settling => {}
+        () = told(&mut stopped) => {}
+    }
+}
+
 fn directory(config: &Config, before: Option<&Directory>) -> Result<Directory, Failure> {
     let (tls, required) = match &config.tls {
         ClientTls::Off => (None, false),
@@ -354,10 +445,56 @@ fn told_of(shared: &Shared, topology: &Topology) {
     }
 }
 
+/// What somebody has wished since the snapshot before to be dropped.
+fn drop_flushed(results: &Results, before: &Topology, topology: &Topology) {
+    let news = topology
+        .flushed
+        .iter()
+        .filter(|(table, number)| before.flushed.get(table) != Some(number));
+    for (table, _) in news {
+        let Some(table) = table else {
+            results.flush();
+            continue;
+        };
+        // Another database may know it by another family.
+        let families = topology.databases.values().filter_map(|database| {
+            let table = database.tables.get(table)?;
+            Some(table.reach.family)
+        });
+        let shards = || topology.shards.iter().map(|shard| shard.stable_id);
+        results.flush_cells(families.flat_map(|family| {
+            shards().flat_map(move |shard| {
+                [
+                    Cell::of_table(shard, family),
+                    Cell::of_unpinned(shard, family),
+                ]
+            })
+        }));
+    }
+}
+
 /// A reload and the control plane may publish at once: the catalog numbers snapshots in the order in which it made
 /// them, and an earlier one never replaces a later one.
 fn publish(shared: &Shared, topology: Topology) {
     let topology = Arc::new(topology);
+    let _one_at_a_time = shared
+        .publishing
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
+    let before = shared.topology.load_full();
+    if let Some(results) = &shared.results {
+        // Before anybody plans by the new one.
+        if before.digest != topology.digest {
+            results.next_snapshot(Cell::of_snapshot(before.digest));
+        }
+        drop_flushed(results, &before, &topology);
+    }
+    if before.digest != topology.digest {
+        tracing::info!(
+            epoch = topology.epoch,
+            "shards or schemas have changed: plans and kept answers are made again"
+        );
+    }
     shared.topology.rcu(|current| {
         Arc::clone(if current.epoch < topology.epoch {
             &topology
@@ -464,6 +601,14 @@ async fn answer(shared: &Shared, catalog: &Catalog, request: Request) {
                 Err(error) => Err(error.to_string()),
             };
             // A session that left does not need the answer.
+            let _ = done.send(result);
+        }
+        Request::Flush { table, done } => {
+            let result = catalog.flush(table.as_ref()).await;
+            let mut result = result.map_err(|error| error.to_string());
+            if result.is_ok() {
+                result = read_again(shared, catalog).await;
+            }
             let _ = done.send(result);
         }
         Request::Refuse {

@@ -7,9 +7,9 @@ use crate::config::values::{
     BUCKETS, Dsn, FunctionDeclaration, KeyFamily, KeyHash, Secret, TableName, parse_identifier,
 };
 use crate::config::{
-    AuthMethod, Certificate, ClientTls, Config, DatabaseConfig, KeyspaceConfig, Limits, LogConfig,
-    LogFormat, Password, PoolConfig, PoolMode, ScramVerifier, ShardConfig, TableConfig,
-    TablePlacement, User, Variables,
+    AuthMethod, CACHE_TTL_MAX, CacheConfig, Certificate, ClientTls, Config, DatabaseConfig,
+    KeyspaceConfig, Limits, LogConfig, LogFormat, Password, PoolConfig, PoolMode, ScramVerifier,
+    ShardConfig, TableCache, TableConfig, TablePlacement, User, Variables,
 };
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -63,7 +63,7 @@ pub(super) fn check(written: &Value, env: &Variables, notes: &Notes) -> Config {
     let partitions_every = partitions(root.section("partitions"));
     let limits = limits(root.section("limits"));
     let log = log(root.section("log"));
-    cache(root.section("cache"));
+    let cache = cache(root.section("cache"));
     root.finish();
 
     let config = Config {
@@ -84,6 +84,7 @@ pub(super) fn check(written: &Value, env: &Variables, notes: &Notes) -> Config {
         partitions_every,
         pool,
         limits,
+        cache,
         log,
     };
     check_listeners(&config, notes);
@@ -631,15 +632,43 @@ fn partitions(mut section: Section<'_>) -> Option<Duration> {
     every
 }
 
-fn cache(mut section: Section<'_>) {
-    if section.yes("enabled") {
+fn cache(mut section: Section<'_>) -> CacheConfig {
+    let mut tables = BTreeMap::new();
+    for (name, mut table) in section.sections("tables") {
+        let own = TableCache {
+            enabled: !table.has("enabled") || table.yes("enabled"),
+            ttl: table.has("ttl").then(|| table.time("ttl")),
+        };
+        match TableName::parse(&name) {
+            Some(name) => {
+                tables.insert(name, own);
+            }
+            None => {
+                table.finish_unread("is no table's name, such as users or app.users");
+                continue;
+            }
+        }
+        table.finish();
+    }
+    let config = CacheConfig {
+        enabled: section.yes("enabled"),
+        ttl: section.time("ttl"),
+        size: section.size("size", 1 << 20, 1 << 40),
+        entry_max: section.size("entry_max", 1 << 10, 1 << 30),
+        wait: section.time("wait"),
+        tables,
+    };
+    if config.ttl > CACHE_TTL_MAX {
         section.problem(
-            "enabled",
-            "the result cache is not in this version; leave it false",
+            "ttl",
+            "a day at most: writes that do not pass Keyway are not seen before",
         );
     }
-    section.time("ttl");
+    if config.entry_max > config.size / 16 {
+        section.problem("entry_max", "a sixteenth of cache.size at most");
+    }
     section.finish();
+    config
 }
 
 /// Trust is for demos: whoever can open the port is whoever they say.

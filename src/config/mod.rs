@@ -66,8 +66,39 @@ pub struct Config {
     pub pool: PoolConfig,
     /// Bounds.
     pub limits: Limits,
+    /// The result cache.
+    pub cache: CacheConfig,
     /// Logging.
     pub log: LogConfig,
+}
+
+/// The longest that an answer may be given.
+pub const CACHE_TTL_MAX: Duration = Duration::from_secs(86_400);
+
+/// The result cache.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CacheConfig {
+    /// Answers are kept.
+    pub enabled: bool,
+    /// How long an answer may be given.
+    pub ttl: Duration,
+    /// Bytes for all answers.
+    pub size: usize,
+    /// Bytes that one may take.
+    pub entry_max: usize,
+    /// How long a statement waits for the answer that another session has asked for.
+    pub wait: Duration,
+    /// What is different for answers made of a table.
+    pub tables: BTreeMap<TableName, TableCache>,
+}
+
+/// What is different for answers made of a table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableCache {
+    /// They are kept.
+    pub enabled: bool,
+    /// How long they may be given, if it is shorter than `cache.ttl`.
+    pub ttl: Option<Duration>,
 }
 
 impl Config {
@@ -88,6 +119,12 @@ impl Config {
             (
                 "limits.plan_cache_max",
                 self.limits.plan_cache_max != new.limits.plan_cache_max,
+            ),
+            ("cache.enabled", self.cache.enabled != new.cache.enabled),
+            ("cache.size", self.cache.size != new.cache.size),
+            (
+                "cache.entry_max",
+                self.cache.entry_max != new.cache.entry_max,
             ),
             ("log", self.log != new.log),
         ];

@@ -393,13 +393,30 @@ fn passwords_come_from_many_places() {
 }
 
 #[test]
-fn what_is_not_in_this_version_is_refused() {
+fn the_result_cache_has_bounds() {
+    for (written, key, what) in [
+        ("ttl = \"25h\"", "cache.ttl", "a day at most"),
+        ("entry_max = \"64MiB\"", "cache.entry_max", "a sixteenth"),
+        ("size = \"1MiB\"", "cache.entry_max", "a sixteenth"),
+        (
+            "consistency = \"strict\"",
+            "cache.consistency",
+            "unknown key",
+        ),
+    ] {
+        let section = format!("[cache]\n{written}\n[users.app]");
+        check("[users.app]", &section, key, what);
+    }
     check(
         "[users.app]",
-        "[cache]\nenabled = true\n[users.app]",
-        "cache.enabled",
-        "not in this version",
+        "[cache.tables.\"a.b.c\"]\n[users.app]",
+        "cache.tables.\"a.b.c\"",
+        "no table's name",
     );
+}
+
+#[test]
+fn what_is_not_in_this_version_is_refused() {
     check(
         "[users.app]",
         "[tls]\nmode = \"verify-ca\"\n[users.app]",

@@ -135,9 +135,19 @@ impl Layout {
                 let _ = writeln!(text, "{table} = {{}}");
             }
         }
+        text.push_str(CACHE);
         text
     }
 }
+
+/// Of the configuration.
+const CACHE: &str = "
+# Answers are kept, and given again until a write that passes Keyway changes what they are made of. Writes that do not pass it, by
+# psql on a shard, are seen when the time to live is over (docs/cache.md).
+[cache]
+enabled = true
+ttl = \"60s\"
+";
 
 /// What is where, a line per kind.
 impl fmt::Display for Layout {

@@ -77,6 +77,10 @@ pub(super) const TO_TRY: &[(&str, &str)] = &[
         "SELECT theme, language FROM user_settings WHERE user_id = 42;",
     ),
     (
+        "asked again, an answer comes from memory: see the last lines",
+        "EXPLAIN (ROUTE) SELECT country, count(*) AS users FROM users GROUP BY country;",
+    ),
+    (
         "where does a statement go, and why?",
         "EXPLAIN (ROUTE) SELECT * FROM timelines WHERE user_id = 42 ORDER BY posted DESC;",
     ),

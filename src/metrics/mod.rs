@@ -9,8 +9,9 @@ mod text;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 /// Only goes up. Has one writer, its worker's thread, so that raising it is a plain load and store.
@@ -102,17 +103,20 @@ pub enum QueryPlan {
     Scatter,
     /// The same change on all.
     Broadcast,
+    /// A kept answer.
+    Cached,
     /// None: it was not planned (refused, or not understood).
     None,
 }
 
 impl QueryPlan {
-    const ALL: [(Self, &'static str); 6] = [
+    const ALL: [(Self, &'static str); 7] = [
         (Self::Local, "local"),
         (Self::Single, "single"),
         (Self::Any, "any"),
         (Self::Scatter, "scatter"),
         (Self::Broadcast, "broadcast"),
+        (Self::Cached, "cached"),
         (Self::None, "none"),
     ];
 }
@@ -162,6 +166,16 @@ pub struct WorkerMetrics {
     pub plan_cache_misses: Count,
     /// Plans kept.
     pub plan_cache_entries: Level,
+    /// Kept answers given.
+    pub cache_hits: Count,
+    /// Answers looked for and not found.
+    pub cache_misses: Count,
+    /// Answers kept.
+    pub cache_stores: Count,
+    /// Waits for an answer that another session asked for.
+    pub cache_waits: Count,
+    /// Statements that the cache has no part in, by the numbers of their reasons.
+    cache_passed_by: Reasons,
     /// Cancel requests.
     pub cancels: Count,
     /// Waits for a free server, those that had to wait.
@@ -177,7 +191,25 @@ pub struct WorkerMetrics {
 /// SQLSTATEs told apart; others are counted together.
 const SQLSTATES_MAX: usize = 64;
 
+/// Reasons that the cache may have for passing a statement by.
+pub const REASONS_MAX: usize = 40;
+
+/// One count for each.
+#[derive(Debug)]
+struct Reasons([Count; REASONS_MAX]);
+
+impl Default for Reasons {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| Count::default()))
+    }
+}
+
 impl WorkerMetrics {
+    /// The cache has no part in a statement, for the reason of this number.
+    pub fn cache_passed_by(&self, reason: usize) {
+        self.cache_passed_by.0[reason.min(REASONS_MAX - 1)].raise();
+    }
+
     /// A query ended.
     pub fn query(&self, plan: QueryPlan, outcome: Outcome, took: Duration) {
         self.queries[plan as usize][outcome as usize].raise();
@@ -249,9 +281,39 @@ struct Partitions {
     runs: [AtomicU64; PartitionRun::ALL.len()],
 }
 
+/// How the result cache stands.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct CacheStanding {
+    /// Answers kept.
+    pub entries: i64,
+    /// Bytes they take.
+    pub bytes: i64,
+    /// Answers that had to make room.
+    pub evictions: u64,
+    /// Times that answers were dropped by somebody's wish.
+    pub flushes: u64,
+    /// Writes whose end nobody has seen.
+    pub in_doubt: i64,
+}
+
+/// Whoever knows how the result cache stands.
+pub struct CacheWatch {
+    /// Names of the reasons for passing a statement by, by their numbers.
+    pub reasons: Vec<&'static str>,
+    /// Says how it stands.
+    pub standing: Box<dyn Fn() -> CacheStanding + Send + Sync>,
+}
+
+impl fmt::Debug for CacheWatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CacheWatch").finish_non_exhaustive()
+    }
+}
+
 /// All workers' numbers and the process's own.
 #[derive(Debug, Default)]
 pub struct Metrics {
+    cache: OnceLock<CacheWatch>,
     partitions: Partitions,
     workers: Mutex<Vec<Arc<WorkerMetrics>>>,
     epoch: AtomicU64,
@@ -265,6 +327,11 @@ impl Metrics {
     #[must_use]
     pub fn new() -> Arc<Self> {
         Arc::default()
+    }
+
+    /// The result cache is on. Said once.
+    pub fn watch_cache(&self, watch: CacheWatch) {
+        let _ = self.cache.set(watch);
     }
 
     /// Numbers for one more worker.

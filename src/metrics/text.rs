@@ -1,8 +1,8 @@
 //! The numbers as Prometheus reads them (OpenMetrics text).
 
 use crate::metrics::{
-    BOUNDS, Count, FIRST_BOUND_BITS, Level, Metrics, Outcome, PartitionRun, QueryPlan,
-    ShardMetrics, Times, WorkerMetrics,
+    BOUNDS, CacheWatch, Count, FIRST_BOUND_BITS, Level, Metrics, Outcome, PartitionRun, QueryPlan,
+    REASONS_MAX, ShardMetrics, Times, WorkerMetrics,
 };
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, LabelSetEncoder, NoLabelSet};
@@ -123,6 +123,10 @@ impl Collector for Snapshot {
         page.level("keyway_plan_cache_entries", "Plans kept.", |worker| {
             &worker.plan_cache_entries
         })?;
+
+        if let Some(watch) = self.metrics.cache.get() {
+            page.cache(watch)?;
+        }
 
         let waits = page.sum_times(|worker| &worker.checkout_waits);
         page.times(
@@ -324,6 +328,80 @@ impl Page<'_> {
         self.counter(
             "keyway_refusals",
             "Keyway's own errors, by SQLSTATE.",
+            &values,
+        )
+    }
+
+    /// Only where answers are kept.
+    fn cache(&mut self, watch: &CacheWatch) -> fmt::Result {
+        let standing = (watch.standing)();
+        let all = |value| [(Vec::new(), value)];
+        self.gauge(
+            "keyway_cache_entries",
+            "Answers kept.",
+            &all(standing.entries),
+        )?;
+        self.gauge(
+            "keyway_cache_bytes",
+            "Bytes that they take.",
+            &all(standing.bytes),
+        )?;
+        self.gauge(
+            "keyway_cache_writes_in_doubt",
+            "Writes whose end nobody has seen; what they may change is not kept meanwhile.",
+            &all(standing.in_doubt),
+        )?;
+        let hits = self
+            .workers
+            .iter()
+            .map(|worker| worker.cache_hits.get())
+            .sum();
+        self.counter(
+            "keyway_cache_hits",
+            "Kept answers given, by where they were.",
+            &[(vec![("layer", "memory".to_owned())], hits)],
+        )?;
+        self.count(
+            "keyway_cache_misses",
+            "Answers looked for and not found.",
+            |worker| &worker.cache_misses,
+        )?;
+        self.count(
+            "keyway_cache_stores",
+            "Answers that came and were kept.",
+            |worker| &worker.cache_stores,
+        )?;
+        self.count(
+            "keyway_cache_waits",
+            "Waits for an answer that another session had asked for.",
+            |worker| &worker.cache_waits,
+        )?;
+        self.counter(
+            "keyway_cache_evictions",
+            "Answers that had to make room.",
+            &[(Vec::new(), standing.evictions)],
+        )?;
+        self.counter(
+            "keyway_cache_flushes",
+            "Times that answers were dropped by somebody's wish.",
+            &[(Vec::new(), standing.flushes)],
+        )?;
+        let passed_by = |number: usize| -> u64 {
+            let counts = self.workers.iter();
+            counts
+                .map(|worker| worker.cache_passed_by.0[number].get())
+                .sum()
+        };
+        let values: Vec<_> = watch
+            .reasons
+            .iter()
+            .take(REASONS_MAX)
+            .enumerate()
+            .map(|(number, name)| (vec![("reason", (*name).to_owned())], passed_by(number)))
+            .collect();
+        self.counter(
+            "keyway_cache_passed_by",
+            "Statements that the cache has no part in, by the reason.",
             &values,
         )
     }

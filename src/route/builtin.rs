@@ -70,6 +70,18 @@ pub fn effect(name: &str) -> Option<Effect> {
     }
 }
 
+/// A function of [`Effect::Stable`] that depends on nothing but its arguments and the session's settings.
+#[must_use]
+pub fn follows_settings(name: &str) -> bool {
+    FOLLOWS_SETTINGS.binary_search(&name).is_ok()
+}
+
+/// A function that reads values out of data by types that it is told: text in it may be a time, and say 'now'.
+#[must_use]
+pub fn reads_data(name: &str) -> bool {
+    READS_DATA.binary_search(&name).is_ok()
+}
+
 /// A function of [`Effect::Server`] that leaves nothing behind in its server's session.
 #[must_use]
 pub fn leaves_nothing(name: &str) -> bool {
@@ -123,6 +135,28 @@ fn reads_catalog(name: &str) -> bool {
         )
         || name == "row_security_active"
 }
+
+/// See [`follows_settings`]: of the functions that are STABLE, those that look at time zone, date style, text search
+/// configuration and their like, or are STABLE since they call a type's output function. Not timetz and jsonpath's: a time of
+/// day is in the zone as it is today, summer or winter.
+#[rustfmt::skip]
+const FOLLOWS_SETTINGS: &[&str] = &[
+    "array_to_json", "array_to_string", "concat", "concat_ws", "convert", "convert_from", "convert_to", "date",
+    "date_part", "date_trunc", "enum_first", "enum_last", "enum_range", "extract", "format", "generate_series",
+    "json_agg", "json_build_array", "json_build_object", "json_object_agg", "jsonb_agg", "jsonb_build_array",
+    "jsonb_build_object", "length", "make_timestamptz", "money", "numeric", "overlaps",
+    "phraseto_tsquery", "plainto_tsquery", "quote_literal", "quote_nullable", "row_to_json", "time", "timestamp",
+    "timestamptz", "timezone", "to_char", "to_date", "to_json", "to_jsonb", "to_number", "to_timestamp",
+    "to_tsquery", "to_tsvector", "websearch_to_tsquery",
+];
+
+/// See [`reads_data`].
+#[rustfmt::skip]
+const READS_DATA: &[&str] = &[
+    "json_populate_record", "json_populate_recordset", "json_query", "json_table", "json_to_record",
+    "json_to_recordset", "json_value", "jsonb_populate_record", "jsonb_populate_recordset", "jsonb_to_record",
+    "jsonb_to_recordset", "xmltable",
+];
 
 /// See [`leaves_nothing`]. Large objects are rows; their descriptors end with the transaction.
 #[rustfmt::skip]

@@ -30,6 +30,8 @@ pub struct Explanation {
     pub rewritten: bool,
     /// Why the session keeps its server.
     pub pinned: Option<String>,
+    /// Whether its answer is kept, where answers are.
+    pub cache: Option<String>,
     /// The epoch it was planned by.
     pub epoch: u64,
 }
@@ -76,6 +78,7 @@ pub fn explain(
         hint: None,
         rewritten: plan.text.is_some() || recipe.makes.is_some(),
         pinned: plan.pin.map(|pin| format!("{pin:?}")),
+        cache: None,
         epoch: plan.epoch,
     }
 }
@@ -94,6 +97,7 @@ pub fn explain_refusal(error: &RouteError, topology: &Topology) -> Explanation {
         hint: error.hint(),
         rewritten: false,
         pinned: None,
+        cache: None,
         epoch: topology.epoch,
     }
 }
@@ -140,6 +144,7 @@ impl Explanation {
         if let Some(pin) = &self.pinned {
             lines.push(format!("  Server: kept ({pin})"));
         }
+        lines.extend(self.cache.iter().map(|cache| format!("  Cache: {cache}")));
         lines.extend(
             self.detail
                 .iter()
@@ -166,6 +171,7 @@ impl Explanation {
             "hint": self.hint,
             "rewritten": self.rewritten,
             "server_kept": self.pinned,
+            "cache": self.cache,
             "epoch": self.epoch,
         })
     }

@@ -59,6 +59,8 @@ pub(crate) fn add_calls(binder: &mut Binder<'_>, context: &Context<'_>) {
         .into_iter()
         .flat_map(|name| calls_of(name, database))
         .collect();
+    // None of them is IMMUTABLE.
+    binder.unkept.users |= !calls.is_empty();
     binder.calls.extend(calls);
 }
 

@@ -109,6 +109,12 @@ pub fn bucket(hash: KeyHash, parts: &[(KeyFamily, Option<&[u8]>)]) -> Bucket {
     }
 }
 
+/// A hash of a key that is the same in every keyspace: one part per key column, `None` for NULL.
+#[must_use]
+pub(crate) fn hash_of(parts: &[(KeyFamily, Option<&[u8]>)]) -> u64 {
+    xxh3_key(parts)
+}
+
 /// `hash mod modulus`, which fits because no modulus exceeds [`BUCKETS`].
 fn remainder(hash: u64, modulus: u64) -> u16 {
     u16::try_from(hash % modulus).unwrap_or(0)

@@ -18,6 +18,7 @@ pub(crate) mod clock;
 pub mod error;
 pub mod explain;
 pub(crate) mod implied;
+pub mod keep;
 pub mod key;
 pub mod merge;
 pub(crate) mod pins;

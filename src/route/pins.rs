@@ -674,33 +674,41 @@ impl KeySet {
         each: &mut dyn FnMut(Bucket),
     ) -> Option<()> {
         let hash = filling.hash(self.keyspace)?;
-        if let [part] = self.parts.as_slice() {
-            for operand in &part.operands {
-                for value in part.values(operand, filling, self.usage)? {
-                    match value {
-                        KeyValue::Bytes(bytes) => {
-                            // The family is only asked for by PostgreSQL's own hash, which no offline key has.
-                            let family = part.family.unwrap_or(KeyFamily::Int);
-                            each(key::bucket(hash, &[(family, Some(&bytes))]));
-                        }
-                        KeyValue::Null => each(Bucket(0)),
-                        KeyValue::Nothing => {}
-                        KeyValue::Unknown => return None,
-                    }
+        self.each_key(filling, &mut |key| {
+            each(match key {
+                [(_, None)] => Bucket(0),
+                key => key::bucket(hash, key),
+            });
+        })
+    }
+
+    /// Calls `each` with a hash of every key; `None` when one is not certain.
+    pub(crate) fn hashes(&self, filling: &Filling<'_>, each: &mut dyn FnMut(u64)) -> Option<()> {
+        self.each_key(filling, &mut |key| each(key::hash_of(key)))
+    }
+
+    /// Calls `each` with every key, one part per column; `None` when one is not certain.
+    fn each_key(&self, filling: &Filling<'_>, each: &mut dyn FnMut(&KeyParts<'_>)) -> Option<()> {
+        let [part] = self.parts.as_slice() else {
+            return self.combine(filling, each);
+        };
+        // The family is only asked for by PostgreSQL's own hash, which no offline key has.
+        let family = part.family.unwrap_or(KeyFamily::Int);
+        for operand in &part.operands {
+            for value in part.values(operand, filling, self.usage)? {
+                match value {
+                    KeyValue::Bytes(bytes) => each(&[(family, Some(&bytes))]),
+                    KeyValue::Null => each(&[(family, None)]),
+                    KeyValue::Nothing => {}
+                    KeyValue::Unknown => return None,
                 }
             }
-            return Some(());
         }
-        self.combine(hash, filling, each)
+        Some(())
     }
 
     /// Multiplies the columns' values out.
-    fn combine(
-        &self,
-        hash: KeyHash,
-        filling: &Filling<'_>,
-        each: &mut dyn FnMut(Bucket),
-    ) -> Option<()> {
+    fn combine(&self, filling: &Filling<'_>, each: &mut dyn FnMut(&KeyParts<'_>)) -> Option<()> {
         let mut keys: Vec<Vec<Option<KeyBytes>>> = vec![Vec::new()];
         for part in &self.parts {
             let mut values = Vec::new();
@@ -734,11 +742,14 @@ impl KeySet {
                 .zip(&self.parts)
                 .map(|(value, part)| (part.family.unwrap_or(KeyFamily::Int), value.as_deref()))
                 .collect();
-            each(key::bucket(hash, &parts));
+            each(&parts);
         }
         Some(())
     }
 }
+
+/// A key's columns: their families and values, `None` for NULL.
+type KeyParts<'a> = [(KeyFamily, Option<&'a [u8]>)];
 
 impl KeyPart {
     /// An operand's values; `None` when an array cannot be read.

@@ -3,8 +3,10 @@
 //! A [`Recipe`] is made once per shape (fingerprint, database, search_path, epoch) and cached; a [`Plan`] is the recipe
 //! with one execution's literals and parameters filled in. A plan is pieces (which shards, which text) and a finish.
 
+use crate::route::keep::{NotKept, Reads, Spoils, Touches};
 use crate::topology::{ShardId, TableName};
 use smallvec::SmallVec;
+use std::sync::Arc;
 
 /// Some shards, as a bit set over [`ShardId`], in shard order.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -172,6 +174,19 @@ pub struct Plan {
     pub tables: std::sync::Arc<[TableName]>,
     /// The epoch it was planned by.
     pub epoch: u64,
+    /// What it changes, for the result cache; what nobody has worked out is everything.
+    pub spoils: Spoils,
+    /// What its answer is made of, or why it is not kept.
+    pub keeps: Result<Keep, NotKept>,
+}
+
+/// What the answer of one execution is made of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Keep {
+    /// The tables.
+    pub reads: Arc<Reads>,
+    /// The rows of them that matter.
+    pub touches: Touches,
 }
 
 #[cfg(test)]

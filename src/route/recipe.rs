@@ -6,6 +6,7 @@ use crate::route::bind::constants::{Constant, Operand};
 use crate::route::bind::differs::TimeTexts;
 use crate::route::choose::made::MadeKeys;
 use crate::route::error::RouteError;
+use crate::route::keep::{Changes, NotKept, Reads, Spoils};
 use crate::route::key::{KeyValue, Use, Values};
 use crate::route::merge::{Finish, Window};
 use crate::route::pins::{Filling, KeyPart, KeySet, Keys};
@@ -34,6 +35,10 @@ pub struct Recipe {
     pub reason: String,
     /// Keys that must be made before it can be planned: the statement with them is another one.
     pub makes: Option<Arc<MadeKeys>>,
+    /// What its answer is made of, or why that is not known.
+    pub keeps: Result<Arc<Reads>, NotKept>,
+    /// What it changes.
+    pub changes: Changes,
     /// Parameters whose type does not follow from their use.
     pub(crate) untyped: SmallVec<[u16; 2]>,
 }
@@ -265,6 +270,8 @@ impl Recipe {
             outside_transaction: self.outside_transaction,
             tables: Arc::clone(&self.tables),
             epoch: topology.epoch,
+            spoils: Spoils::Everything,
+            keeps: Err(NotKept::NotUnderstood),
         }
     }
 

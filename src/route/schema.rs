@@ -10,6 +10,7 @@ use crate::route::choose::context::Context;
 use crate::route::choose::names::{key_names, listed, names_of};
 use crate::route::clock::fixes_time;
 use crate::route::error::RouteError;
+use crate::route::keep::{Changes, NotKept};
 use crate::route::key::{ConstantType, type_named};
 use crate::route::pins::{self, key_of};
 use crate::route::plan::{Access, Pin, PlanKind, ShardSet};
@@ -48,6 +49,11 @@ pub(crate) fn fixed(
         outside_transaction: false,
         reason: reason.to_owned(),
         makes: None,
+        keeps: Err(NotKept::Utility),
+        changes: match access {
+            Access::Read | Access::Lock => Changes::Nothing,
+            Access::Write | Access::Schema => Changes::Everything,
+        },
         untyped: SmallVec::new(),
     }
 }

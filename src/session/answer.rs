@@ -110,6 +110,9 @@ impl Session {
 
     /// A request is through, but for what waits in the client's outbox.
     pub(super) fn is_through(&mut self, started: Instant) -> Result<(), SessionError> {
+        if self.asking.is_some() {
+            self.keep_what_was_told();
+        }
         let metrics = &self.worker.metrics;
         metrics.query(self.plan, self.outcome, started.elapsed());
         let traffic = std::mem::take(&mut self.client.traffic);

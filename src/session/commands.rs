@@ -361,7 +361,7 @@ impl Session {
                 .torn_schema_change(&committed, shard, &undone, &block.tables)
                 .await);
         }
-        if !changed.is_empty() || !block.tables.is_empty() {
+        if !changed.is_empty() || block.changed_schema {
             self.schema_changed().await;
         }
         Ok(())
@@ -650,12 +650,13 @@ impl Session {
 
     /// Gives the transaction at hand these modes, on every participant and on those who join later.
     async fn modify_transaction(&mut self, modes: TransactionModes) -> Result<(), SessionError> {
-        let Some(block) = &mut self.block else {
-            return Ok(());
-        };
         if modes == TransactionModes::default() {
             return Ok(());
         }
+        self.ask_what_was_kept().await?;
+        let Some(block) = &mut self.block else {
+            return Ok(());
+        };
         let next = TransactionModes {
             isolation: modes.isolation.or(block.modes.isolation),
             read_only: modes.read_only.or(block.modes.read_only),
@@ -693,6 +694,30 @@ impl Session {
             }
         }
         result
+    }
+
+    /// Some modes of a transaction cannot change behind its first query (check_XactIsoLevel and its like in PostgreSQL's
+    /// variable.c). One that a kept answer has answered is such a query: a server has to know of one.
+    async fn ask_what_was_kept(&mut self) -> Result<(), SessionError> {
+        const QUERY: &str = "SELECT";
+        let had_kept = |block: &mut Box<Block>| std::mem::take(&mut block.had_kept);
+        if !self.block.as_mut().is_some_and(had_kept) {
+            return Ok(());
+        }
+        let joined = self
+            .block
+            .as_ref()
+            .is_some_and(|b| !b.participants.is_empty());
+        if joined {
+            return self.on_participants(QUERY).await;
+        }
+        let shard = self.home()?;
+        let mut lease = self.take(shard, Access::Read).await?.lease;
+        append_query(&mut lease, QUERY)?;
+        lease.expect_syncs(1);
+        let (lease, said) = self.hear(shard, lease).await?;
+        self.give_back(shard, lease);
+        said.map_or(Ok(()), |fields| Err(SessionError::Statement(Some(fields))))
     }
 
     async fn set_characteristics(
@@ -775,6 +800,7 @@ impl Session {
         if scope == Scope::Local && self.block.is_some() {
             self.scene_lasts("SET LOCAL");
         }
+        self.ask_what_was_kept().await?;
         let one_snapshot = name == "transaction_isolation" && is_one_snapshot(value.as_ref());
         let Some(block) = &self.block else {
             return self.try_setting(scope, name, value.as_ref()).await;

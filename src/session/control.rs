@@ -14,6 +14,13 @@ pub enum Request {
         /// Where to say that it is done.
         done: oneshot::Sender<Result<(), String>>,
     },
+    /// Kept answers are to be dropped by every Keyway. Answered when this one has dropped them and the others are told.
+    Flush {
+        /// Those made of this table; `None`: all.
+        table: Option<TableName>,
+        /// Where to say that it is done.
+        done: oneshot::Sender<Result<(), String>>,
+    },
     /// A schema change committed on some shards only: these tables are refused until the shards are equal again.
     Refuse {
         /// The database.
@@ -47,6 +54,14 @@ impl Control {
     /// Why it could not be read, in words for a log.
     pub async fn schema_changed(&self) -> Result<(), String> {
         self.ask(|done| Request::SchemaChanged { done }).await
+    }
+
+    /// Waits until kept answers are dropped: those made of a table, or all.
+    ///
+    /// # Errors
+    /// Why others could not be told, in words for a log.
+    pub async fn flush(&self, table: Option<TableName>) -> Result<(), String> {
+        self.ask(|done| Request::Flush { table, done }).await
     }
 
     /// Waits until `tables` are refused everywhere.

@@ -5,7 +5,7 @@ use crate::route::key::Params;
 use crate::route::plan::{Access, Pin, Plan, PlanKind};
 use crate::session::Session;
 use crate::session::error::SessionError;
-use crate::session::portal::{Again, CursorChange, Hold, Place, Portal, Ran};
+use crate::session::portal::{Again, CursorChange, Effects, Hold, Place, Portal, Ran};
 use crate::session::prepared::{Body, Prepared};
 use crate::session::servers::append_query;
 use crate::statement::command::{Command, Declare, Direction, command};
@@ -135,6 +135,7 @@ impl Session {
             hold,
             level: self.savepoints_set(),
             access: Access::Lock,
+            effects: Effects::none(),
             cursor: None,
             sets: Vec::new(),
         };
@@ -203,6 +204,7 @@ impl Session {
                 hold: Hold::No,
                 level: self.savepoints_set(),
                 access: Access::Lock,
+                effects: Effects::none(),
                 cursor: None,
                 sets: Vec::new(),
             },

@@ -288,6 +288,8 @@ impl Ready {
             running: None,
             plan: QueryPlan::Local,
             outcome: Outcome::Done,
+            who: None,
+            asking: None,
         }
     }
 }

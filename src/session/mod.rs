@@ -14,6 +14,7 @@ pub mod cursors;
 pub mod error;
 pub mod extended;
 pub mod failures;
+mod kept;
 pub mod keys;
 pub mod listener;
 pub mod login;
@@ -24,6 +25,7 @@ pub mod prepared;
 mod quick;
 pub mod sequences;
 pub mod servers;
+mod shown;
 pub mod simple;
 pub mod spread;
 pub mod transaction;
@@ -117,6 +119,10 @@ pub struct Session {
     plan: QueryPlan,
     /// How it ended.
     outcome: Outcome,
+    /// Who asks, for the result cache.
+    who: Option<Box<kept::Who>>,
+    /// An answer on its way that is to be kept.
+    asking: Option<Box<kept::AskingNow>>,
 }
 
 /// Hints set for the session or the transaction.

@@ -2,6 +2,7 @@
 
 use crate::execute::relay::{Position, Reply, To};
 use crate::route::explain::{Explanation, explain, explain_refusal};
+use crate::route::keep::{Changes, Spoils};
 use crate::route::key::{NoParams, Param, Params, Values};
 use crate::route::plan::{Access, Pin, Plan, PlanKind};
 use crate::route::recipe::Recipe;
@@ -11,6 +12,7 @@ use crate::session::extended::{Item, Need, heavier};
 use crate::session::portal::Place;
 use crate::session::prepared::{Body, Execution, Prepared, SqlTypes};
 use crate::session::servers::append_query;
+use crate::session::shown::{CACHE_COLUMNS, ENTRY_COLUMNS, flush_called};
 use crate::session::simple::{Ending, Ready};
 use crate::statement::command::{Command, command};
 use crate::statement::scan::{Hints, LiteralKind, ScanSettings, Scanned, Verb, literal_text, scan};
@@ -94,6 +96,14 @@ impl Session {
                 self.refuse_in_failed_block()?;
                 self.show_hint(&name)
             }
+            Command::CacheFlush(table) => {
+                self.refuse_in_failed_block()?;
+                self.flush_cache(table.as_deref()).await?;
+                let nothing = std::iter::once(Some(&b""[..]));
+                reply::data_row(&mut self.client.outbox, nothing);
+                self.complete("SELECT 1");
+                Ok(())
+            }
             other => self.run_command(other, own).await,
         }
     }
@@ -105,16 +115,39 @@ impl Session {
 
     /// One column, of texts.
     pub(super) fn say_text_column(&mut self, name: &str) {
-        let field = Field {
-            name: name.to_owned(),
-            table: 0,
-            attribute: 0,
-            type_oid: types::TEXT,
-            type_len: -1,
-            type_modifier: -1,
-            format: Format::Text,
-        };
-        reply::row_description(&mut self.client.outbox, std::iter::once(&field));
+        self.say_text_columns(&[name]);
+    }
+
+    /// Columns of texts.
+    fn say_text_columns(&mut self, names: &[&str]) {
+        let fields: Vec<Field> = names
+            .iter()
+            .map(|name| Field {
+                name: (*name).to_owned(),
+                table: 0,
+                attribute: 0,
+                type_oid: types::TEXT,
+                type_len: -1,
+                type_modifier: -1,
+                format: Format::Text,
+            })
+            .collect();
+        reply::row_description(&mut self.client.outbox, fields.iter());
+    }
+
+    /// The columns of what a statement about Keyway returns.
+    pub(super) fn say_own_columns(&mut self, command: &Command) {
+        match command {
+            Command::Show(Some(name)) if name == "keyway.cache" => {
+                self.say_text_columns(&CACHE_COLUMNS);
+            }
+            Command::Show(Some(name)) if name == "keyway.cache_entries" => {
+                self.say_text_columns(&ENTRY_COLUMNS);
+            }
+            Command::Show(Some(name)) => self.say_text_column(name),
+            Command::CacheFlush(_) => self.say_text_column("cache_flush"),
+            _ => reply::no_data(&mut self.client.outbox),
+        }
     }
 
     /// SHOW of a hint: empty when there is none.
@@ -123,6 +156,15 @@ impl Session {
         let value = match name {
             "keyway.key" => &hint.key,
             "keyway.shard" => &hint.shard,
+            "keyway.cache" | "keyway.cache_entries" => {
+                let rows = self.cache_shown(name == "keyway.cache_entries")?;
+                for row in &rows {
+                    let columns = row.iter().map(|value| Some(value.as_bytes()));
+                    reply::data_row(&mut self.client.outbox, columns);
+                }
+                self.complete("SHOW");
+                return Ok(());
+            }
             other => return Err(unknown_hint(other)),
         };
         let value = value.clone().unwrap_or_default();
@@ -186,7 +228,11 @@ impl Session {
         Ok(
             match made.and_then(|made| made.shown(&values, &self.topology).map(|plan| (made, plan)))
             {
-                Ok((made, plan)) => explain(&made, &plan, &values, &self.topology),
+                Ok((made, plan)) => {
+                    let mut explanation = explain(&made, &plan, &values, &self.topology);
+                    explanation.cache = self.explain_kept(&made, &values);
+                    explanation
+                }
                 Err(error) => explain_refusal(&error, &self.topology),
             },
         )
@@ -361,6 +407,9 @@ impl Session {
         if let Some(recipe) = evaluated {
             plan.pin = plan.pin.or(recipe.pin);
             plan.access = heavier(plan.access, recipe.access);
+            if recipe.changes != Changes::Nothing {
+                plan.spoils = Spoils::Everything;
+            }
         }
         if !Self::is_for_one(&plan) {
             return Err(SessionError::unsupported(
@@ -526,7 +575,9 @@ impl Session {
         if let Some(pin) = plan.pin {
             self.pin(shard, pin);
         }
-        let mut taken = self.take(shard, plan.access).await?;
+        let mut taken = self
+            .take_to_change(shard, plan.access, &plan.spoils)
+            .await?;
         taken.sets = sets;
         let canonical = prepared.canonical(&self.worker.statements, self.reading());
         let sent = self
@@ -644,13 +695,16 @@ fn canonical_number(sign: &str, digits: &str) -> Option<String> {
     })
 }
 
-/// The hint that a SHOW shows.
-pub(super) fn hint_shown(own: &str, scanned: &Scanned, settings: ScanSettings) -> Option<String> {
-    if scanned.verb != Verb::Show {
-        return None;
-    }
-    match command(own, scanned.verb, settings) {
-        Ok(Command::Show(Some(name))) if name.starts_with("keyway.") => Some(name),
+/// A statement that looks like one for a shard, and is about Keyway: SHOW of what it knows, cache_flush().
+pub(super) fn own_command(own: &str, scanned: &Scanned, settings: ScanSettings) -> Option<Command> {
+    match scanned.verb {
+        Verb::Select => flush_called(own).map(Command::CacheFlush),
+        Verb::Show => match command(own, scanned.verb, settings) {
+            Ok(Command::Show(Some(name))) if name.starts_with("keyway.") => {
+                Some(Command::Show(Some(name)))
+            }
+            _ => None,
+        },
         _ => None,
     }
 }
@@ -662,7 +716,7 @@ pub(super) fn unknown_hint(name: &str) -> SessionError {
             SqlState::UNDEFINED_OBJECT,
             format!("unrecognized configuration parameter \"{name}\""),
         )
-        .hint("Keyway knows keyway.key and keyway.shard."),
+        .hint("Keyway knows keyway.key, keyway.shard, keyway.cache and keyway.cache_entries."),
     )))
 }
 

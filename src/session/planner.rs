@@ -7,18 +7,20 @@ use crate::route::choose::context::Context;
 use crate::route::choose::hint::{RouteHint, hinted};
 use crate::route::choose::{recipe, unparsed};
 use crate::route::error::RouteError;
+use crate::route::keep::{NotKept, Spoils};
 use crate::route::key::{NoParams, Param, Params, Values};
 use crate::route::plan::{Access, Pin, Plan, PlanKind, ShardSet};
 use crate::route::recipe::Recipe;
 use crate::session::Session;
 use crate::session::commands::check_setting;
 use crate::session::error::SessionError;
+use crate::session::kept::parse_ttl;
 use crate::session::portal::{Place, Portal};
 use crate::session::prepared::{MadeRecipe, Prepared};
 use crate::session::simple::in_its_place;
 use crate::statement::command::{Command, command};
 use crate::statement::parse::parse;
-use crate::statement::scan::{Scanned, Verb, literal_text, scan, shape};
+use crate::statement::scan::{Hints, Scanned, Verb, literal_text, scan, shape};
 use crate::statement::tree::{Body, Distinct, Expr, Item, Statement};
 use crate::topology::ShardId;
 use crate::wire::error::{ClientError, ErrorFields, SqlState};
@@ -123,6 +125,10 @@ impl Session {
             }
             Err(error) => return Err(SessionError::from_client_error(&error)),
         };
+        if self.worker.results.is_some() {
+            plan.spoils = recipe.spoils(&values, &self.topology);
+            plan.keeps = self.keep_of(recipe, &values);
+        }
         self.refuse_behind_change(text, scanned, &plan)?;
         match plan.pin {
             _ if self.worker_keeps => {}
@@ -353,9 +359,10 @@ impl Session {
                         SqlState::SYNTAX_ERROR,
                         format!("unknown hint \"{unknown}\""),
                     )
-                    .hint("Keyway knows /* keyway: key=… */ and /* keyway: shard=… */."),
+                    .hint("Keyway knows /* keyway: key=… */, shard=…, cache=off and ttl=5s."),
                 ))));
             }
+            check_cache_hints(hints)?;
             if let Some(shard) = &hints.shard {
                 return Ok(Some(RouteHint::Shard(shard)));
             }
@@ -448,6 +455,11 @@ impl Session {
             outside_transaction: false,
             tables: Arc::from([]),
             epoch: self.topology.epoch,
+            spoils: match access {
+                Access::Read | Access::Lock => Spoils::Nothing,
+                Access::Write | Access::Schema => Spoils::Everything,
+            },
+            keeps: Err(NotKept::Utility),
         }
     }
 
@@ -526,6 +538,25 @@ impl Session {
             .iter()
             .find(|p| p.lease.is_some())
             .map(|p| p.shard)
+    }
+}
+
+/// `cache` and `ttl` have values that mean something.
+fn check_cache_hints(hints: &Hints) -> Result<(), SessionError> {
+    let wrong = |what: &str, wanted: &str| {
+        let message = format!("the hint \"{what}\" has no such value");
+        let fields = ErrorFields::error(SqlState::SYNTAX_ERROR, message).hint(wanted);
+        SessionError::Statement(Some(Box::new(fields)))
+    };
+    match hints.cache.as_deref() {
+        None | Some("on" | "off") => {}
+        Some(_) => return Err(wrong("cache", "Write cache=off or cache=on.")),
+    }
+    match &hints.ttl {
+        Some(ttl) if parse_ttl(ttl).is_none() => {
+            Err(wrong("ttl", "Write a time such as ttl=5s, a day at most."))
+        }
+        _ => Ok(()),
     }
 }
 

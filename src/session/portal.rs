@@ -1,7 +1,8 @@
 //! Portals and cursors: a statement with its parameters, and where its rows come from.
 
 use crate::execute::scatter::Gathering;
-use crate::route::plan::{Access, Plan, PlanKind};
+use crate::route::keep::{NotKept, Spoils};
+use crate::route::plan::{Access, Keep, Plan, PlanKind, ShardSet};
 use crate::session::planner::PendingSet;
 use crate::session::prepared::Prepared;
 use crate::statement::command::{Command, Declare};
@@ -24,10 +25,58 @@ pub struct Portal {
     pub level: usize,
     /// What executing it does.
     pub access: Access,
+    /// The same for the result cache.
+    pub effects: Rc<Effects>,
     /// What it does to the cursor that it names.
     pub cursor: Option<Rc<CursorChange>>,
     /// What set_config() calls in it set.
     pub(super) sets: Vec<PendingSet>,
+}
+
+/// What the result cache must know of an execution.
+#[derive(Debug)]
+pub struct Effects {
+    /// What it changes.
+    pub spoils: Spoils,
+    /// The snapshot's that says so.
+    pub digest: u128,
+    /// The shards that answer it, and what its answer is made of, if that is kept.
+    pub keeps: Result<(ShardSet, Keep), NotKept>,
+}
+
+impl Effects {
+    /// Of a plan.
+    #[must_use]
+    pub fn of(plan: &Plan, digest: u128) -> Rc<Self> {
+        let keep = |keep: &Keep| (plan.shards.clone(), keep.clone());
+        Rc::new(Self {
+            spoils: plan.spoils.clone(),
+            digest,
+            keeps: plan.keeps.as_ref().map(keep).map_err(|why| *why),
+        })
+    }
+
+    /// Of what Keyway runs by itself.
+    #[must_use]
+    pub fn none() -> Rc<Self> {
+        Rc::new(Self {
+            spoils: Spoils::Nothing,
+            digest: 0,
+            keeps: Err(NotKept::Utility),
+        })
+    }
+}
+
+impl Effects {
+    /// What it changes, as this snapshot knows it: of what was planned by another nobody knows.
+    #[must_use]
+    pub fn spoils(&self, digest: u128) -> Spoils {
+        match &self.spoils {
+            Spoils::Nothing => Spoils::Nothing,
+            spoils if self.digest == digest => spoils.clone(),
+            _ => Spoils::Everything,
+        }
+    }
 }
 
 /// Does a cursor outlive its transaction?
@@ -54,7 +103,7 @@ pub enum CursorChange {
 #[derive(Debug)]
 pub enum OwnCursor {
     /// DECLARE: the plan of its query, and the query's text.
-    Declare(Declare, Plan, String),
+    Declare(Declare, Box<Plan>, String),
     /// FETCH, MOVE, CLOSE, and CLOSE ALL.
     Use(Command),
 }

@@ -4,6 +4,7 @@ use crate::backend::pool::{Lease, Pool};
 use crate::backend::server::{Doubt, ServerState};
 use crate::backend::settings::{DATESTYLE, SettingValue, Settings};
 use crate::execute::relay::{RelayError, Reply, Script, To, drain, drain_rows};
+use crate::route::keep::Spoils;
 use crate::route::plan::{Access, Pin, Plan, PlanKind, ShardSet};
 use crate::session::Session;
 use crate::session::commands::check_setting;
@@ -130,7 +131,20 @@ impl Session {
         shard: ShardId,
         access: Access,
     ) -> Result<Taken, SessionError> {
-        self.take_joining(shard, access, Joining::First).await
+        let spoils = unknown(access);
+        self.take_joining(shard, access, &spoils, Joining::First)
+            .await
+    }
+
+    /// As [`Session::take`], for a statement that changes no more than `spoils` says.
+    pub(super) async fn take_to_change(
+        &mut self,
+        shard: ShardId,
+        access: Access,
+        spoils: &Spoils,
+    ) -> Result<Taken, SessionError> {
+        self.take_joining(shard, access, spoils, Joining::First)
+            .await
     }
 
     /// As [`Session::take`], for a statement that is sent at once: the BEGIN of a transaction that joins goes with it.
@@ -138,11 +152,26 @@ impl Session {
         &mut self,
         shard: ShardId,
         access: Access,
+        spoils: &Spoils,
     ) -> Result<Taken, SessionError> {
-        self.take_joining(shard, access, Joining::Together).await
+        self.take_joining(shard, access, spoils, Joining::Together)
+            .await
     }
 
+    /// What the statement changes is marked on its server, from before it is sent until its transaction is over.
     async fn take_joining(
+        &mut self,
+        shard: ShardId,
+        access: Access,
+        spoils: &Spoils,
+        joining: Joining,
+    ) -> Result<Taken, SessionError> {
+        let mut taken = self.take_unmarked(shard, access, joining).await?;
+        self.mark(&mut taken.lease, shard, spoils);
+        Ok(taken)
+    }
+
+    async fn take_unmarked(
         &mut self,
         shard: ShardId,
         access: Access,
@@ -465,6 +494,10 @@ impl Session {
 
     /// A server leaves the session's transaction or statement.
     pub(super) fn let_go(&mut self, shard: ShardId, mut lease: Lease) {
+        if lease.state() == ServerState::Idle {
+            // It was marked for a statement that was not sent after all.
+            lease.wrote();
+        }
         if self.pinned.contains(shard) || self.worker_keeps {
             if lease.state() == ServerState::Idle {
                 // It holds state of this session, so it is closed when the session ends.
@@ -529,6 +562,14 @@ impl Session {
             .shards
             .get(usize::from(shard.0))
             .map_or("?", |s| s.name.as_str())
+    }
+}
+
+/// What a statement changes of which nothing else is known.
+fn unknown(access: Access) -> Spoils {
+    match access {
+        Access::Read | Access::Lock => Spoils::Nothing,
+        Access::Write | Access::Schema => Spoils::Everything,
     }
 }
 

@@ -2,17 +2,19 @@
 
 use crate::backend::pool::Lease;
 use crate::backend::settings::SettingValue;
+use crate::cache::results::reply::Asked;
 use crate::execute::relay::{Position, RelayError, Relayed, Reply, Tags, To, relay};
 use crate::execute::scatter::Describe;
 use crate::metrics::Outcome;
 use crate::route::choose::made::MadeKeys;
+use crate::route::keep::Spoils;
 use crate::route::key::NoParams;
 use crate::route::plan::{Access, Plan, PlanKind};
 use crate::session::Session;
 use crate::session::commands::{as_it_became, set_text};
 use crate::session::cursors::CursorStatement;
 use crate::session::error::SessionError;
-use crate::session::own::hint_shown;
+use crate::session::own::own_command;
 use crate::session::planner::PendingSet;
 use crate::session::portal::CursorChange;
 use crate::session::sequences::asks_for_value;
@@ -294,6 +296,7 @@ impl Session {
         }
         let mut shard = None;
         let mut access = Access::Read;
+        let mut spoils = Spoils::Nothing;
         let mut flexible = None;
         for scanned in statements {
             let Ok(plan) = self.plan_simple(text, scanned) else {
@@ -311,6 +314,7 @@ impl Session {
             if plan.access == Access::Write {
                 access = Access::Write;
             }
+            spoils = spoils.and(plan.spoils.clone());
             match (plan.shards.only(), shard) {
                 (Some(only), None) => shard = Some(only),
                 (Some(only), Some(chosen)) if only != chosen => return Ok(None),
@@ -327,7 +331,7 @@ impl Session {
             return Ok(None);
         };
         let text = QueryText::Message(message);
-        self.relay_query(shard, access, text, Vec::new(), Ending::Server)
+        self.relay_query(shard, (access, &spoils), text, Vec::new(), Ending::Server)
             .await?;
         Ok(Some(Ready::Said))
     }
@@ -356,9 +360,9 @@ impl Session {
             };
         }
         self.refuse_unless_unreadable(text, scanned)?;
-        if let Some(show) = hint_shown(own, scanned, self.scan_settings()) {
-            self.say_text_column(&show);
-            self.show_hint(&show)?;
+        if let Some(command) = own_command(own, scanned, self.scan_settings()) {
+            self.say_own_columns(&command);
+            Box::pin(self.bound_command(command, own, own)).await?;
             return Ok(Ready::Due);
         }
         let plan = match self.cursor_statement(own, scanned, &NoParams)? {
@@ -390,6 +394,15 @@ impl Session {
                 return Ok(Ready::Due);
             }
         };
+        if self.worker.results.is_some() && message.is_some() && ending == Ending::Server {
+            let keeps = plan.keeps.as_ref().map_err(|why| *why);
+            let keeps = keeps.map(|keep| (&plan.shards, keep));
+            let kept = Box::pin(self.answer_kept(keeps, text, scanned, None, Asked::Query));
+            if let Some(entry) = kept.await? {
+                self.tell_kept(&entry, Asked::Query);
+                return Ok(Ready::Said);
+            }
+        }
         let closes = self.closes(own, scanned);
         let ready = self.run_simple(own, message, plan, ending).await?;
         if let (Some(CursorChange::Closes(name)), true) = (closes, self.outcome != Outcome::Failed)
@@ -454,7 +467,7 @@ impl Session {
         };
         // In an implicit block the server's ReadyForQuery is not the client's.
         let said = ending == Ending::Server && !self.in_implicit_block();
-        self.relay_query(shard, plan.access, text, sets, ending)
+        self.relay_query(shard, (plan.access, &plan.spoils), text, sets, ending)
             .await?;
         Ok(if said { Ready::Said } else { Ready::Due })
     }
@@ -493,12 +506,12 @@ impl Session {
     pub(super) async fn relay_query(
         &mut self,
         shard: crate::topology::ShardId,
-        access: Access,
+        (access, spoils): (Access, &Spoils),
         text: QueryText<'_>,
         sets: Vec<PendingSet>,
         ending: Ending,
     ) -> Result<Relayed, SessionError> {
-        let mut taken = self.take_and_begin(shard, access).await?;
+        let mut taken = self.take_and_begin(shard, access, spoils).await?;
         taken.sets = sets;
         taken.script.query_follows = true;
         match text {

@@ -7,6 +7,7 @@ use crate::execute::scatter::{
     Describe, Gathering, Progress, Rows, ScatterError, Source, client_fields, fetch, open, settle,
     stream,
 };
+use crate::route::keep::Spoils;
 use crate::route::plan::{Access, Plan, PlanKind};
 use crate::session::Session;
 use crate::session::error::SessionError;
@@ -58,7 +59,7 @@ impl Session {
         let shards: Vec<ShardId> = plan.shards.iter().collect();
         let mut sources = Vec::with_capacity(shards.len());
         for shard in shards {
-            let result = self.source(shard, plan.access).await;
+            let result = self.source(shard, plan.access, &plan.spoils).await;
             match result {
                 Ok(source) => sources.push(source),
                 Err(error) => {
@@ -70,8 +71,13 @@ impl Session {
         Ok(sources)
     }
 
-    async fn source(&mut self, shard: ShardId, access: Access) -> Result<Source, SessionError> {
-        let taken = self.take(shard, access).await?;
+    async fn source(
+        &mut self,
+        shard: ShardId,
+        access: Access,
+        spoils: &Spoils,
+    ) -> Result<Source, SessionError> {
+        let taken = self.take_to_change(shard, access, spoils).await?;
         let oids = self.database.oid_map(shard).cloned();
         Ok(Source {
             shard,
@@ -391,7 +397,7 @@ impl Session {
     ) -> Result<(u64, bool), SessionError> {
         let mut sources = Vec::with_capacity(gathering.shards.len());
         for shard in gathering.shards.clone() {
-            match self.source(shard, Access::Read).await {
+            match self.source(shard, Access::Read, &Spoils::Nothing).await {
                 Ok(source) => sources.push(source),
                 Err(error) => {
                     self.release(sources);
@@ -414,7 +420,7 @@ impl Session {
             if self.block.is_none() {
                 return Ok(());
             }
-            let mut source = self.source(shard, Access::Read).await?;
+            let mut source = self.source(shard, Access::Read, &Spoils::Nothing).await?;
             let closed = frontend::close(
                 &mut source.lease.outbox,
                 frontend::Target::Portal,
@@ -444,6 +450,8 @@ impl Session {
         plan: Plan,
     ) -> Result<Ready, SessionError> {
         let shards: Vec<ShardId> = plan.shards.iter().collect();
+        // On all of them from before the first begins until all know the new schema.
+        let marks = self.marks(&plan.spoils, &shards);
         if plan.outside_transaction {
             return self.broadcast_loose(own, &plan, &shards).await;
         }
@@ -466,7 +474,7 @@ impl Session {
             let text = plan.text.as_deref().unwrap_or(own);
             let position = self.position_of(&plan);
             let said = self
-                .run_on(*shard, plan.access, text, position, &mut Notices::default())
+                .run_on(*shard, &plan, text, position, &mut Notices::default())
                 .await;
             // A block that fails may have committed before.
             if said.is_ok() || plan.pin.is_some() {
@@ -492,6 +500,8 @@ impl Session {
         if let Some(block) = &mut self.block {
             block.tables.extend(plan.tables.iter().cloned());
             block.changed.extend(changed);
+            block.changed_schema |= plan.access == Access::Schema;
+            block.marks = block.marks.take().or(marks);
         }
         if own_block {
             self.end_implicit_or_fail().await?;
@@ -523,7 +533,7 @@ impl Session {
                     _ => Position::Unknown,
                 };
                 let said = self
-                    .run_on(*shard, plan.access, sql, position, &mut notices)
+                    .run_on(*shard, plan, sql, position, &mut notices)
                     .await?;
                 if step == 0 && index == 0 {
                     tag = said;
@@ -537,12 +547,14 @@ impl Session {
     async fn run_on(
         &mut self,
         shard: ShardId,
-        access: Access,
+        plan: &Plan,
         sql: &str,
         position: Position,
         notices: &mut Notices,
     ) -> Result<String, SessionError> {
-        let mut taken = self.take(shard, access).await?;
+        let mut taken = self
+            .take_to_change(shard, plan.access, &plan.spoils)
+            .await?;
         if let Err(error) = append_query(&mut taken.lease, sql) {
             taken.lease.outbox.clear();
             self.give_back(shard, taken.lease);
@@ -582,7 +594,7 @@ impl Session {
         let mut notices = Notices::default();
         let position = Position::Further(self.own_at);
         for (done, shard) in shards.iter().enumerate() {
-            let said = self.run_on(*shard, plan.access, own, position, &mut notices);
+            let said = self.run_on(*shard, plan, own, position, &mut notices);
             match said.await {
                 Ok(said) => tag = said,
                 Err(error) => {

@@ -2,6 +2,7 @@
 
 use crate::backend::pool::Lease;
 use crate::backend::settings::Settings;
+use crate::cache::results::cells::Marks;
 use crate::route::changed::Changed;
 use crate::session::commands::{is_one_snapshot, isolation_of};
 use crate::session::{SessionHint, is_off};
@@ -81,6 +82,10 @@ pub enum Sequences {
 
 /// A transaction block, the client's (BEGIN) or an implicit one.
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each says one independent thing of the transaction; none is a state of another"
+)]
 pub struct Block {
     /// Who began it.
     pub kind: BlockKind,
@@ -116,6 +121,12 @@ pub struct Block {
     pub tables: Vec<TableName>,
     /// What it changed of the schema, as far as its later statements may depend on it.
     pub(crate) changed: Vec<Changed>,
+    /// It has changed the schema, though a participant may have written rows since.
+    pub changed_schema: bool,
+    /// It has had an answer that was kept: a query that no server has seen.
+    pub had_kept: bool,
+    /// For the result cache: it has changed something on several shards at once.
+    pub marks: Option<Marks>,
 }
 
 impl Participant {
@@ -154,6 +165,9 @@ impl Block {
             sequences: Sequences::Shared,
             tables: Vec::new(),
             changed: Vec::new(),
+            changed_schema: false,
+            had_kept: false,
+            marks: None,
         }
     }
 

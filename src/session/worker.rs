@@ -4,8 +4,11 @@ use crate::backend::connect::{Role, ServerAddress};
 use crate::backend::pool::{Pool, Pools};
 use crate::backend::settings::Settings;
 use crate::cache::plans::PlanCache;
+use crate::cache::results::key::KeyWriter;
+use crate::cache::results::store::Results;
 use crate::cache::shapes::Shapes;
 use crate::config::{Config, PoolMode};
+use crate::execute::client::CopyBudget;
 use crate::metrics::{Metrics, WorkerMetrics};
 use crate::route::recipe::Recipe;
 use crate::session::cancel::CancelSlot;
@@ -16,10 +19,11 @@ use crate::session::login::Directory;
 use crate::session::prepared::{Known, StatementTable};
 use crate::topology::{ShardId, Topology};
 use arc_swap::ArcSwap;
+use bytes::BytesMut;
 use hashbrown::HashMap;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::task::Waker;
 use tokio::sync::mpsc;
 
@@ -28,6 +32,8 @@ use tokio::sync::mpsc;
 pub struct Shared {
     /// The current topology.
     pub topology: ArcSwap<Topology>,
+    /// Held while it is replaced: whoever replaces it must know what by.
+    pub publishing: Mutex<()>,
     /// The current configuration.
     pub config: ArcSwap<Config>,
     /// Counters.
@@ -38,6 +44,8 @@ pub struct Shared {
     pub directory: ArcSwap<Directory>,
     /// The workers' mailboxes.
     pub mailboxes: Vec<mpsc::Sender<Mail>>,
+    /// Answers that are kept; `None` when the cache is off.
+    pub results: Option<Arc<Results>>,
 }
 
 impl Shared {
@@ -64,6 +72,14 @@ pub struct RolePools {
     by_shard: RefCell<Vec<Option<ShardPool>>>,
 }
 
+impl RolePools {
+    /// The role's name on the servers; `None`: each shard's own login.
+    #[must_use]
+    pub fn user(&self) -> Option<&str> {
+        self.role.as_ref().map(|role| role.user.as_str())
+    }
+}
+
 /// One worker.
 #[derive(Debug)]
 pub struct Worker {
@@ -71,6 +87,14 @@ pub struct Worker {
     pub index: usize,
     /// What all workers share.
     pub shared: Arc<Shared>,
+    /// The same as [`Shared::results`], nearer at hand.
+    pub results: Option<Arc<Results>>,
+    /// What copies of answers on their way may take.
+    pub copies: Arc<CopyBudget>,
+    /// A question, while it is put together.
+    pub question: RefCell<KeyWriter>,
+    /// A kept answer, while it is told.
+    pub telling: RefCell<BytesMut>,
     /// Its counters.
     pub metrics: Arc<WorkerMetrics>,
     /// Its server connections.
@@ -136,6 +160,13 @@ pub const DECISIVE: [&str; 10] = [
 /// Greetings kept per worker; beyond it all are forgotten and asked again.
 pub const GREETINGS_MAX: usize = 1_000;
 
+/// An eighth of what all answers may take, divided among the workers, but that of one at least.
+fn copies_max(shared: &Shared) -> usize {
+    let cache = &shared.config.load().cache;
+    let share = cache.size / 8 / shared.mailboxes.len().max(1);
+    share.max(cache.entry_max)
+}
+
 impl Worker {
     /// A worker without sessions.
     #[must_use]
@@ -149,6 +180,10 @@ impl Worker {
         Rc::new(Self {
             index,
             metrics,
+            results: shared.results.clone(),
+            copies: CopyBudget::new(copies_max(&shared)),
+            question: RefCell::default(),
+            telling: RefCell::default(),
             shared,
             pools,
             plans: RefCell::new(PlanCache::new(plans_max)),

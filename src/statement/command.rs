@@ -104,6 +104,8 @@ pub enum Command {
         /// The payload, decoded; empty when there is none.
         payload: String,
     },
+    /// SELECT keyway.cache_flush(…): of one table, or all.
+    CacheFlush(Option<String>),
     /// EXPLAIN (ROUTE) statement.
     ExplainRoute {
         /// Where the statement is.

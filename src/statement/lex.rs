@@ -59,6 +59,8 @@ pub(crate) struct Lexer<'a> {
     settings: ScanSettings,
     /// Block comments that begin with `keyway:`, passed since somebody last took them.
     pub(crate) hints: Vec<(usize, usize)>,
+    /// A comment was passed.
+    pub(crate) commented: bool,
 }
 
 const IDENT_START: u8 = 1;
@@ -107,6 +109,7 @@ impl<'a> Lexer<'a> {
             at: 0,
             settings,
             hints: Vec::new(),
+            commented: false,
         }
     }
 
@@ -250,6 +253,7 @@ impl<'a> Lexer<'a> {
 
     #[inline]
     fn skip_line(&mut self) {
+        self.commented = true;
         let rest = &self.text[self.at..];
         self.at += memchr::memchr2(b'\n', b'\r', rest).unwrap_or(rest.len());
     }
@@ -279,6 +283,7 @@ impl<'a> Lexer<'a> {
                 _ => self.at += 1,
             }
         }
+        self.commented = true;
         let inside = self.text[start + 2..self.at - 2].trim_ascii_start();
         if inside.len() >= 7 && inside[..7].eq_ignore_ascii_case(b"keyway:") {
             let begin = self.at - 2 - (inside.len() - 7);

@@ -149,6 +149,10 @@ pub struct Hints {
     pub key: Option<String>,
     /// `shard=s1`.
     pub shard: Option<String>,
+    /// `cache=off`.
+    pub cache: Option<String>,
+    /// `ttl=5s`: how old a kept answer may be.
+    pub ttl: Option<String>,
     /// Parts that are not understood, to be refused by name.
     pub unknown: Vec<String>,
 }
@@ -173,6 +177,8 @@ pub struct Scanned {
     /// A string literal in it says now, today, tomorrow, yesterday, … (any case): its value depends on when it is
     /// parsed, so the statement's prepared form is not shared.
     pub time_words: bool,
+    /// There may be comments in it: there are some in the message as far as it goes.
+    pub commented: bool,
     /// How the text was read; [`shape()`] must read it the same way.
     pub settings: ScanSettings,
 }
@@ -250,6 +256,7 @@ fn read_all(
             params: 0,
             hints: None,
             time_words: false,
+            commented: false,
             settings,
         });
     }
@@ -329,6 +336,32 @@ fn without_literals(text: &str, statement: &Scanned) -> String {
     }
     shape.push_str(&text[at..statement.range.end]);
     shape
+}
+
+/// A statement's own text with one blank for each run of comments and white space that has a comment in it, else as it is. Two
+/// statements of the same outcome mean the same.
+#[must_use]
+pub fn without_comments<'t>(text: &'t str, statement: &Scanned) -> Cow<'t, str> {
+    let own = &text[statement.range.clone()];
+    if !statement.commented {
+        return Cow::Borrowed(own);
+    }
+    let mut lexer = Lexer::new(own, statement.settings);
+    let mut kept = String::with_capacity(own.len());
+    let mut end = 0;
+    while let Ok(Some(token)) = lexer.next() {
+        let between = &own[end..token.start];
+        let commented = between.contains("/*") || between.contains("--");
+        // A comment may hold two strings of a row apart, or together: a new line between them counts.
+        kept.push_str(match commented {
+            true if between.contains(['\n', '\r']) => "\n",
+            true => " ",
+            false => between,
+        });
+        kept.push_str(&own[token.start..token.end]);
+        end = token.end;
+    }
+    Cow::Owned(kept)
 }
 
 /// Puts the literals' own text back for every placeholder of `shape`, which may have been rewritten since
@@ -792,6 +825,7 @@ impl<'a> Reader<'a> {
             params: self.params,
             hints,
             time_words: self.time_words,
+            commented: lexer.commented,
             settings,
         })
     }
@@ -1224,6 +1258,8 @@ fn read_hints(text: &str, lexer: &mut Lexer<'_>) -> Hints {
             let place = match name.trim().to_ascii_lowercase().as_str() {
                 "key" => Some(&mut hints.key),
                 "shard" => Some(&mut hints.shard),
+                "cache" => Some(&mut hints.cache),
+                "ttl" => Some(&mut hints.ttl),
                 _ => None,
             };
             match (place, value) {

@@ -2,6 +2,8 @@
 
 use crate::config::{Config, TablePlacement};
 use crate::topology::behind::{Required, behind};
+use crate::topology::digest::digest;
+use crate::topology::reach::{TableReach, of_keyspaces};
 use crate::topology::schema::{ColumnFacts, Constraint, ConstraintKind, Relation, Schema};
 use crate::topology::{
     BUCKETS, Column, Database, FIRST_USER_OID, Function, FunctionDeclaration, ImpliedCall,
@@ -46,6 +48,8 @@ pub struct Assignments {
     pub maps: BTreeMap<String, Vec<u16>>,
     /// Tables that may not be used: database, table, reason.
     pub refused: Vec<(String, TableName, String)>,
+    /// How often kept answers were dropped by somebody's wish: all, and those of tables.
+    pub flushed: BTreeMap<Option<TableName>, i64>,
     /// Versions that shards must have.
     pub required: Vec<Required>,
     /// Versions that have run on shards, with their keyspaces, by stable id. Shards that were never read are missing; one that does
@@ -79,6 +83,7 @@ impl Assignments {
             shard_ids,
             maps,
             refused: Vec::new(),
+            flushed: BTreeMap::new(),
             required: Vec::new(),
             histories: HashMap::new(),
         }
@@ -165,6 +170,8 @@ pub fn build(
             assignments,
         )?));
     }
+    let schema_of = |id: ShardId| schemas.get(&shards.get(usize::from(id.0))?.stable_id);
+    let reaches = of_keyspaces(&keyspaces, schema_of, &config.functions);
     let mut databases = HashMap::new();
     for (name, database) in &config.databases {
         let ids: Vec<KeyspaceId> = database
@@ -181,6 +188,7 @@ pub fn build(
             shards: &shards,
             keyspaces: &keyspaces,
             schemas,
+            reaches: &reaches,
         };
         let mut built = builder.build(name, ids, default);
         built.refused.extend(
@@ -192,10 +200,13 @@ pub fn build(
         );
         databases.insert(name.clone(), Arc::new(built));
     }
+    let behind = behind(config, assignments, &shards);
     Ok(Topology {
         epoch: assignments.epoch,
+        digest: digest(config, assignments, schemas, &behind),
         catalog_epoch: assignments.epoch,
-        behind: behind(config, assignments, &shards),
+        flushed: assignments.flushed.clone(),
+        behind,
         shards,
         keyspaces,
         databases,
@@ -288,6 +299,8 @@ struct DatabaseBuilder<'a> {
     shards: &'a [Arc<Shard>],
     keyspaces: &'a [Arc<Keyspace>],
     schemas: &'a Schemas,
+    /// By keyspace.
+    reaches: &'a [HashMap<TableName, TableReach>],
 }
 
 impl DatabaseBuilder<'_> {
@@ -489,6 +502,7 @@ impl DatabaseBuilder<'_> {
             view: relation.and_then(|relation| relation.view.clone()),
             policy_hazards: Vec::new(),
             shared: Vec::new(),
+            reach: self.reach(id, name),
         };
         let (Some(keyspace), Some((shard, schema)), Some(relation)) = (keyspace, leader, relation)
         else {
@@ -520,6 +534,12 @@ impl DatabaseBuilder<'_> {
             table.policy_hazards = policy_hazards(self.config, keyspace, schema, relation);
         }
         table
+    }
+
+    fn reach(&self, id: KeyspaceId, name: &TableName) -> TableReach {
+        let known = self.reaches.get(usize::from(id.0));
+        let known = known.and_then(|tables| tables.get(name));
+        known.map_or_else(|| TableReach::unseen(name), TableReach::clone)
     }
 
     /// A random uuid, or a sequence that counts in its shard's own range on every shard that could be asked.
@@ -829,7 +849,7 @@ pub fn hazards(
         }
     }
     for rule in &relation.rules {
-        hazards.push(format!("rule {rule:?} rewrites statements on it"));
+        hazards.push(format!("rule {:?} rewrites statements on it", rule.name));
     }
     if let Placement::Sharded { key } = placement {
         let is_key = |name: &str| key.iter().any(|column| column.name == name);

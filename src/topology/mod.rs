@@ -5,7 +5,9 @@
 
 pub mod behind;
 pub mod build;
+mod digest;
 pub(crate) mod ranges;
+pub mod reach;
 pub mod schema;
 
 #[cfg(test)]
@@ -16,7 +18,8 @@ pub use crate::config::values::{
     BUCKETS, Dsn, FunctionDeclaration, KeyFamily, KeyHash, Secret, ServerTls, TableName,
 };
 
-use std::collections::HashMap;
+use crate::topology::reach::TableReach;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 /// A shard's index in [`Topology::shards`]. Not stable over reloads: the stable id is [`Shard::stable_id`].
@@ -36,6 +39,10 @@ pub struct Bucket(pub u16);
 pub struct Topology {
     /// Grows with every published change of configuration, map or schema; plans are keyed by it.
     pub epoch: u64,
+    /// What it says, as one number; an epoch may be new without saying anything new.
+    pub digest: u128,
+    /// How often kept answers were dropped by somebody's wish: all, and those of tables.
+    pub flushed: BTreeMap<Option<TableName>, i64>,
     /// The catalog's own epoch when this was read; what this Keyway acknowledges to the others.
     pub catalog_epoch: u64,
     /// Shards that nothing may be sent to, and why: they lack a migration that their keyspace requires.
@@ -207,6 +214,8 @@ pub struct Table {
     pub policy_hazards: Vec<String>,
     /// Its constraints (and its partitions' and children's) that no shard can check alone.
     pub shared: Vec<SharedConstraint>,
+    /// What its writes reach, for the result cache.
+    pub reach: TableReach,
 }
 
 /// A unique or exclusion constraint of a sharded table that does not contain the sharding key and is not trusted: equal

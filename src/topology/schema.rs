@@ -52,14 +52,16 @@ pub struct Relation {
     pub name: TableName,
     /// pg_class.relkind.
     pub kind: char,
+    /// pg_class.relpersistence.
+    pub persistence: char,
     /// Its columns in order.
     pub columns: Vec<ColumnFacts>,
     /// Primary keys, unique and exclusion constraints, foreign keys, and unique indexes that are no constraint.
     pub constraints: Vec<Constraint>,
-    /// Triggers that are not PostgreSQL's own.
+    /// Triggers that are neither PostgreSQL's own nor Keyway's.
     pub triggers: Vec<Trigger>,
-    /// Names of rewrite rules other than a view's own.
-    pub rules: Vec<String>,
+    /// Rewrite rules other than a view's own.
+    pub rules: Vec<Rule>,
     /// A view's definition.
     pub view: Option<String>,
     /// Row-level security is on.
@@ -179,8 +181,52 @@ pub struct Trigger {
     pub function: TableName,
     /// `BEFORE`, `AFTER` or `INSTEAD OF`.
     pub timing: &'static str,
+    /// What it runs at.
+    pub events: Vec<TriggerEvent>,
+    /// Users' functions, not IMMUTABLE, that its WHEN runs.
+    pub calls: Vec<TableName>,
     /// As `pg_get_triggerdef` prints it.
     pub definition: String,
+}
+
+/// What a trigger runs at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TriggerEvent {
+    /// INSERT.
+    Insert,
+    /// UPDATE, of whatever columns.
+    Update,
+    /// DELETE.
+    Delete,
+    /// TRUNCATE.
+    Truncate,
+}
+
+impl TriggerEvent {
+    /// What a pg_trigger.tgtype says. One that says nothing known may run at anything.
+    #[must_use]
+    pub fn of_bits(bits: i16) -> Vec<Self> {
+        let all = [
+            (4, Self::Insert),
+            (8, Self::Delete),
+            (16, Self::Update),
+            (32, Self::Truncate),
+        ];
+        let known = all.iter().any(|(bit, _)| bits & bit != 0);
+        all.iter()
+            .filter(|(bit, _)| !known || bits & bit != 0)
+            .map(|(_, event)| *event)
+            .collect()
+    }
+}
+
+/// A rewrite rule.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rule {
+    /// Its name.
+    pub name: String,
+    /// pg_rewrite.ev_type: `1` SELECT, `2` UPDATE, `3` INSERT, `4` DELETE.
+    pub event: char,
 }
 
 /// A user-defined function.

@@ -2,8 +2,10 @@ use super::build::{
     Assignments, BuildError, Schemas, build, constraint_beyond_one_shard, even_map, offline,
     sequence_range,
 };
+use super::reach::{Family, Never, Reach};
 use super::schema::{
-    ColumnFacts, Constraint, ConstraintKind, Relation, Routine, Schema, SequenceFacts, Trigger,
+    ColumnFacts, Constraint, ConstraintKind, Relation, Routine, Rule, Schema, SequenceFacts,
+    Trigger, TriggerEvent,
 };
 use super::*;
 use crate::config::{Config, Variables, parse};
@@ -61,6 +63,7 @@ fn relation(table: &str, columns: Vec<ColumnFacts>) -> Relation {
     Relation {
         name: name(table),
         kind: 'r',
+        persistence: 'p',
         columns,
         constraints: Vec::new(),
         triggers: Vec::new(),
@@ -304,6 +307,8 @@ fn hazards_are_named() {
         name: "t".into(),
         function: name(function),
         timing: "BEFORE",
+        events: vec![TriggerEvent::Insert],
+        calls: Vec::new(),
         definition: String::new(),
     };
     let hazards = |change: &dyn Fn(&mut Relation)| {
@@ -319,10 +324,14 @@ fn hazards_are_named() {
     };
     let of =
         |change: &dyn Fn(&mut Relation)| hazards(change).tables[&name("users")].hazards.clone();
+    let rule = || Rule {
+        name: "r".into(),
+        event: '3',
+    };
     assert!(of(&|_| ()).is_empty());
     assert!(of(&|users| users.triggers.push(trigger("declared"))).is_empty());
     assert!(of(&|users| users.triggers.push(trigger("other")))[0].contains("function other"));
-    assert!(of(&|users| users.rules.push("r".into()))[0].contains("rule"));
+    assert!(of(&|users| users.rules.push(rule()))[0].contains("rule"));
     assert!(of(&|users| users.columns[0] = column("id", 1700, "numeric"))[0].contains("numeric"));
     assert!(of(&|users| users.columns[0].deterministic = false)[0].contains("equality"));
     let cascade = ConstraintKind::Foreign {
@@ -337,6 +346,72 @@ fn hazards_are_named() {
         database.tables[&name("countries")].hazards[0].contains("of users"),
         "the other side too"
     );
+}
+
+/// Listed or found, in a keyspace of one shard or of two.
+#[test]
+fn every_table_says_what_it_reaches() {
+    let referring = |table: &str, to: &str| {
+        let mut relation = relation(table, Vec::new());
+        let kind = ConstraintKind::Foreign {
+            table: name(to),
+            columns: vec!["id".into()],
+            on_update: 'a',
+            on_delete: 'c',
+        };
+        relation.constraints = vec![constraint(kind, &["other"])];
+        relation
+    };
+    let main = || {
+        let mut partition = relation("a_1", Vec::new());
+        partition.parents = vec![name("users")];
+        let users = relation("users", vec![column("id", 20, "bigint")]);
+        schema(vec![users, partition, referring("countries", "a_1")])
+    };
+    let whole = schema(vec![
+        relation("found", Vec::new()),
+        referring("settings", "found"),
+    ]);
+    let app = built(vec![(0, main()), (1, main()), (2, whole)]);
+    let families = |names: &[&str]| {
+        Reach::Families(
+            names
+                .iter()
+                .map(|text| Family::named(&name(text)))
+                .collect(),
+        )
+    };
+    for (table, family, reached) in [
+        ("users", "a_1", &["countries"] as &[&str]),
+        ("a_1", "a_1", &["countries"]),
+        ("countries", "countries", &[]),
+        ("found", "found", &["settings"]),
+        ("settings", "settings", &[]),
+    ] {
+        let reach = &app.tables[&name(table)].reach;
+        assert_eq!(reach.family, Family::named(&name(family)), "{table}");
+        assert_eq!(
+            (reach.never, &reach.delete),
+            (None, &families(reached)),
+            "{table}"
+        );
+        assert_eq!(reach.insert, families(&[]), "{table}");
+    }
+    // s1 was not asked: what it has is not known, and of its neighbour nothing is doubted.
+    let app = built(vec![
+        (0, main()),
+        (2, schema(vec![relation("found", Vec::new())])),
+    ]);
+    for (table, never) in [
+        ("users", Some(Never::Unseen)),
+        ("settings", Some(Never::Unseen)),
+        ("found", None),
+    ] {
+        assert_eq!(app.tables[&name(table)].reach.never, never, "{table}");
+    }
+    let nothing_asked = built(Vec::new());
+    let reach = &nothing_asked.tables[&name("users")].reach;
+    assert_eq!(*reach, TableReach::unseen(&name("users")));
 }
 
 /// What no shard can check alone, of a table and of its partitions, but for what is trusted.
@@ -380,6 +455,8 @@ fn shared_constraints_are_known_with_the_default_that_holds_them() {
         name: "t".into(),
         function: name("other"),
         timing: "BEFORE",
+        events: vec![TriggerEvent::Insert],
+        calls: Vec::new(),
         definition: String::new(),
     }];
     let app = built(vec![(0, schema(vec![users.clone(), partition.clone()]))]);

@@ -4,7 +4,7 @@
 //! A seed makes the same conversations again (`KEYWAY_SEED`); one that differs is cut down to what is needed.
 
 use crate::crowd::{Dice, is_soak, seed};
-use crate::harness::direct_target;
+use crate::harness::{direct_target, written_behind};
 use crate::lone::{env, shown, turn};
 use crate::raw::{
     Client, Target, Value, bind, close, describe, execute, flush, parse, query, sync, terminate,
@@ -277,6 +277,7 @@ fn difference(steps: &[Step]) -> Option<String> {
     let direct = direct_target("lone");
     reset(plain);
     reset(&direct);
+    written_behind(target);
     let (taken, theirs) = talk(plain, steps);
     let (_, ours) = talk(target, &taken);
     for (index, (ours, theirs)) in ours.iter().zip(&theirs).enumerate() {

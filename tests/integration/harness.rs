@@ -91,6 +91,29 @@ pub(crate) fn http_get(port: u16, path: &str) -> io::Result<(u16, String)> {
     Ok((status, body.to_owned()))
 }
 
+/// With `KEYWAY_TEST_CACHE=1` every router of the tests keeps answers, unless its configuration speaks of that itself: what
+/// they say must not depend on it.
+fn cache_of_all(config: &str) -> &'static str {
+    if caches_everywhere() && !config.contains("[cache]") {
+        "\n[cache]\nenabled = true\n"
+    } else {
+        ""
+    }
+}
+
+fn caches_everywhere() -> bool {
+    std::env::var_os("KEYWAY_TEST_CACHE").is_some()
+}
+
+/// A test has written to a shard behind the router's back. Its answers are dropped, if it keeps any only because all do.
+pub(crate) fn written_behind(target: &Target) {
+    if caches_everywhere() {
+        let mut client = Client::connect(target);
+        client.run("select keyway.cache_flush()");
+        client.bye();
+    }
+}
+
 /// The router as a process. Killed when dropped, and by its watchdog when this process ends without dropping it; its
 /// directory goes with it.
 pub(crate) struct Router {
@@ -123,7 +146,10 @@ impl Router {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let (port, http) = (free_port(), free_port());
         let file = directory.path().join("keyway.toml");
-        let text = format!("listen = \"127.0.0.1:{port}\"\nhttp = \"127.0.0.1:{http}\"\n{config}");
+        let text = format!(
+            "listen = \"127.0.0.1:{port}\"\nhttp = \"127.0.0.1:{http}\"\n{config}{}",
+            cache_of_all(config)
+        );
         fs::write(&file, text).expect("write the configuration");
         let log = |name: &str| fs::File::create(directory.path().join(name)).expect("create a log");
         let mut command = Command::new(env!("CARGO_BIN_EXE_keyway"));
@@ -168,11 +194,18 @@ impl Router {
     /// Writes another configuration where the router reads its own, on the same ports.
     pub(crate) fn replace_config(&self, config: &str) {
         let text = format!(
-            "listen = \"127.0.0.1:{}\"\nhttp = \"127.0.0.1:{}\"\n{config}",
-            self.port, self.http
+            "listen = \"127.0.0.1:{}\"\nhttp = \"127.0.0.1:{}\"\n{config}{}",
+            self.port,
+            self.http,
+            cache_of_all(config)
         );
         fs::write(self.directory.path().join("keyway.toml"), text)
             .expect("write the configuration");
+    }
+
+    /// Where its configuration is.
+    pub(crate) fn config_file(&self) -> PathBuf {
+        self.directory.path().join("keyway.toml")
     }
 
     /// Is the process there? Unlike [`Router::is_alive`] it does not take its exit code.

@@ -17,7 +17,10 @@ const ROOMS: &[(&str, &[&str])] = &[
         "route",
         &["statement", "topology", "wire", "config", "metrics"],
     ),
-    ("backend", &["topology", "wire", "config", "metrics"]),
+    (
+        "backend",
+        &["cache", "topology", "wire", "config", "metrics"],
+    ),
     (
         "cache",
         &[

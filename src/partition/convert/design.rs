@@ -7,9 +7,10 @@ use crate::partition::convert::facts::{Column, Constraint, Facts, Index, KeyColu
 use crate::partition::names::partition_name;
 use crate::partition::sql::qualified;
 use crate::topology::ranges::literal;
+use crate::topology::reach::FILLED_BY_KEYWAY;
 
 /// The end of the new parent's name, and of its indexes', until the swap.
-pub(super) const NEW: &str = "_keyway_new";
+pub(super) const NEW: &str = FILLED_BY_KEYWAY;
 
 /// The end of the old table's name, and of what belongs to it, from the swap on.
 pub(super) const KEPT: &str = "_unpartitioned";

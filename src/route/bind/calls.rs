@@ -51,9 +51,11 @@ impl Binder<'_> {
         for expr in exprs {
             self.visit(expr, here, place, bag)?;
         }
-        if place == Place::Output && is_time(&call.name.name) && call.args.iter().any(is_made_text)
-        {
-            self.differs(&call.name.name, place);
+        if is_time(&call.name.name) {
+            self.unkept.clock |= call.args.iter().any(|arg| self.may_say_time(arg, here));
+            if place == Place::Output && call.args.iter().any(is_made_text) {
+                self.differs(&call.name.name, place);
+            }
         }
         let aggregate = self.call(&call.name, place);
         if call.over.is_some() {
@@ -133,6 +135,9 @@ impl Binder<'_> {
                 output,
             });
         };
+        self.unkept.stable |=
+            built_in == Some(Effect::Stable) && !builtin::follows_settings(&name.name);
+        self.unkept.clock |= own && builtin::reads_data(&name.name);
         let mut aggregate = own && builtin::is_aggregate(&name.name);
         if let Some(effect) = built_in
             && effect != Effect::Pure
@@ -151,6 +156,7 @@ impl Binder<'_> {
                 .collect(),
         };
         let mut known = built_in.is_some();
+        let mut users = false;
         for schema in schemas {
             let key = TableName {
                 schema: schema.to_owned(),
@@ -161,12 +167,13 @@ impl Binder<'_> {
                 aggregate |= function.kind == 'a';
                 match &function.declared {
                     Some(declared) => {
+                        users |= function.volatility != 'i';
                         record(CallEffect::Declared(
                             declared.clone(),
                             function.volatility == 'v',
                         ));
                     }
-                    None if function.volatility == 'i' => {}
+                    None if function.volatility == 'i' => users = true,
                     None => record(CallEffect::Undeclared),
                 }
             }
@@ -176,6 +183,7 @@ impl Binder<'_> {
             // It could be an aggregate of a newer PostgreSQL.
             aggregate = true;
         }
+        self.unkept.users |= users;
         aggregate
     }
 

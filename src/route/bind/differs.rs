@@ -3,11 +3,13 @@
 use crate::route::bind::Binder;
 use crate::route::bind::calls::{Call, CallEffect};
 use crate::route::bind::expressions::Place;
+use crate::route::bind::scope::Scope;
 use crate::route::builtin::{self, Effect};
-use crate::route::key::Values;
+use crate::route::key::{Values, is_certain_type};
 use crate::route::merge::walk;
 use crate::statement::scan::{literal_text, says_time};
 use crate::statement::tree::Expr;
+use crate::topology::KeyFamily;
 
 /// Columns that every table has: where a row is on its server, and since when.
 pub(super) const SYSTEM_COLUMNS: [&str; 6] = ["cmax", "cmin", "ctid", "tableoid", "xmax", "xmin"];
@@ -56,6 +58,28 @@ impl TimeTexts {
 }
 
 impl Binder<'_> {
+    /// Might this be text that is read as a time, and says 'now'? Not so of a constant, which is looked at when it is given,
+    /// and of what is a time already.
+    pub(super) fn may_say_time(&self, expr: &Expr, here: &Scope<'_>) -> bool {
+        match expr {
+            Expr::Literal(_) | Expr::Param(_) | Expr::String(_) | Expr::Number(_) | Expr::Null => {
+                false
+            }
+            Expr::Function(call) => !makes_time(&call.name.name),
+            Expr::Cast { data_type, expr } => !is_time(data_type) && self.may_say_time(expr, here),
+            Expr::Column { .. } => {
+                let family = self
+                    .plain(expr, here)
+                    .and_then(|node| self.nodes[node].family);
+                !matches!(
+                    family,
+                    Some(KeyFamily::Date | KeyFamily::Timestamp | KeyFamily::TimestampTz)
+                )
+            }
+            _ => true,
+        }
+    }
+
     /// What never reaches a merged answer: each server has its own value.
     pub(super) fn differs(&mut self, what: &str, place: Place) {
         self.calls.push(Call {
@@ -127,6 +151,57 @@ pub(in crate::route) fn is_time(data_type: &str) -> bool {
     .iter()
     .any(|prefix| name.starts_with(prefix))
 }
+
+/// A time of day with a zone: what has none gets that of today, summer's or winter's.
+pub(in crate::route) fn is_zoned_time(data_type: &str) -> bool {
+    let name = bare_type(data_type);
+    let zoned = name.ends_with("with time zone") && !name.starts_with("timestamp");
+    name.starts_with("timetz") || zoned
+}
+
+/// A type of PostgreSQL's own whose input never reads the clock. A user's may be made of one that does.
+pub(super) fn holds_no_time(data_type: &str) -> bool {
+    let name = data_type.split('(').next().unwrap_or_default();
+    is_certain_type(data_type) || TIMELESS.contains(&bare_type(name.trim_end()))
+}
+
+/// See [`holds_no_time`].
+const TIMELESS: [&str; 34] = [
+    "bool",
+    "bpchar",
+    "bytea",
+    "cidr",
+    "citext",
+    "float4",
+    "float8",
+    "inet",
+    "int2",
+    "int4",
+    "int4range",
+    "int8",
+    "int8range",
+    "json",
+    "jsonb",
+    "jsonpath",
+    "macaddr",
+    "macaddr8",
+    "money",
+    "name",
+    "numrange",
+    "oid",
+    "point",
+    "regclass",
+    "regconfig",
+    "regrole",
+    "regtype",
+    "text",
+    "tsquery",
+    "tsvector",
+    "uuid",
+    "varbit",
+    "varchar",
+    "xml",
+];
 
 /// A type's name without schema, quotes and array marks.
 fn bare_type(data_type: &str) -> &str {

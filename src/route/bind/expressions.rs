@@ -2,7 +2,9 @@
 
 use crate::route::bind::Binder;
 use crate::route::bind::bound::Child;
-use crate::route::bind::differs::{is_made_text, is_shown_by, is_time, object_parts};
+use crate::route::bind::differs::{
+    SYSTEM_COLUMNS, holds_no_time, is_made_text, is_shown_by, is_time, is_zoned_time, object_parts,
+};
 use crate::route::bind::scope::Scope;
 use crate::route::error::RouteError;
 use crate::route::key::{ConstantType, element_type_named, type_named};
@@ -78,6 +80,7 @@ impl Binder<'_> {
                 Ok(())
             }
             Expr::String(text) => {
+                self.unkept.clock |= says_time(text.as_bytes());
                 if place == Place::Output && says_time(text.as_bytes()) {
                     self.time_casts.unseen = true;
                 }
@@ -85,6 +88,9 @@ impl Binder<'_> {
             }
             Expr::Null | Expr::Bool(_) | Expr::Number(_) | Expr::Default => Ok(()),
             Expr::Field { expr: inner, name } => {
+                if SYSTEM_COLUMNS.contains(&name.as_str()) {
+                    self.differs(name, place);
+                }
                 if self.is_callable(name) {
                     self.visit_notation(name, false, place);
                 }
@@ -99,6 +105,7 @@ impl Binder<'_> {
             }
             // A string that is not taken apart.
             Expr::Other(parts) if parts.is_empty() => {
+                self.unkept.clock = true;
                 self.time_casts.unseen |= place == Place::Output;
                 Ok(())
             }
@@ -139,6 +146,9 @@ impl Binder<'_> {
                             .for_each(|part| self.mark_param(part, Some(family)));
                     }
                 }
+                self.unkept.clock |= is_zoned_time(data_type)
+                    || (is_time(data_type) || !holds_no_time(data_type))
+                        && self.may_say_time(inner, here);
                 if place == Place::Output && is_time(data_type) {
                     self.time_casts.unseen = true;
                     if is_made_text(inner) {

@@ -6,11 +6,11 @@ use crate::route::bind::bound::{
 use crate::route::bind::columns::Resolved;
 use crate::route::bind::expressions::{Bag, Place};
 use crate::route::bind::scope::{Level, Scope};
-use crate::route::bind::tables::{Found, find_table};
+use crate::route::bind::tables::{Found, find_table, is_ambiguous};
 use crate::route::bind::{Binder, QUERY_DEPTH};
 use crate::route::error::RouteError;
 use crate::statement::parse::parse;
-use crate::statement::scan::Verb;
+use crate::statement::scan::{Verb, says_time};
 use crate::statement::tree::{From, JoinKind, JoinOn, Name, Query, Statement};
 use crate::topology::Table;
 use std::collections::HashSet;
@@ -250,6 +250,7 @@ impl Binder<'_> {
                 columns,
             );
         }
+        self.unkept.ambiguous |= is_ambiguous(self.context, name);
         let leaf = match find_table(self.context, name)? {
             Found::Catalog => self.add_ref(Ref {
                 source: Source::Catalog(name.name.clone()),
@@ -277,6 +278,8 @@ impl Binder<'_> {
             view: table.name.to_string(),
             reason,
         };
+        self.unkept.never = self.unkept.never.or(table.reach.never);
+        self.unkept.clock |= says_time(definition.as_bytes());
         self.deeper(QUERY_DEPTH)?;
         let query = parse_view(definition).map_err(unplaced)?;
         let bound = self.bind_query(&query, &Scope::root())?;

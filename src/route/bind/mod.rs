@@ -40,6 +40,7 @@ use crate::route::error::RouteError;
 use crate::route::key::is_certain_type;
 use crate::statement::tree::{Expr, Query, Statement};
 use crate::topology::KeyFamily;
+use crate::topology::reach::Never;
 use std::collections::HashMap;
 
 /// References one statement may have, with views and WITH entries expanded.
@@ -51,6 +52,25 @@ const DEPTH_MAX: usize = 384;
 
 /// What a nested query adds.
 const QUERY_DEPTH: usize = 6;
+
+/// What is of no concern to the route, but to whoever would give an answer again.
+#[derive(Debug, Clone, Copy, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is one thing that may be found, none is a state of another"
+)]
+pub(crate) struct Unkept {
+    /// A name without schema that two schemas of the search path have: which one is meant is a matter of privileges.
+    pub(crate) ambiguous: bool,
+    /// A function of PostgreSQL's that depends on more than its arguments and the session's settings.
+    pub(crate) stable: bool,
+    /// A user's function that is not declared, or not called IMMUTABLE: its value may change by itself.
+    pub(crate) users: bool,
+    /// Text that may say 'now' is read as a time, or stands where nobody looks at it when it is given.
+    pub(crate) clock: bool,
+    /// A view that has been looked into is one of these.
+    pub(crate) never: Option<Never>,
+}
 
 /// The binder's state.
 pub(crate) struct Binder<'c> {
@@ -78,6 +98,8 @@ pub(crate) struct Binder<'c> {
     pub(crate) writes: bool,
     /// Texts that could say 'now' and reach the answer.
     pub(crate) time_casts: TimeTexts,
+    /// What makes its answer one that cannot be kept.
+    pub(crate) unkept: Unkept,
     traits: Vec<Traits>,
     depth: usize,
 }
@@ -98,6 +120,7 @@ impl<'c> Binder<'c> {
             locking: false,
             writes: false,
             time_casts: TimeTexts::default(),
+            unkept: Unkept::default(),
             traits: vec![Traits::default()],
             depth: 0,
         }

@@ -7,6 +7,7 @@ use crate::route::choose::context::Context;
 use crate::route::error::RouteError;
 use crate::route::key::{ConstantType, type_of};
 use crate::statement::tree::Name;
+use crate::topology::reach::TableReach;
 use crate::topology::{KeyFamily, Placement, Table, TableName};
 use std::sync::Arc;
 
@@ -73,6 +74,7 @@ pub(crate) fn find_table(context: &Context<'_>, name: &Name) -> Result<Found, Ro
     }
     match database.default {
         Some(keyspace) if !context.is_spread(keyspace) => Ok(Found::Table(Arc::new(Table {
+            reach: TableReach::unseen(&table_name),
             name: table_name,
             keyspace,
             placement: Placement::Unsharded,
@@ -95,6 +97,18 @@ pub(crate) fn find_table(context: &Context<'_>, name: &Name) -> Result<Found, Ro
             })
         }
     }
+}
+
+/// Do two schemas of the search path have a table of this name? PostgreSQL passes over a schema that the role may not use.
+pub(crate) fn is_ambiguous(context: &Context<'_>, name: &Name) -> bool {
+    let has = |schema: &&String| {
+        let key = TableName {
+            schema: (*schema).clone(),
+            name: name.name.clone(),
+        };
+        context.database.tables.contains_key(&key)
+    };
+    name.schema.is_none() && context.search_path.iter().filter(has).count() > 1
 }
 
 impl Binder<'_> {

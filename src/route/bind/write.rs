@@ -6,7 +6,7 @@ use crate::route::bind::bound::{
 use crate::route::bind::expressions::{Bag, Place};
 use crate::route::bind::from::Side;
 use crate::route::bind::scope::{Level, Scope};
-use crate::route::bind::tables::{Found, find_table};
+use crate::route::bind::tables::{Found, find_table, is_ambiguous};
 use crate::route::bind::unique::Given;
 use crate::route::bind::{Binder, QUERY_DEPTH};
 use crate::route::error::RouteError;
@@ -40,6 +40,7 @@ impl Binder<'_> {
 
     /// The target of a write. Views are refused unless one shard has them.
     fn target(&mut self, name: &Name, alias: Option<&str>) -> Result<RefId, RouteError> {
+        self.unkept.ambiguous |= is_ambiguous(self.context, name);
         let leaf = match find_table(self.context, name)? {
             Found::Table(table) => self.table_ref(&table, true)?,
             Found::View(table, _) => {

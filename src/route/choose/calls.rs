@@ -11,6 +11,10 @@ use crate::topology::{FunctionDeclaration, TableName};
 
 /// What a statement's calls ask for together.
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is one thing that may be asked for, none is a state of another"
+)]
 pub(in crate::route) struct CallTraits {
     pub(super) home: Home,
     /// A call whose value differs between shards.
@@ -27,7 +31,9 @@ pub(in crate::route) struct CallTraits {
     pub(super) unknown: bool,
     /// A function that works on one shard's rows.
     pub(super) per_shard: Option<String>,
-    pub(super) touches: Vec<(Vec<TableName>, Vec<TableName>)>,
+    pub(in crate::route) touches: Vec<(Vec<TableName>, Vec<TableName>)>,
+    /// Such a function may write to it.
+    pub(super) writes_per_shard: bool,
 }
 
 /// What calls ask of the home shard.
@@ -54,6 +60,7 @@ impl CallTraits {
             unknown: false,
             per_shard: None,
             touches: Vec::new(),
+            writes_per_shard: false,
         };
         for call in calls {
             traits.add(call);
@@ -82,6 +89,7 @@ impl CallTraits {
                 self.per_shard = Some(call.name.clone());
                 if *volatile {
                     self.access = Access::Write;
+                    self.writes_per_shard = true;
                 }
             }
             CallEffect::Declared(FunctionDeclaration::Touches { reads, writes }, _) => {
@@ -148,6 +156,11 @@ impl CallTraits {
         }
     }
 
+    /// May a call do anything at all?
+    pub(in crate::route) fn is_opaque(&self) -> bool {
+        self.undeclared.is_some() || self.unknown || self.leaves || self.writes_per_shard
+    }
+
     pub(in crate::route) fn refuse(&self) -> Result<(), RouteError> {
         match &self.undeclared {
             None => Ok(()),
@@ -169,7 +182,7 @@ pub(in crate::route) fn traits_of(binder: &mut Binder<'_>, context: &Context<'_>
     CallTraits::of(&binder.calls)
 }
 
-pub(super) fn access_of(binder: &Binder<'_>, traits: &CallTraits) -> Access {
+pub(in crate::route) fn access_of(binder: &Binder<'_>, traits: &CallTraits) -> Access {
     if binder.writes || traits.access == Access::Write {
         Access::Write
     } else if binder.locking || traits.access == Access::Lock {

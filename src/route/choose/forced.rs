@@ -5,6 +5,7 @@ use crate::route::bind::tables::{Found, find_table};
 use crate::route::choose::calls::{access_of, traits_of};
 use crate::route::choose::context::Context;
 use crate::route::choose::names::{listed, table_names};
+use crate::route::keep::{self, Changes, NotKept};
 use crate::route::pins;
 use crate::route::plan::{Access, Pin, PlanKind, ShardSet};
 use crate::route::recipe::{Recipe, Route};
@@ -43,6 +44,8 @@ pub(super) fn forced(
         outside_transaction: false,
         reason: reason.to_owned(),
         makes: None,
+        keeps: Err(NotKept::Hinted),
+        changes: Changes::Everything,
         untyped: SmallVec::new(),
     };
     let Some(tree) = tree else {
@@ -64,9 +67,14 @@ pub(super) fn forced(
         | Statement::Merge(_) => binder.modifying(tree),
         Statement::Explain { statement, analyze } => {
             let inner = forced(Some(statement), context, shard, reason);
-            let access = if *analyze { inner.access } else { Access::Read };
+            let (access, changes) = if *analyze {
+                (inner.access, inner.changes)
+            } else {
+                (Access::Read, Changes::Nothing)
+            };
             return Recipe {
                 access,
+                changes,
                 pin: inner.pin.filter(|_| *analyze),
                 ..inner
             };
@@ -89,6 +97,9 @@ pub(super) fn forced(
             if let CopySubject::Table { name, .. } = &copy.subject {
                 recipe.tables = listed(context, std::slice::from_ref(name));
             }
+            if copy.direction == CopyDirection::To {
+                recipe.changes = Changes::Nothing;
+            }
             return recipe;
         }
         Statement::Ddl(ddl) => {
@@ -104,6 +115,7 @@ pub(super) fn forced(
         }
         Statement::Lock { tables } => {
             recipe.access = Access::Lock;
+            recipe.changes = Changes::Nothing;
             recipe.tables = listed(context, tables);
             return recipe;
         }
@@ -133,6 +145,9 @@ pub(super) fn forced(
     if let Ok(bound) = bound {
         let analysis = pins::place(&binder, &bound);
         recipe.tables = table_names(&analysis);
+        if !writes_catalog(tree, context) {
+            recipe.changes = keep::changes(Some(tree), &binder, None, &traits, context);
+        }
     }
     recipe
 }

@@ -7,6 +7,7 @@ use crate::route::choose::context::Context;
 use crate::route::choose::names::{names_of, table_names};
 use crate::route::choose::scatter::scatter;
 use crate::route::error::RouteError;
+use crate::route::keep::{Changes, NotKept};
 use crate::route::pins::Analysis;
 use crate::route::plan::{Access, ShardSet};
 use crate::route::recipe::{Keyed, PlacedKeys, Recipe, Route, Several};
@@ -169,6 +170,9 @@ pub(super) fn meet(
         outside_transaction: false,
         reason: reason.to_owned(),
         makes: None,
+        // Whoever knows better says so.
+        keeps: Err(NotKept::NotUnderstood),
+        changes: Changes::Everything,
         untyped: binder.untyped_params().into(),
     })
 }

@@ -7,7 +7,7 @@
 //! inserted, and `made`, those that Keyway makes), `utility`, `meet` (the shards that have all a statement needs), `scatter` (else its rows are merged),
 //! `calls` (what its functions ask for), `forced` (when the shard is settled before), `hint`, `names`.
 
-pub(super) mod calls;
+pub(in crate::route) mod calls;
 pub mod context;
 mod forced;
 pub mod hint;

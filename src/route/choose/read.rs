@@ -6,6 +6,7 @@ use crate::route::choose::context::Context;
 use crate::route::choose::meet::{ManyShards, meet};
 use crate::route::choose::write::guards;
 use crate::route::error::RouteError;
+use crate::route::keep::{self, NotKept};
 use crate::route::pins;
 use crate::route::recipe::{Recipe, Route};
 use crate::route::schema;
@@ -38,13 +39,13 @@ pub(super) fn read(query: &Query, context: &Context<'_>) -> Result<Recipe, Route
         if let Route::Keyed(keyed) = &mut recipe.route {
             keyed.guards = guards;
         }
+        recipe.keeps = Err(NotKept::Writes);
+        recipe.changes = keep::changes(None, &binder, Some(&analysis), &traits, context);
         return Ok(recipe);
     }
-    meet(
-        &binder,
-        &analysis,
-        &traits,
-        ManyShards::Read(query, &bound),
-        context,
-    )
+    let several = ManyShards::Read(query, &bound);
+    let mut recipe = meet(&binder, &analysis, &traits, several, context)?;
+    recipe.keeps = keep::reads(&binder, &analysis, &traits, context);
+    recipe.changes = keep::changes(None, &binder, Some(&analysis), &traits, context);
+    Ok(recipe)
 }

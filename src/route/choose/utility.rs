@@ -2,7 +2,7 @@
 
 use crate::route::bind::Binder;
 use crate::route::bind::calls::CallEffect;
-use crate::route::bind::tables::{Found, find_table};
+use crate::route::bind::tables::{Found, find_table, is_ambiguous};
 use crate::route::builtin::Effect;
 use crate::route::choose::calls::traits_of;
 use crate::route::choose::choose;
@@ -11,6 +11,7 @@ use crate::route::choose::meet::touch;
 use crate::route::choose::names::{listed, names_of};
 use crate::route::choose::read::read;
 use crate::route::error::RouteError;
+use crate::route::keep::{Changes, NotKept, copied};
 use crate::route::plan::{Access, Pin, PlanKind, ShardSet};
 use crate::route::recipe::{Recipe, Route, Several};
 use crate::route::schema;
@@ -44,8 +45,10 @@ pub(super) fn explain(
             reason: "The statement runs on every shard".to_owned(),
         });
     }
+    recipe.keeps = Err(NotKept::Utility);
     if !analyze {
         recipe.access = Access::Read;
+        recipe.changes = Changes::Nothing;
         recipe.pin = None;
         recipe.makes = None;
     }
@@ -100,6 +103,7 @@ pub(super) fn declare(
     if hold {
         recipe.pin = recipe.pin.or(Some(Pin::HoldCursor));
     }
+    recipe.keeps = Err(NotKept::Utility);
     Ok(recipe)
 }
 
@@ -126,6 +130,7 @@ pub(super) fn copy(copy: &Copy, context: &Context<'_>) -> Result<Recipe, RouteEr
                     reason: "The query needs several shards".to_owned(),
                 });
             }
+            recipe.keeps = Err(NotKept::Utility);
             Ok(recipe)
         }
         CopySubject::Table { name, .. } => {
@@ -165,7 +170,11 @@ pub(super) fn copy(copy: &Copy, context: &Context<'_>) -> Result<Recipe, RouteEr
             let tables: Arc<[TableName]> = Arc::from([table.name.clone()]);
             match (&table.placement, copy.direction) {
                 _ if context.shards(table.keyspace).len() == 1 => {
-                    Ok(schema::fixed(PlanKind::Single, holders, access, tables))
+                    let mut recipe = schema::fixed(PlanKind::Single, holders, access, tables);
+                    if copy.direction == CopyDirection::From && !is_ambiguous(context, name) {
+                        recipe.changes = copied(&table);
+                    }
+                    Ok(recipe)
                 }
                 (Placement::Reference, CopyDirection::To) => {
                     Ok(schema::fixed(kind, holders, access, tables))

@@ -13,6 +13,7 @@ use crate::route::choose::meet::{ManyShards, meet};
 use crate::route::choose::names::key_names;
 use crate::route::choose::rows::{insert_rows, query_keys, refuse_foreign_conflict, stored_part};
 use crate::route::error::RouteError;
+use crate::route::keep::{self, NotKept};
 use crate::route::pins::{self, Analysis, Placed, key_of};
 use crate::route::plan::Access;
 use crate::route::recipe::{KeyGuard, Recipe, Route};
@@ -95,6 +96,8 @@ pub(super) fn write(tree: &Statement, context: &Context<'_>) -> Result<Recipe, R
         context,
     )?;
     recipe.access = Access::Write;
+    recipe.keeps = Err(NotKept::Writes);
+    recipe.changes = keep::changes(Some(tree), &binder, Some(&analysis), &traits, context);
     if let Route::Keyed(keyed) = &mut recipe.route {
         keyed.guards = guards;
         if inserted {

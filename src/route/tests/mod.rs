@@ -24,6 +24,7 @@ use crate::route::plan::{Plan, ShardSet};
 use crate::route::recipe::Recipe;
 use crate::statement::parse::parse;
 use crate::statement::scan::{ScanSettings, Scanned, scan, shape};
+use crate::topology::reach::{Family, Reach, TableReach};
 use crate::topology::{
     BUCKETS, Column, Database, Dsn, Function, FunctionDeclaration, KeyColumn, KeyFamily, KeyHash,
     Keyspace, KeyspaceId, KeyspaceKind, Placement, ServerTls, Shard, ShardId, SharedConstraint,
@@ -114,11 +115,21 @@ fn column(name: &str, type_name: &str) -> Column {
 }
 
 fn table(name: &str, keyspace: u16, placement: Placement, columns: &[(&str, &str)]) -> Table {
+    let name = TableName {
+        schema: "public".into(),
+        name: name.into(),
+    };
+    let alone = || Reach::Families(Vec::new());
     Table {
-        name: TableName {
-            schema: "public".into(),
-            name: name.into(),
+        reach: TableReach {
+            family: Family::named(&name),
+            never: None,
+            read: alone(),
+            insert: alone(),
+            update: alone(),
+            delete: alone(),
         },
+        name,
         keyspace: KeyspaceId(keyspace),
         placement,
         columns: columns
@@ -501,6 +512,8 @@ fn topology() -> Arc<Topology> {
         )]),
     };
     Arc::new(Topology {
+        digest: 0,
+        flushed: Default::default(),
         behind: HashMap::new(),
         epoch: 7,
         catalog_epoch: Default::default(),

@@ -7,7 +7,7 @@ use crate::session::cursors::CursorStatement;
 use crate::session::error::SessionError;
 use crate::session::extended::{Batch, Item, Need};
 use crate::session::planner::Bound;
-use crate::session::portal::{CursorChange, Hold, OwnCursor, Place, Portal};
+use crate::session::portal::{CursorChange, Effects, Hold, OwnCursor, Place, Portal};
 use crate::session::prepared::{Body, Prepared};
 use crate::statement::command::Command;
 use crate::wire::error::SqlState;
@@ -85,6 +85,7 @@ impl Session {
             self.one_more_portal()?;
         }
         let mut access = Access::Read;
+        let mut effects = Effects::none();
         let mut cursor = None;
         let place = match &Rc::clone(&prepared).body {
             Body::Command(_) | Body::Empty => Place::Local,
@@ -94,6 +95,7 @@ impl Session {
                 Some((written, plan)) => {
                     self.note_plan(plan.kind);
                     access = plan.access;
+                    effects = Effects::of(&plan, self.topology.digest);
                     prepared = written;
                     let shard = self.choose(&plan);
                     if let Some(pin) = plan.pin {
@@ -121,7 +123,7 @@ impl Session {
                         *plan
                     }
                     CursorStatement::Declare(declare, plan, query) => {
-                        let declare = OwnCursor::Declare(declare, *plan, query);
+                        let declare = OwnCursor::Declare(declare, plan, query);
                         return self.own_cursor(&bind, &prepared, body, declare, item);
                     }
                     CursorStatement::Own(command) => {
@@ -131,6 +133,7 @@ impl Session {
                 };
                 self.note_plan(plan.kind);
                 access = plan.access;
+                effects = Effects::of(&plan, self.topology.digest);
                 if Self::is_for_one(&plan) && plan.access != Access::Schema && plan.text.is_none() {
                     let shard = self.choose(&plan);
                     if let Some(pin) = plan.pin {
@@ -160,6 +163,7 @@ impl Session {
             hold: Hold::No,
             level: self.savepoints_set(),
             access,
+            effects,
             cursor,
             sets: std::mem::take(&mut self.pending_sets),
         };
@@ -200,6 +204,7 @@ impl Session {
             hold: Hold::No,
             level: self.savepoints_set(),
             access: Access::Lock,
+            effects: Effects::none(),
             cursor: None,
             sets: Vec::new(),
         };

@@ -3,6 +3,7 @@
 use crate::backend::pool::Lease;
 use crate::backend::server::Doubt;
 use crate::execute::relay::{Keeps, Position, Relayed, Reply, Script, To};
+use crate::route::keep::Spoils;
 use crate::route::plan::Access;
 use crate::session::Session;
 use crate::session::error::SessionError;
@@ -89,17 +90,20 @@ impl Session {
     ) -> Result<(), SessionError> {
         // What is executed counts: a portal may have been bound in an earlier batch.
         let mut access = Access::Read;
+        let mut spoils = Spoils::Nothing;
         let mut copying = false;
         let mut all_sets = Vec::new();
         for item in items {
             if let Item::Execute {
                 access: own,
+                effects,
                 copies,
                 sets,
                 ..
             } = item
             {
                 access = heavier(access, *own);
+                spoils = spoils.and(effects.spoils(self.topology.digest));
                 copying |= copies;
                 all_sets.extend_from_slice(sets);
             }
@@ -112,12 +116,12 @@ impl Session {
             _ => false,
         });
         let mut taken = if prepares {
-            let mut taken = self.take(shard, access).await?;
+            let mut taken = self.take_to_change(shard, access, &spoils).await?;
             // The server has Keyway's name in place of the client's.
             taken.script.position = Position::Unknown;
             taken
         } else {
-            self.take_and_begin(shard, access).await?
+            self.take_and_begin(shard, access, &spoils).await?
         };
         let rewritten =
             |item: &Item| matches!(item, Item::Bind { prepared, .. } if prepared.rewritten);

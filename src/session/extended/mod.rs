@@ -4,9 +4,10 @@
 //! batch is taken apart into segments ([`Session::stepwise`]) inside an implicit transaction.
 //!
 //! Reading order: this file (a batch from its first message to Sync), `understand` and `bind` (what its messages need),
-//! `direct`, `stepwise`, `told` (what clients were told of their statements stays true).
+//! `cached` (a batch that a kept answer answers), `direct`, `stepwise`, `told` (what clients were told of their statements stays true).
 
 mod bind;
+mod cached;
 mod direct;
 mod stepwise;
 mod told;
@@ -18,7 +19,7 @@ use crate::route::plan::{Access, ShardSet};
 use crate::session::Session;
 use crate::session::error::SessionError;
 use crate::session::planner::PendingSet;
-use crate::session::portal::CursorChange;
+use crate::session::portal::{CursorChange, Effects};
 use crate::session::prepared::{Before, Canonical, Prepared};
 use crate::session::servers::Taken;
 use crate::topology::ShardId;
@@ -62,6 +63,8 @@ pub(super) enum Item {
         portal: String,
         rows_max: u32,
         access: Access,
+        /// The same for the result cache.
+        effects: Rc<Effects>,
         /// It is a COPY.
         copies: bool,
         /// What it does to a cursor.
@@ -327,6 +330,12 @@ impl Session {
     /// Runs a batch. True when ReadyForQuery has been said.
     async fn run_batch(&mut self, batch: Batch, cut: Cut) -> Result<bool, SessionError> {
         self.still_as_told(&batch).await?;
+        if self.worker.results.is_some() && cut == Cut::Sync && batch.failure.is_none() {
+            let items: SmallVec<[&Item; 6]> = batch.items.iter().map(|(item, _)| item).collect();
+            if Box::pin(self.batch_kept(&items)).await? {
+                return Ok(true);
+            }
+        }
         let runs = batch
             .items
             .iter()

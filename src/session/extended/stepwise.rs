@@ -142,7 +142,9 @@ impl Session {
         use crate::statement::command::Command;
         match &prepared.body {
             Body::Command(Command::ExplainRoute { .. }) => self.say_plan_description(),
-            Body::Command(Command::Show(Some(name))) => self.say_text_column(name),
+            Body::Command(command @ (Command::Show(_) | Command::CacheFlush(_))) => {
+                self.say_own_columns(command);
+            }
             Body::Routed(scanned) => match self.cursor_description(prepared.own_text(), scanned) {
                 Some(description) => self.client.outbox.extend_from_slice(&description),
                 None => reply::no_data(&mut self.client.outbox),
@@ -305,6 +307,7 @@ impl Session {
                     match command {
                         Command::ExplainRoute { .. } => Some("EXPLAIN"),
                         Command::Show(_) => Some("SHOW"),
+                        Command::CacheFlush(_) => Some(NO_MORE_ROWS),
                         _ => None,
                     }
                 }

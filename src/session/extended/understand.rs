@@ -4,7 +4,7 @@ use crate::session::Session;
 use crate::session::cursors::declared_outside;
 use crate::session::error::SessionError;
 use crate::session::extended::{Batch, Closing, Item, Need};
-use crate::session::own::hint_shown;
+use crate::session::own::own_command;
 use crate::session::portal::{CursorChange, Place, Portal};
 use crate::session::prepared::{Before, Body, Prepared, Said};
 use crate::session::simple::{in_its_place, is_command};
@@ -113,6 +113,7 @@ impl Session {
                     portal: execute.portal.to_owned(),
                     rows_max: execute.max_rows,
                     access: portal.access,
+                    effects: Rc::clone(&portal.effects),
                     copies: portal.prepared.copies(),
                     cursor: portal.cursor.clone(),
                     // Only the first Execute of a portal calls set_config().
@@ -265,8 +266,8 @@ impl Session {
                 }
             }
             (Some(scanned), None) => {
-                match hint_shown(&parse.query[scanned.range.clone()], &scanned, settings) {
-                    Some(name) => Body::Command(Command::Show(Some(name))),
+                match own_command(&parse.query[scanned.range.clone()], &scanned, settings) {
+                    Some(command) => Body::Command(command),
                     None => Body::Routed(scanned),
                 }
             }

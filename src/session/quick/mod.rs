@@ -6,6 +6,7 @@
 //! is copied and hardly anything allocated. Everything else takes the ordinary way (`answer`) from the point it has
 //! reached, with the same bytes as its result.
 
+mod cached;
 mod messages;
 mod transaction;
 
@@ -14,15 +15,18 @@ use crate::backend::stream::Scratch;
 use crate::cache::shapes::Reading;
 use crate::execute::relay::{Reply, Script, To};
 use crate::metrics::{Outcome, QueryPlan};
-use crate::route::key::{NoParams, Params, Values};
+use crate::route::keep::Spoils;
+use crate::route::key::{NoParams, Values};
 use crate::route::plan::Access;
 use crate::route::recipe::Recipe;
 use crate::session::Session;
 use crate::session::SessionHint;
 use crate::session::error::SessionError;
+use crate::session::kept::{AskingNow, BoundTo};
 use crate::session::planner::Bound;
-use crate::session::portal::{Hold, Place, Portal};
+use crate::session::portal::{Effects, Hold, Place, Portal};
 use crate::session::prepared::{Body, Canonical, Known, MadeRecipe, Prepared};
+use crate::session::quick::cached::Cached;
 use crate::session::quick::messages::{Batch, Request, Sent};
 use crate::session::quick::transaction::{BlockRequest, BlockWord};
 use crate::session::servers::{Taken, wrote};
@@ -72,12 +76,16 @@ pub(super) struct Running {
     request: Request,
     sent: Sent,
     started: Instant,
+    /// Its answer is to be kept.
+    asking: Option<Box<AskingNow>>,
 }
 
 /// What a client's bytes ask for.
 enum Asked {
     Statement(Planned),
     Block(BlockRequest),
+    /// The client has been told a kept answer.
+    Told(Instant),
 }
 
 /// A statement whose shard is known.
@@ -88,6 +96,10 @@ pub(super) struct Planned {
     /// The prepared statement that the batch binds.
     bound: Option<BoundStatement>,
     started: Instant,
+    /// What it changes, if the cache must know.
+    spoils: Option<Box<Spoils>>,
+    /// Its answer is to be kept.
+    asking: Option<Box<AskingNow>>,
 }
 
 struct BoundStatement {
@@ -235,6 +247,7 @@ impl Session {
         let planned = match self.plan_at_once(bytes) {
             Some(Asked::Statement(planned)) => planned,
             Some(Asked::Block(asked)) => return self.block_at_once(asked),
+            Some(Asked::Told(started)) => return Arrived::Answered(started),
             None => return Arrived::Ordinary,
         };
         let Some((lease, sent)) = self.take_at_once(planned.shard, planned.access) else {
@@ -293,12 +306,26 @@ impl Session {
             return None;
         };
         let recipe = &seen.made.recipe;
+        let values = Values {
+            text,
+            statement: &scanned,
+            params: &NoParams,
+        };
+        let cached = self.cached_at_once(recipe, &values, None, Request::Query, started)?;
+        if matches!(cached, Cached::Told) {
+            self.names.unnamed = None;
+            self.names.unnamed_portal = None;
+            return Some(Asked::Told(started));
+        }
+        let shard = self.quick_shard(recipe, &values)?;
         Some(Asked::Statement(Planned {
-            shard: self.quick_shard(recipe, text, &scanned, &NoParams)?,
+            shard,
             access: recipe.access,
             request: Request::Query,
             bound: None,
             started,
+            spoils: self.quick_spoils(recipe, &values),
+            asking: self.asking_at_once(cached, recipe, &values, shard),
         }))
     }
 
@@ -349,18 +376,36 @@ impl Session {
             types: &prepared.types,
             bind: &bind,
         };
-        let shard = self.quick_shard(&recipe, &prepared.text, scanned, &params)?;
+        let values = Values {
+            text: &prepared.text,
+            statement: scanned,
+            params: &params,
+        };
+        let bound = BoundTo {
+            types: &prepared.types,
+            bind: &bind,
+        };
+        let cached = self.cached_at_once(&recipe, &values, Some(&bound), request, started)?;
+        if matches!(cached, Cached::Told) {
+            self.told_at_once(&prepared, batch.parse.is_some());
+            return Some(Asked::Told(started));
+        }
+        let shard = self.quick_shard(&recipe, &values)?;
+        let spoils = self.quick_spoils(&recipe, &values);
+        let asking = self.asking_at_once(cached, &recipe, &values, shard);
         let canonical = prepared.canonical(&self.worker.statements, reading);
         Some(Asked::Statement(Planned {
             shard,
             access: recipe.access,
             request,
             bound: Some(BoundStatement {
-                prepared,
+                prepared: Rc::clone(&prepared),
                 canonical,
                 bind: batch.bind,
             }),
             started,
+            spoils,
+            asking,
         }))
     }
 
@@ -375,6 +420,9 @@ impl Session {
         bytes: &[u8],
     ) -> Result<Running, (ShardId, Lease)> {
         let shard = planned.shard;
+        if let Some(spoils) = &planned.spoils {
+            self.mark(&mut lease, shard, spoils);
+        }
         // All of the request but a Bind that names the statement as the server knows it.
         let mut rest = bytes;
         match planned.bound {
@@ -412,6 +460,7 @@ impl Session {
                         hold: Hold::No,
                         level: block.savepoints.len(),
                         access: planned.access,
+                        effects: Effects::none(),
                         cursor: None,
                         sets: Vec::new(),
                     }));
@@ -437,6 +486,7 @@ impl Session {
             request: planned.request,
             sent,
             started: planned.started,
+            asking: planned.asking,
         })
     }
 
@@ -545,19 +595,8 @@ impl Session {
         holds.then(|| Rc::clone(&made.recipe))
     }
 
-    fn quick_shard(
-        &self,
-        recipe: &Recipe,
-        text: &str,
-        statement: &Scanned,
-        params: &dyn Params,
-    ) -> Option<ShardId> {
-        let values = Values {
-            text,
-            statement,
-            params,
-        };
-        let shard = recipe.only_shard(&values, &self.topology)?;
+    fn quick_shard(&self, recipe: &Recipe, values: &Values<'_>) -> Option<ShardId> {
+        let shard = recipe.only_shard(values, &self.topology)?;
         // Types whose OIDs differ from what the client knows must be looked at.
         self.type_map(shard).is_none().then_some(shard)
     }
@@ -611,6 +650,9 @@ impl Session {
                         if !own.is_empty() {
                             self.client.send_now(own);
                         }
+                        if let Some(asking) = running.asking.take() {
+                            self.keep_at_once(*asking, own);
+                        }
                         lease.ready(status);
                         return Poll::Ready(Heard::Whole);
                     }
@@ -635,6 +677,10 @@ impl Session {
 
     /// The ordinary way from where the reply begins.
     async fn go_on(&mut self, running: Running) -> Result<(), SessionError> {
+        if let (Some(asking), Some(results)) = (running.asking, &self.worker.results) {
+            self.client.record(results.entry_max(), &self.worker.copies);
+            self.asking = Some(asking);
+        }
         let mut script = Script::new();
         if running.sent == Sent::BeginAndStatement {
             script.expect(Reply::Begin, To::Nobody);

@@ -103,7 +103,7 @@ impl Session {
     pub(super) fn block_at_once(&mut self, asked: BlockRequest) -> Arrived {
         let server = match (asked.word, &mut self.block) {
             (BlockWord::Begin | BlockWord::StartTransaction, None) => None,
-            (BlockWord::Commit, Some(block)) if block.tables.is_empty() => {
+            (BlockWord::Commit, Some(block)) if !block.changed_schema => {
                 match block.participants.as_mut_slice() {
                     [] => None,
                     [only] if only.wrote != Wrote::Schema && only.is_ready() => {
@@ -142,6 +142,7 @@ impl Session {
             request: asked.request,
             sent: Sent::Commit,
             started: asked.started,
+            asking: None,
         })
     }
 

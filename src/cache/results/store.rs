@@ -1,0 +1,497 @@
+//! All kept answers of a process, and what they must be true of.
+
+use crate::cache::results::cells::{Cell, Cells, Seen};
+use crate::cache::results::doubt::Doubts;
+use crate::cache::results::flight::Flights;
+use crate::cache::results::key::{AsHashed, Asker, Key, KeyRef};
+use crate::cache::results::reply::{Asked, Kept};
+use crate::cache::results::worth::Worth;
+use crate::route::keep::NotKept;
+use quick_cache::sync::Cache;
+use quick_cache::{Lifecycle, OptionsBuilder, Weighter};
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Bytes that an answer takes besides its key and messages: the entry, its cells, its places in the store's tables (each
+/// 8 bytes of key hash, two pointers, 21 of the store's own, half as many again for ghosts) and the allocator's share.
+const OVERHEAD: usize = 320;
+
+/// How long after a snapshot's end a session may still be about to plan a statement by it: it has looked at the snapshot,
+/// and has not come to mark what it will write. Nothing is waited for in between.
+const PAST: Duration = Duration::from_secs(60);
+
+/// Snapshots before that are looked at one by one.
+const PAST_MAX: usize = 16;
+
+/// Askers known by a number; beyond it all are forgotten, and get others.
+const ASKERS_MAX: usize = 10_000;
+
+/// Answers smaller than this are expected; only the store's first tables depend on it.
+const EXPECTED_ENTRY: usize = 4 * 1024;
+
+/// An answer with what it must be true of.
+#[derive(Debug)]
+pub struct Entry {
+    /// The answer.
+    pub reply: Kept,
+    /// Cells as they were before it was asked for.
+    seen: Seen,
+    /// When it was asked for.
+    made: Instant,
+    /// Until when it may be given.
+    until: Instant,
+    /// How often it was given.
+    hits: AtomicU64,
+}
+
+impl Entry {
+    /// When it was asked for.
+    #[must_use]
+    pub fn made(&self) -> Instant {
+        self.made
+    }
+
+    /// How often it was given.
+    #[must_use]
+    pub fn hits(&self) -> u64 {
+        self.hits.load(Ordering::Relaxed)
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Bytes;
+
+impl Weighter<Key, Arc<Entry>> for Bytes {
+    fn weight(&self, key: &Key, entry: &Arc<Entry>) -> u64 {
+        (OVERHEAD + key.len() + entry.reply.len()) as u64
+    }
+}
+
+/// Counts what had to make room.
+#[derive(Debug, Clone, Default)]
+struct Evictions(Arc<AtomicU64>);
+
+impl Lifecycle<Key, Arc<Entry>> for Evictions {
+    type RequestState = ();
+
+    fn on_evict(&self, (): &mut (), _: Key, _: Arc<Entry>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// How answers are kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// Bytes for all answers.
+    pub size: usize,
+    /// Bytes that one may take.
+    pub entry_max: usize,
+}
+
+/// What is asked for now: the question and, when the answer comes, everything that keeping it needs.
+#[derive(Debug)]
+pub struct Asking {
+    /// The question.
+    pub key: Key,
+    /// How it was asked.
+    pub asked: Asked,
+    /// The cells as they are before it is sent.
+    pub seen: Seen,
+    /// When.
+    pub made: Instant,
+    /// How long the answer may be given.
+    pub ttl: Duration,
+    /// The statement's kind, see [`Results::is_worth_it`].
+    pub kind: u64,
+}
+
+/// Kept answers.
+#[derive(Debug)]
+pub struct Results {
+    /// What they must be true of.
+    pub cells: Arc<Cells>,
+    /// Which are being asked for.
+    pub flights: Arc<Flights>,
+    /// Writes whose end nobody has seen.
+    pub doubts: Doubts,
+    entries: Cache<Key, Arc<Entry>, Bytes, AsHashed, Evictions>,
+    evictions: Evictions,
+    worth: Worth,
+    options: Options,
+    seed: u64,
+    askers: Mutex<HashMap<Box<[u8]>, Arc<Asker>>>,
+    next_asker: AtomicU64,
+    /// Snapshots that were published before, and when the next one was.
+    past: Mutex<VecDeque<(Cell, Instant)>>,
+    /// Are there any?
+    has_past: AtomicBool,
+    flushes: AtomicU64,
+}
+
+/// How it stands, for people.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    /// Answers kept, void ones among them.
+    pub entries: usize,
+    /// Bytes they take.
+    pub bytes: u64,
+    /// Bytes they may take.
+    pub size: usize,
+    /// Bytes of the table of versions.
+    pub cells_bytes: usize,
+    /// Times that everything or a table was dropped by somebody's wish.
+    pub flushes: u64,
+    /// Answers that had to make room.
+    pub evictions: u64,
+    /// Writes whose end nobody has seen.
+    pub in_doubt: usize,
+}
+
+impl Results {
+    /// Keeps nothing yet. `seed` is random.
+    #[must_use]
+    pub fn new(options: Options, seed: u64) -> Arc<Self> {
+        let size = options.size as u64;
+        let built = OptionsBuilder::new()
+            .weight_capacity(size)
+            .estimated_items_capacity((options.size / EXPECTED_ENTRY).max(16))
+            .build()
+            .expect("capacity and expected items are given");
+        let evictions = Evictions::default();
+        Arc::new(Self {
+            cells: Arc::default(),
+            flights: Arc::default(),
+            doubts: Doubts::default(),
+            entries: Cache::with_options(built, Bytes, AsHashed::default(), evictions.clone()),
+            evictions,
+            worth: Worth::default(),
+            options,
+            seed,
+            askers: Mutex::default(),
+            next_asker: AtomicU64::new(1),
+            past: Mutex::default(),
+            has_past: AtomicBool::new(false),
+            flushes: AtomicU64::new(0),
+        })
+    }
+
+    /// What keys are hashed with.
+    #[inline]
+    #[must_use]
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// The number for whoever asks.
+    #[must_use]
+    pub fn asker(&self, bytes: &[u8]) -> Arc<Asker> {
+        let mut askers = self.askers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = askers.get(bytes) {
+            return Arc::clone(known);
+        }
+        if askers.len() >= ASKERS_MAX {
+            askers.clear();
+        }
+        let asker = Arc::new(Asker {
+            id: self.next_asker.fetch_add(1, Ordering::Relaxed),
+            bytes: bytes.into(),
+        });
+        askers.insert(bytes.into(), Arc::clone(&asker));
+        asker
+    }
+
+    /// Is the answer to a question that has just been missed worth keeping? `kind` is a hash of its statement's shape.
+    #[inline]
+    #[must_use]
+    pub fn is_worth_it(&self, kind: u64, key: KeyRef<'_>) -> bool {
+        self.worth.is_it(kind, key.hash())
+    }
+
+    /// The answer, if there is one that still holds and is not older than `ttl`.
+    #[inline]
+    #[must_use]
+    pub fn find(
+        &self,
+        key: KeyRef<'_>,
+        asked: Asked,
+        kind: u64,
+        ttl: Duration,
+        now: Instant,
+    ) -> Option<Arc<Entry>> {
+        let entry = self.entries.get(&key)?;
+        let holds = entry.until > now
+            && entry.made + ttl > now
+            && entry.reply.answers(asked)
+            && self.cells.holds(&entry.seen);
+        if holds {
+            entry.hits.fetch_add(1, Ordering::Relaxed);
+            self.worth.hit(kind);
+        }
+        holds.then_some(entry)
+    }
+
+    /// Keeps an answer, if it is still true.
+    ///
+    /// # Errors
+    /// Why it is not kept.
+    pub fn keep(&self, asking: Asking, reply: Kept) -> Result<(), NotKept> {
+        if !self.cells.holds(&asking.seen) {
+            return Err(NotKept::WriteOnItsWay);
+        }
+        if OVERHEAD + asking.key.len() + reply.len() > self.options.entry_max {
+            return Err(NotKept::TooLarge);
+        }
+        self.worth.kept(asking.kind);
+        let entry = Entry {
+            reply,
+            seen: asking.seen,
+            made: asking.made,
+            until: asking.made + asking.ttl,
+            hits: AtomicU64::new(0),
+        };
+        self.entries.insert(asking.key, Arc::new(entry));
+        Ok(())
+    }
+
+    /// Bytes that an answer may have to be kept.
+    #[must_use]
+    pub fn entry_max(&self) -> usize {
+        self.options.entry_max
+    }
+
+    /// From now on statements are planned by another snapshot than that of this cell. Sessions may still write by the one
+    /// before.
+    pub fn next_snapshot(&self, before: Cell) {
+        let mut past = self.past.lock().unwrap_or_else(PoisonError::into_inner);
+        past.retain(|(cell, _)| *cell != before);
+        past.push_back((before, Instant::now()));
+        self.has_past.store(true, Ordering::Release);
+    }
+
+    /// The cells as they are now, and those of the snapshots before: a write that was planned by one of them may change
+    /// rows that this snapshot knows by other cells. `None` while a write to one of them is on its way.
+    #[must_use]
+    pub fn look(&self, cells: impl IntoIterator<Item = Cell>) -> Option<Seen> {
+        let mut seen = self.cells.look(cells)?;
+        if self.has_past.load(Ordering::Acquire) {
+            seen.extend(self.look_back()?);
+        }
+        Some(seen)
+    }
+
+    #[cold]
+    fn look_back(&self) -> Option<Seen> {
+        let mut past = self.past.lock().unwrap_or_else(PoisonError::into_inner);
+        while let Some((cell, since)) = past.front() {
+            // One that nobody writes by any more, and that no session can still be about to plan by.
+            if since.elapsed() < PAST && past.len() <= PAST_MAX
+                || self.cells.look([*cell]).is_none()
+            {
+                break;
+            }
+            past.pop_front();
+        }
+        self.has_past.store(!past.is_empty(), Ordering::Release);
+        if past.len() > PAST_MAX {
+            return None;
+        }
+        self.cells.look(past.iter().map(|(cell, _)| *cell))
+    }
+
+    /// Drops everything.
+    pub fn flush(&self) {
+        self.flushes.fetch_add(1, Ordering::Relaxed);
+        self.cells.change(Cell::EVERYTHING);
+        self.entries.clear();
+    }
+
+    /// What these cells stand for is void.
+    pub fn flush_cells(&self, cells: impl IntoIterator<Item = Cell>) {
+        self.flushes.fetch_add(1, Ordering::Relaxed);
+        for cell in cells {
+            self.cells.change(cell);
+        }
+    }
+
+    /// How it stands.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        Standing {
+            entries: self.entries.len(),
+            bytes: self.entries.weight(),
+            size: self.options.size,
+            cells_bytes: self.cells.bytes(),
+            flushes: self.flushes.load(Ordering::Relaxed),
+            evictions: self.evictions.0.load(Ordering::Relaxed),
+            in_doubt: self.doubts.len(),
+        }
+    }
+
+    /// Answers that hold, at most `max`, those given most often first.
+    #[must_use]
+    pub fn most_used(&self, max: usize, now: Instant) -> Vec<(Key, Arc<Entry>)> {
+        let holds = |entry: &Arc<Entry>| entry.until > now && self.cells.holds(&entry.seen);
+        let mut all: Vec<(Key, Arc<Entry>)> = self
+            .entries
+            .iter()
+            .filter(|(_, entry)| holds(entry))
+            .collect();
+        all.sort_by_key(|(_, entry)| std::cmp::Reverse(entry.hits()));
+        all.truncate(max);
+        all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::results::key::KeyWriter;
+    use crate::topology::TableName;
+    use crate::topology::reach::Family;
+
+    const ASKED: Asked = Asked::Query;
+
+    fn results(size: usize, entry_max: usize) -> Arc<Results> {
+        Results::new(Options { size, entry_max }, 42)
+    }
+
+    fn key(results: &Results, text: &str) -> Key {
+        let mut writer = KeyWriter::default();
+        writer.begin(&results.asker(b"somebody"), text.as_bytes());
+        writer.finish(results.seed()).to_key()
+    }
+
+    fn reply(length: usize) -> Kept {
+        let mut told = b"T\0\0\0\x06\0\0D".to_vec();
+        told.extend_from_slice(&u32::try_from(length + 4).expect("short").to_be_bytes());
+        told.extend(std::iter::repeat_n(0, length));
+        told.extend_from_slice(b"C\0\0\0\x0dSELECT 1\0Z\0\0\0\x05I");
+        Kept::of(ASKED, &told).expect("an answer")
+    }
+
+    fn asking(results: &Results, text: &str, cell: Cell, ttl: Duration) -> Asking {
+        Asking {
+            key: key(results, text),
+            asked: ASKED,
+            seen: results.cells.look([cell]).expect("no write on its way"),
+            made: Instant::now(),
+            ttl,
+            kind: 0,
+        }
+    }
+
+    fn users() -> Cell {
+        let name = TableName {
+            schema: "public".to_owned(),
+            name: "users".to_owned(),
+        };
+        Cell::of_table(0, Family::named(&name))
+    }
+
+    #[test]
+    fn an_answer_is_found_until_a_write_or_its_end() {
+        let results = results(1 << 20, 1 << 16);
+        let found = |text: &str| {
+            let key = key(&results, text);
+            results
+                .find(
+                    key.as_ref(),
+                    ASKED,
+                    0,
+                    Duration::from_secs(3600),
+                    Instant::now(),
+                )
+                .is_some()
+        };
+        let hour = Duration::from_secs(3600);
+        assert!(!found("a"));
+        assert_eq!(
+            results.keep(asking(&results, "a", users(), hour), reply(10)),
+            Ok(())
+        );
+        assert!(found("a"));
+        assert!(!found("b"));
+        drop(results.cells.mark([users()]));
+        assert!(!found("a"));
+        assert_eq!(
+            results.keep(asking(&results, "b", users(), Duration::ZERO), reply(10)),
+            Ok(())
+        );
+        assert!(!found("b"), "its time is over");
+    }
+
+    #[test]
+    fn what_was_asked_before_a_write_is_not_kept_behind_it() {
+        let results = results(1 << 20, 1 << 16);
+        let early = asking(&results, "a", users(), Duration::from_secs(9));
+        let marks = results.cells.mark([users()]);
+        assert_eq!(results.cells.look([users()]), None);
+        drop(marks);
+        assert_eq!(results.keep(early, reply(1)), Err(NotKept::WriteOnItsWay));
+    }
+
+    #[test]
+    fn answers_stay_within_their_bounds() {
+        let results = results(1 << 20, 1 << 16);
+        let hour = Duration::from_secs(3600);
+        assert_eq!(
+            results.keep(asking(&results, "large", users(), hour), reply(1 << 16)),
+            Err(NotKept::TooLarge)
+        );
+        for n in 0..1_000 {
+            let asking = asking(&results, &n.to_string(), users(), hour);
+            assert_eq!(results.keep(asking, reply(8_000)), Ok(()));
+            assert!(results.standing().bytes <= 1 << 20);
+        }
+        assert!(results.standing().entries > 50);
+        results.flush();
+        assert_eq!(results.standing().entries, 0);
+    }
+
+    #[test]
+    fn writes_by_a_snapshot_before_are_seen() {
+        let results = results(1 << 20, 1 << 16);
+        let (before, other) = (Cell::of_snapshot(1), Cell::of_snapshot(2));
+        let seen = results.look([users()]).expect("no write on its way");
+        assert_eq!(seen.len(), 1);
+        let marks = results.cells.mark([before]);
+        results.next_snapshot(before);
+        assert_eq!(results.look([users()]), None, "it may write to users");
+        drop(marks);
+        let seen = results.look([users()]).expect("it is over");
+        assert_eq!(seen.len(), 2);
+        drop(results.cells.mark([before]));
+        assert!(!results.cells.holds(&seen), "a session was late");
+        results.next_snapshot(other);
+        results.next_snapshot(before);
+        assert_eq!(results.look([users()]).map(|seen| seen.len()), Some(3));
+        // Many at once: nothing is kept while any is written by, and then all of them are forgotten.
+        let marks = results.cells.mark([other]);
+        for digest in 3..100 {
+            results.next_snapshot(Cell::of_snapshot(digest));
+        }
+        assert_eq!(results.look([users()]), None);
+        drop(marks);
+        let seen = results.look([users()]).expect("nobody writes");
+        assert_eq!(seen.len(), 1 + PAST_MAX);
+    }
+
+    #[test]
+    fn askers_keep_their_numbers() {
+        let results = results(1 << 20, 1 << 16);
+        let (one, two) = (results.asker(b"one"), results.asker(b"two"));
+        assert_ne!(one.id, two.id);
+        assert_eq!(results.asker(b"one").id, one.id);
+        for n in 0..ASKERS_MAX {
+            let _ = results.asker(&n.to_le_bytes());
+        }
+        assert_ne!(
+            results.asker(b"one").id,
+            one.id,
+            "a number is never used again"
+        );
+    }
+}

@@ -1,0 +1,563 @@
+//! Answers that are given again: whether the statement at hand may have one, what it asks, and what it spoils.
+//!
+//! An answer is looked for before a shard is asked, and what a shard answers is copied on its way to the client and kept
+//! when the request is through. A statement that changes anything marks it on its server before it is sent
+//! ([`Server::writes`](crate::backend::server::Server::writes)).
+
+use crate::backend::server::Server;
+use crate::backend::settings::{SettingValue, Settings};
+use crate::cache::results::cells::{Cell, Marks};
+use crate::cache::results::flight::{Boarding, Flight};
+use crate::cache::results::key::{Asker, KeyRef, KeyWriter};
+use crate::cache::results::reply::{Asked, Kept};
+use crate::cache::results::store::{Asking, Entry, Results};
+use crate::config::{CACHE_TTL_MAX, parse_time};
+use crate::metrics::QueryPlan;
+use crate::route::keep::{NotKept, Reads, Spoils, Touches};
+use crate::route::key::Values;
+use crate::route::plan::{Keep, ShardSet};
+use crate::route::recipe::Recipe;
+use crate::session::Session;
+use crate::session::commands::is_one_snapshot;
+use crate::session::error::SessionError;
+use crate::session::transaction::{BlockKind, Wrote};
+use crate::statement::scan::{Hints, ScanSettings, Scanned, says_time, without_comments};
+use crate::topology::{ShardId, Topology};
+use crate::wire::frontend::{Bind, Format};
+use smallvec::SmallVec;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Settings that change no answer.
+const HARMLESS: [&str; 8] = [
+    "application_name",
+    "client_connection_check_interval",
+    "idle_in_transaction_session_timeout",
+    "idle_session_timeout",
+    "lock_timeout",
+    "statement_timeout",
+    "tcp_keepalives_idle",
+    "transaction_timeout",
+];
+
+/// An answer on its way.
+#[derive(Debug)]
+pub(super) struct AskingNow {
+    pub(super) asking: Asking,
+    /// Others wait for it.
+    pub(super) flight: Flight,
+}
+
+/// Who asks, and what that is true of.
+#[derive(Debug)]
+pub(super) struct Who {
+    settings: Arc<Settings>,
+    epoch: u64,
+    asker: Arc<Asker>,
+    /// Its statements read from one snapshot, unless their transaction says otherwise.
+    one_snapshot: bool,
+    /// How its texts are read.
+    strings: ScanSettings,
+}
+
+/// What the store says of a question.
+#[derive(Debug)]
+pub(super) enum Look {
+    /// Here is the answer.
+    Found(Arc<Entry>),
+    /// There is none.
+    Missing,
+}
+
+/// What a prepared statement was bound to.
+pub(super) struct BoundTo<'a, 'b> {
+    /// The types that the client declared.
+    pub(super) types: &'a [u32],
+    pub(super) bind: &'a Bind<'b>,
+}
+
+impl Session {
+    /// May an answer be looked for, and kept, as the session stands?
+    #[inline]
+    pub(super) fn may_keep(&self) -> Result<(), NotKept> {
+        if !self.pinned.is_empty() {
+            return Err(NotKept::SessionState);
+        }
+        let Some(block) = &self.block else {
+            return if self.reads_one_snapshot() {
+                Err(NotKept::Isolation)
+            } else {
+                Ok(())
+            };
+        };
+        if block.kind != BlockKind::Client {
+            return Err(NotKept::Several);
+        }
+        if block.one_snapshot {
+            return Err(NotKept::Isolation);
+        }
+        let has_written = block.participants.iter().any(|participant| {
+            let is_writing = |server: &Server| server.is_writing();
+            participant.wrote != Wrote::Nothing
+                || participant.lease.as_deref().is_none_or(is_writing)
+        });
+        if block.failed || has_written || !block.changed.is_empty() {
+            return Err(NotKept::Transaction);
+        }
+        Ok(())
+    }
+
+    fn reads_one_snapshot(&self) -> bool {
+        match &self.who {
+            Some(who) if Arc::ptr_eq(&who.settings, &self.settings) => who.one_snapshot,
+            _ => is_one_snapshot(self.settings.get("default_transaction_isolation")),
+        }
+    }
+
+    /// How the session's texts are read.
+    pub(super) fn strings(&self) -> ScanSettings {
+        match &self.who {
+            Some(who) if Arc::ptr_eq(&who.settings, self.effective()) => who.strings,
+            _ => self.scan_settings(),
+        }
+    }
+
+    /// Who asks: database, user, role, settings and the snapshot that it is answered by.
+    pub(super) fn asker(&mut self, results: &Results) -> Arc<Asker> {
+        let epoch = self.topology.epoch;
+        if let Some(who) = &self.who
+            && who.epoch == epoch
+            && Arc::ptr_eq(&who.settings, self.effective())
+        {
+            return Arc::clone(&who.asker);
+        }
+        let mut bytes = Vec::new();
+        let mut part = |part: &[u8]| {
+            bytes.extend_from_slice(&(part.len() as u64).to_le_bytes());
+            bytes.extend_from_slice(part);
+        };
+        part(self.database.name.as_bytes());
+        part(&self.topology.digest.to_le_bytes());
+        part(self.pools.user().unwrap_or_default().as_bytes());
+        part(self.greeting.user.as_deref().unwrap_or_default().as_bytes());
+        for (name, value) in self.effective().iter() {
+            if HARMLESS.contains(&name.as_str()) {
+                continue;
+            }
+            let (kind, value) = match value {
+                SettingValue::Raw(value) => (b"r", value),
+                SettingValue::Text(value) => (b"t", value),
+            };
+            part(name.as_bytes());
+            part(kind);
+            part(value.as_bytes());
+        }
+        let asker = results.asker(&bytes);
+        let settings = Arc::clone(self.effective());
+        let one_snapshot = is_one_snapshot(settings.get("default_transaction_isolation"));
+        self.who = Some(Box::new(Who {
+            settings,
+            epoch,
+            asker: Arc::clone(&asker),
+            one_snapshot,
+            strings: self.scan_settings(),
+        }));
+        asker
+    }
+
+    /// What an execution's answer is made of.
+    pub(super) fn keep_of(&self, recipe: &Recipe, values: &Values<'_>) -> Result<Keep, NotKept> {
+        let reads = recipe.keeps.as_ref().map_err(|why| *why)?;
+        self.may_keep_of(values)?;
+        Ok(Keep {
+            reads: Arc::clone(reads),
+            touches: recipe.touches(reads, values, &self.topology),
+        })
+    }
+
+    /// Has the statement, as it was read, a text and values that say the same to everybody who reads them now?
+    pub(super) fn may_keep_of(&self, values: &Values<'_>) -> Result<(), NotKept> {
+        if says_time_now(values) {
+            return Err(NotKept::Clock);
+        }
+        // Prepared under other settings, its strings and comments may end elsewhere.
+        if values.statement.settings != self.strings() {
+            return Err(NotKept::Utility);
+        }
+        Ok(())
+    }
+
+    /// How long an answer made of these tables may be given; an error when it may not.
+    pub(super) fn ttl_of(&self, reads: &Reads, hints: Option<&Hints>) -> Result<Duration, NotKept> {
+        let config = self.worker.shared.config.load();
+        let cache = &config.cache;
+        let mut ttl = cache.ttl;
+        if let Some(hints) = hints {
+            if hints.cache.as_deref() == Some("off") {
+                return Err(NotKept::Asked);
+            }
+            ttl = hints.ttl.as_deref().and_then(parse_ttl).unwrap_or(ttl);
+        }
+        if cache.tables.is_empty() {
+            return Ok(ttl);
+        }
+        for table in &reads.tables {
+            let Some(own) = cache.tables.get(table) else {
+                continue;
+            };
+            if !own.enabled {
+                return Err(NotKept::Asked);
+            }
+            ttl = own.ttl.map_or(ttl, |own| own.min(ttl));
+        }
+        Ok(ttl)
+    }
+
+    /// Counts a statement that the cache has no part in.
+    pub(super) fn passed_by(&self, why: NotKept) {
+        self.worker.metrics.cache_passed_by(why as usize);
+    }
+
+    /// Tells the client a kept answer. It stays in the outbox when the socket takes no more.
+    pub(super) fn tell_kept(&mut self, entry: &Entry, asked: Asked) {
+        // Whoever has the answer may look at the numbers.
+        self.worker.metrics.cache_hits.raise();
+        self.plan = QueryPlan::Cached;
+        if let Some(block) = &mut self.block {
+            block.had_kept = true;
+        }
+        let status = self.status();
+        let mut telling = self.worker.telling.borrow_mut();
+        telling.clear();
+        entry.reply.tell(asked, status, &mut telling);
+        if self.client.outbox.is_empty() {
+            self.client.send_now(&telling);
+        } else {
+            self.client.outbox.extend_from_slice(&telling);
+        }
+        if telling.capacity() > TELLING_KEPT_MAX {
+            *telling = Default::default();
+        }
+    }
+
+    /// The shards' marks for what a statement changes: nothing when the cache is off.
+    pub(super) fn mark(&self, lease: &mut Server, shard: ShardId, spoils: &Spoils) {
+        let Some(results) = &self.worker.results else {
+            return;
+        };
+        let cells = cells_of_spoils(self.by_this_snapshot(spoils), [shard], &self.topology);
+        if !cells.is_empty() {
+            lease.writes(results, self.shard_name(shard), &cells);
+        }
+    }
+
+    /// Marks for a change on several shards, beside those of their servers.
+    pub(super) fn marks(&self, spoils: &Spoils, shards: &[ShardId]) -> Option<Marks> {
+        let results = self.worker.results.as_ref()?;
+        let spoils = self.by_this_snapshot(spoils);
+        let cells = cells_of_spoils(spoils, shards.iter().copied(), &self.topology);
+        Some(results.cells.mark(cells))
+    }
+
+    /// What was planned by a snapshot that is none any more may change rows that others know by other cells by now.
+    fn by_this_snapshot<'s>(&self, spoils: &'s Spoils) -> &'s Spoils {
+        let current = self.worker.shared.topology.load().digest;
+        if current == self.topology.digest || *spoils == Spoils::Nothing {
+            spoils
+        } else {
+            &Spoils::Everything
+        }
+    }
+
+    /// Asks the store, and counts.
+    pub(super) fn look(
+        &mut self,
+        results: &Results,
+        key: KeyRef<'_>,
+        asked: Asked,
+        kind: u64,
+        (ttl, now): (Duration, Instant),
+    ) -> Look {
+        match results.find(key, asked, kind, ttl, now) {
+            Some(entry) => Look::Found(entry),
+            None => {
+                self.worker.metrics.cache_misses.raise();
+                Look::Missing
+            }
+        }
+    }
+
+    /// The request is through: its answer is kept, if it may be.
+    pub(super) fn keep_what_was_told(&mut self) {
+        let Some(now) = self.asking.take() else {
+            return;
+        };
+        let told = self.client.recorded();
+        let (Some(results), Some(told)) = (&self.worker.results, told) else {
+            now.flight.was_in_vain();
+            self.passed_by(NotKept::TooLarge);
+            return;
+        };
+        keep(results, *now, &told, |why| match why {
+            Ok(()) => self.worker.metrics.cache_stores.raise(),
+            Err(why) => self.passed_by(why),
+        });
+    }
+
+    /// The answer of a plan for these shards, if it is kept; else it is asked for, and kept when the request is through. `text` is the
+    /// statement's own, `bound` what it was bound to.
+    ///
+    /// Waits while another session asks the same, up to `cache.wait`.
+    pub(super) async fn answer_kept(
+        &mut self,
+        keeps: Result<(&ShardSet, &Keep), NotKept>,
+        text: &str,
+        scanned: &Scanned,
+        bound: Option<BoundTo<'_, '_>>,
+        asked: Asked,
+    ) -> Result<Option<Arc<Entry>>, SessionError> {
+        let Some(results) = self.worker.results.clone() else {
+            return Ok(None);
+        };
+        let (shards, keep, ttl) = match self.may_answer(keeps, scanned.hints.as_deref()) {
+            Ok(found) => found,
+            Err(why) => {
+                self.passed_by(why);
+                return Ok(None);
+            }
+        };
+        let asker = self.asker(&results);
+        let key = {
+            let mut writer = self.worker.question.borrow_mut();
+            write_question(&mut writer, &asker, text, scanned, bound.as_ref());
+            writer.finish(results.seed()).to_key()
+        };
+        let kind = kind_of(scanned);
+        let wait = self.worker.shared.config.load().cache.wait;
+        let hash = key.as_ref().hash();
+        let mut waited = false;
+        loop {
+            if let Look::Found(entry) =
+                self.look(&results, key.as_ref(), asked, kind, (ttl, Instant::now()))
+            {
+                return Ok(Some(entry));
+            }
+            if !results.is_worth_it(kind, key.as_ref()) {
+                self.passed_by(NotKept::Seldom);
+                return Ok(None);
+            }
+            let boarding = if waited {
+                Boarding::First(results.flights.alone(hash))
+            } else {
+                results.flights.board(hash, wait)
+            };
+            let mut later = match boarding {
+                Boarding::First(flight) => {
+                    // Whoever asked before may have kept it between the two looks.
+                    if let Some(entry) =
+                        results.find(key.as_ref(), asked, kind, ttl, Instant::now())
+                    {
+                        return Ok(Some(entry));
+                    }
+                    let cells = cells_of_reads(&keep.touches, shards.iter(), &self.topology);
+                    let Some(seen) = results.look(cells) else {
+                        self.passed_by(NotKept::WriteOnItsWay);
+                        return Ok(None);
+                    };
+                    let asking = Asking {
+                        key,
+                        asked,
+                        seen,
+                        made: Instant::now(),
+                        ttl,
+                        kind,
+                    };
+                    self.asking = Some(Box::new(AskingNow { asking, flight }));
+                    self.client.record(results.entry_max(), &self.worker.copies);
+                    return Ok(None);
+                }
+                Boarding::Later(later) => later,
+            };
+            self.worker.metrics.cache_waits.raise();
+            // An error says that whoever asked is through. What was not kept then may never be: nobody waits twice.
+            let waiting = tokio::time::timeout(wait, later.changed());
+            match self.cancel.unless_canceled(waiting).await {
+                None => return Err(SessionError::canceled()),
+                Some(Ok(_)) => waited = true,
+                Some(Err(_)) => return Ok(None),
+            }
+        }
+    }
+
+    fn may_answer<'p>(
+        &self,
+        keeps: Result<(&'p ShardSet, &'p Keep), NotKept>,
+        hints: Option<&Hints>,
+    ) -> Result<(&'p ShardSet, &'p Keep, Duration), NotKept> {
+        let (shards, keep) = keeps?;
+        self.may_keep()?;
+        Ok((shards, keep, self.ttl_of(&keep.reads, hints)?))
+    }
+}
+
+/// A hint's `ttl`: as the configuration writes times, a day at most.
+pub(super) fn parse_ttl(text: &str) -> Option<Duration> {
+    let ttl = parse_time(text)?;
+    (!ttl.is_zero() && ttl <= CACHE_TTL_MAX).then_some(ttl)
+}
+
+/// Bytes of a buffer that stays with its worker.
+const TELLING_KEPT_MAX: usize = 64 * 1024;
+
+/// Keeps the answer that a client was told, and says what became of it.
+pub(super) fn keep(
+    results: &Results,
+    now: AskingNow,
+    told: &[u8],
+    say: impl FnOnce(Result<(), NotKept>),
+) {
+    let AskingNow { asking, flight } = now;
+    let kept = match Kept::of(asking.asked, told) {
+        None => Err(NotKept::NotPlain),
+        Some(reply) => results.keep(asking, reply),
+    };
+    match kept {
+        Ok(()) => flight.has_arrived(),
+        Err(NotKept::TooLarge) => flight.was_in_vain(),
+        Err(_) => {}
+    }
+    say(kept);
+    // Only now do the others look.
+    drop(flight);
+}
+
+/// Puts a question together. Says whether one of its values says 'now', 'today' or the like.
+pub(super) fn write_question(
+    writer: &mut KeyWriter,
+    asker: &Asker,
+    text: &str,
+    scanned: &Scanned,
+    bound: Option<&BoundTo<'_, '_>>,
+) -> bool {
+    let own = without_comments(text, scanned);
+    writer.begin(asker, own.as_bytes());
+    let mut time = scanned.time_words;
+    let Some(BoundTo { types, bind }) = bound else {
+        return time;
+    };
+    let count = bind.parameters.len();
+    let is_text = bind
+        .result_formats
+        .iter()
+        .all(|format| format == Format::Text);
+    // One format is all columns'; as many as there are not columns is an error.
+    let all = bind.result_formats.len() <= 1;
+    if count == 0 && is_text && all {
+        // As a Query would ask.
+        return time;
+    }
+    writer.number(types.len());
+    for oid in *types {
+        writer.number(*oid as usize);
+    }
+    writer.number(count);
+    for (index, value) in bind.parameters.iter().enumerate() {
+        writer.number(usize::from(
+            bind.parameter_formats.get(index) == Format::Binary,
+        ));
+        writer.part_or_none(*value);
+        time |= value.is_some_and(|value| value.len() > 2 && says_time(value));
+    }
+    let formats = if is_text && all {
+        0
+    } else {
+        bind.result_formats.len()
+    };
+    writer.number(formats);
+    for format in bind.result_formats.iter().take(formats) {
+        writer.number(usize::from(format == Format::Binary));
+    }
+    time
+}
+
+/// A hash of a statement's shape.
+#[inline]
+pub(super) fn kind_of(scanned: &Scanned) -> u64 {
+    #[expect(clippy::cast_possible_truncation, reason = "half of a hash is a hash")]
+    let half = scanned.fingerprint as u64;
+    half
+}
+
+/// Does a literal or parameter say 'now', 'today' or the like?
+pub(super) fn says_time_now(values: &Values<'_>) -> bool {
+    values.statement.time_words
+        || (1..=values.statement.params).any(|number| {
+            let param = values.params.get(number);
+            param.and_then(|param| param.bytes).is_some_and(says_time)
+        })
+}
+
+/// The cells that an answer from these shards depends on.
+pub(super) fn cells_of_reads(
+    touches: &Touches,
+    shards: impl IntoIterator<Item = ShardId>,
+    topology: &Topology,
+) -> SmallVec<[Cell; 6]> {
+    let mut cells = SmallVec::new();
+    cells.push(Cell::EVERYTHING);
+    for shard in shards {
+        let shard = stable(shard, topology);
+        cells.push(Cell::of_shard(shard));
+        for touch in touches {
+            cells.push(match touch.key {
+                None => Cell::of_table(shard, touch.family),
+                Some(_) => Cell::of_unpinned(shard, touch.family),
+            });
+        }
+    }
+    cells.extend(
+        touches
+            .iter()
+            .filter_map(|touch| Some(Cell::of_key(touch.family, touch.key?))),
+    );
+    cells
+}
+
+/// The cells that a change on these shards spoils.
+pub(super) fn cells_of_spoils(
+    spoils: &Spoils,
+    shards: impl IntoIterator<Item = ShardId>,
+    topology: &Topology,
+) -> SmallVec<[Cell; 6]> {
+    let mut cells = SmallVec::new();
+    if *spoils != Spoils::Nothing {
+        cells.push(Cell::of_snapshot(topology.digest));
+    }
+    match spoils {
+        Spoils::Nothing => {}
+        Spoils::Everything => cells.push(Cell::EVERYTHING),
+        Spoils::Shards => {
+            let of = |shard| Cell::of_shard(stable(shard, topology));
+            cells.extend(shards.into_iter().map(of));
+        }
+        Spoils::Rows(touches) => {
+            for shard in shards {
+                let shard = stable(shard, topology);
+                for touch in touches {
+                    cells.push(Cell::of_table(shard, touch.family));
+                    cells.push(match touch.key {
+                        None => Cell::of_unpinned(shard, touch.family),
+                        Some(key) => Cell::of_key(touch.family, key),
+                    });
+                }
+            }
+        }
+    }
+    cells
+}
+
+fn stable(shard: ShardId, topology: &Topology) -> u16 {
+    let shard = topology.shards.get(usize::from(shard.0));
+    shard.map_or(u16::MAX, |shard| shard.stable_id)
+}

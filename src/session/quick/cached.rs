@@ -1,0 +1,209 @@
+//! Kept answers on the fast path: a hit costs a question, a look and a write.
+
+use crate::cache::results::flight::Boarding;
+use crate::cache::results::key::Key;
+use crate::cache::results::reply::Asked;
+use crate::cache::results::store::Asking;
+use crate::metrics::Outcome;
+use crate::route::keep::{Changes, NotKept, Spoils};
+use crate::route::key::Values;
+use crate::route::recipe::Recipe;
+use crate::session::Session;
+use crate::session::kept::{
+    AskingNow, BoundTo, Look, cells_of_reads, keep, kind_of, write_question,
+};
+use crate::session::portal::{Again, Effects, Hold, Place, Portal, Ran};
+use crate::session::prepared::Prepared;
+use crate::session::quick::messages::Request;
+use crate::topology::ShardId;
+use bytes::Bytes;
+use std::rc::Rc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// What the cache says to a statement.
+pub(super) enum Cached {
+    /// It has no part in it.
+    No,
+    /// It has no answer, and would keep one.
+    Missing(Box<Missing>),
+    /// The client has been told.
+    Told,
+}
+
+/// A question that is to be asked.
+pub(super) struct Missing {
+    key: Key,
+    asked: Asked,
+    ttl: Duration,
+    made: Instant,
+}
+
+impl Session {
+    /// Looks for an answer. `None`: somebody asks for it already, and is waited for on the ordinary way.
+    #[inline]
+    pub(super) fn cached_at_once(
+        &mut self,
+        recipe: &Recipe,
+        values: &Values<'_>,
+        bound: Option<&BoundTo<'_, '_>>,
+        request: Request,
+        now: Instant,
+    ) -> Option<Cached> {
+        if self.worker.results.is_none() {
+            return Some(Cached::No);
+        }
+        Some(
+            match self.look_at_once(recipe, values, bound, request, now) {
+                Ok(cached) => cached?,
+                Err(why) => {
+                    self.passed_by(why);
+                    Cached::No
+                }
+            },
+        )
+    }
+
+    fn look_at_once(
+        &mut self,
+        recipe: &Recipe,
+        values: &Values<'_>,
+        bound: Option<&BoundTo<'_, '_>>,
+        request: Request,
+        now: Instant,
+    ) -> Result<Option<Cached>, NotKept> {
+        let Some(results) = self.worker.results.clone() else {
+            return Ok(Some(Cached::No));
+        };
+        let reads = recipe.keeps.as_ref().map_err(|why| *why)?;
+        self.may_keep()?;
+        let ttl = self.ttl_of(reads, None)?;
+        let asker = self.asker(&results);
+        if values.statement.settings != self.strings() {
+            return Err(NotKept::Utility);
+        }
+        let asked = request.asked();
+        let worker = Rc::clone(&self.worker);
+        let mut writer = worker.question.borrow_mut();
+        if write_question(&mut writer, &asker, values.text, values.statement, bound) {
+            return Err(NotKept::Clock);
+        }
+        let question = writer.finish(results.seed());
+        let kind = kind_of(values.statement);
+        if let Look::Found(entry) = self.look(&results, question, asked, kind, (ttl, now)) {
+            self.outcome = Outcome::Done;
+            self.sync_void = false;
+            self.batch = None;
+            self.tell_kept(&entry, asked);
+            return Ok(Some(Cached::Told));
+        }
+        if !results.is_worth_it(kind, question) {
+            return Err(NotKept::Seldom);
+        }
+        let wait = self.worker.shared.config.load().cache.wait;
+        if results.flights.is_awaited(question.hash(), wait) {
+            return Ok(None);
+        }
+        Ok(Some(Cached::Missing(Box::new(Missing {
+            key: question.to_key(),
+            asked,
+            ttl,
+            made: now,
+        }))))
+    }
+
+    /// The answer to come will be kept, unless a write is on its way, or somebody else keeps it.
+    pub(super) fn asking_at_once(
+        &self,
+        cached: Cached,
+        recipe: &Recipe,
+        values: &Values<'_>,
+        shard: ShardId,
+    ) -> Option<Box<AskingNow>> {
+        let Cached::Missing(missing) = cached else {
+            return None;
+        };
+        let Missing {
+            key,
+            asked,
+            ttl,
+            made,
+        } = *missing;
+        let results = self.worker.results.as_ref()?;
+        let reads = recipe.keeps.as_ref().ok()?;
+        let touches = recipe.touches(reads, values, &self.topology);
+        let cells = cells_of_reads(&touches, [shard], &self.topology);
+        let Some(seen) = results.look(cells) else {
+            self.passed_by(NotKept::WriteOnItsWay);
+            return None;
+        };
+        let wait = self.worker.shared.config.load().cache.wait;
+        let Boarding::First(flight) = results.flights.board(key.as_ref().hash(), wait) else {
+            return None;
+        };
+        let asking = Asking {
+            key,
+            asked,
+            seen,
+            made,
+            ttl,
+            kind: kind_of(values.statement),
+        };
+        Some(Box::new(AskingNow { asking, flight }))
+    }
+
+    /// What a statement changes, if the cache must know.
+    #[inline]
+    pub(super) fn quick_spoils(&self, recipe: &Recipe, values: &Values<'_>) -> Option<Box<Spoils>> {
+        if self.worker.results.is_none() || recipe.changes == Changes::Nothing {
+            return None;
+        }
+        Some(Box::new(recipe.spoils(values, &self.topology)))
+    }
+
+    /// Keeps an answer that has come whole.
+    pub(super) fn keep_at_once(&self, asking: AskingNow, told: &[u8]) {
+        if let Some(results) = &self.worker.results {
+            keep(results, asking, told, |kept| match kept {
+                Ok(()) => self.worker.metrics.cache_stores.raise(),
+                Err(why) => self.passed_by(why),
+            });
+        }
+    }
+
+    /// A batch was answered by a kept answer: its names are as if a server had run it.
+    pub(in crate::session) fn told_at_once(&mut self, prepared: &Rc<Prepared>, parses: bool) {
+        if parses {
+            self.names.unnamed = Some(Rc::clone(prepared));
+        }
+        self.names.unnamed_portal = self.block.as_ref().map(|block| {
+            Box::new(Portal {
+                prepared: Rc::clone(prepared),
+                bind: Bytes::new(),
+                place: Place::Ran(Ran {
+                    columns: None,
+                    again: Again::Tag(NO_MORE_ROWS),
+                }),
+                hold: Hold::No,
+                level: block.savepoints.len(),
+                access: crate::route::plan::Access::Read,
+                effects: Effects::none(),
+                cursor: None,
+                sets: Vec::new(),
+            })
+        });
+    }
+}
+
+/// What a SELECT that has returned all its rows says when it is executed again.
+const NO_MORE_ROWS: &str = "SELECT 0";
+
+impl Request {
+    /// For the cache.
+    fn asked(self) -> Asked {
+        match self {
+            Self::Query => Asked::Query,
+            Self::Batch { parses, described } => Asked::Batch { parses, described },
+        }
+    }
+}
