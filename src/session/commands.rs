@@ -653,7 +653,7 @@ impl Session {
         if modes == TransactionModes::default() {
             return Ok(());
         }
-        self.ask_what_was_kept().await?;
+        self.let_servers_know_of_queries().await?;
         let Some(block) = &mut self.block else {
             return Ok(());
         };
@@ -697,11 +697,11 @@ impl Session {
     }
 
     /// Some modes of a transaction cannot change behind its first query (check_XactIsoLevel and its like in PostgreSQL's
-    /// variable.c). One that a kept answer has answered is such a query: a server has to know of one.
-    async fn ask_what_was_kept(&mut self) -> Result<(), SessionError> {
+    /// variable.c). One that Keyway has answered itself is such a query: a server has to know of one.
+    async fn let_servers_know_of_queries(&mut self) -> Result<(), SessionError> {
         const QUERY: &str = "SELECT";
-        let had_kept = |block: &mut Box<Block>| std::mem::take(&mut block.had_kept);
-        if !self.block.as_mut().is_some_and(had_kept) {
+        let had_query = |block: &mut Box<Block>| std::mem::take(&mut block.had_query);
+        if !self.block.as_mut().is_some_and(had_query) {
             return Ok(());
         }
         let joined = self
@@ -718,6 +718,14 @@ impl Session {
         let (lease, said) = self.hear(shard, lease).await?;
         self.give_back(shard, lease);
         said.map_or(Ok(()), |fields| Err(SessionError::Statement(Some(fields))))
+    }
+
+    /// The transaction at hand has had a statement with a snapshot (PlannedStmtRequiresSnapshot in PostgreSQL's pquery.c),
+    /// and no server has seen it.
+    pub(super) fn note_query(&mut self) {
+        if let Some(block) = &mut self.block {
+            block.had_query = true;
+        }
     }
 
     async fn set_characteristics(
@@ -800,7 +808,7 @@ impl Session {
         if scope == Scope::Local && self.block.is_some() {
             self.scene_lasts("SET LOCAL");
         }
-        self.ask_what_was_kept().await?;
+        self.let_servers_know_of_queries().await?;
         let one_snapshot = name == "transaction_isolation" && is_one_snapshot(value.as_ref());
         let Some(block) = &self.block else {
             return self.try_setting(scope, name, value.as_ref()).await;
@@ -1041,6 +1049,7 @@ impl Session {
                     .await?;
             }
         } else {
+            self.note_query();
             for index in 0..self.kept.len() {
                 let shard = self.kept[index].0;
                 let (_, mut lease) = self.kept.swap_remove(index);
@@ -1074,6 +1083,7 @@ impl Session {
     // === prepared statements
 
     fn deallocate(&mut self, name: Option<&str>) -> Result<(), SessionError> {
+        self.note_query();
         match name {
             None => {
                 self.names.statements.clear();

@@ -241,6 +241,7 @@ impl Session {
                 Ok(format!("MOVE {moved}"))
             }
             Command::Close(Some(name)) => {
+                self.note_query();
                 match self.names.portals.remove(&name).map(|p| p.place) {
                     Some(Place::Cursor(gathering, _) | Place::Merging(gathering)) => {
                         self.close_gathering(&gathering).await?;
@@ -251,6 +252,7 @@ impl Session {
                 Ok("CLOSE CURSOR".to_owned())
             }
             _ => {
+                self.note_query();
                 self.close_all().await?;
                 Ok("CLOSE CURSOR ALL".to_owned())
             }

@@ -225,7 +225,7 @@ impl Session {
         self.worker.metrics.cache_hits.raise();
         self.plan = QueryPlan::Cached;
         if let Some(block) = &mut self.block {
-            block.had_kept = true;
+            block.had_query = true;
         }
         let status = self.status();
         let mut telling = self.worker.telling.borrow_mut();

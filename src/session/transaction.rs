@@ -123,8 +123,8 @@ pub struct Block {
     pub(crate) changed: Vec<Changed>,
     /// It has changed the schema, though a participant may have written rows since.
     pub changed_schema: bool,
-    /// It has had an answer that was kept: a query that no server has seen.
-    pub had_kept: bool,
+    /// It has had a query that no server has seen: a kept answer, or what the session answers itself.
+    pub had_query: bool,
     /// For the result cache: it has changed something on several shards at once.
     pub marks: Option<Marks>,
 }
@@ -166,7 +166,7 @@ impl Block {
             tables: Vec::new(),
             changed: Vec::new(),
             changed_schema: false,
-            had_kept: false,
+            had_query: false,
             marks: None,
         }
     }

@@ -1172,3 +1172,42 @@ fn a_failed_transaction_stays_failed() {
         query("rollback"),
     ]);
 }
+
+#[test]
+fn isolation_is_fixed_by_what_takes_a_snapshot() {
+    let _turn = turn();
+    for first in [
+        "deallocate all",
+        "prepare fixed as select 1",
+        "prepare fixed as select 1; deallocate fixed",
+        "discard plans",
+        "discard sequences",
+        "discard temp",
+        "show work_mem",
+        "set local work_mem = '1MB'",
+        "set constraints all deferred",
+        "lock table talk",
+        "listen fixed",
+        "unlisten fixed",
+        "checkpoint",
+        "select 1",
+        "savepoint a",
+        "declare c cursor for select 1",
+        "close all",
+        "explain select 1",
+    ] {
+        for change in [
+            "set transaction isolation level serializable",
+            "begin isolation level repeatable read",
+            "set transaction read write",
+        ] {
+            same(&[
+                query("begin"),
+                query(first),
+                query(change),
+                query("rollback"),
+                query("discard all"),
+            ]);
+        }
+    }
+}
