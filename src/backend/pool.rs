@@ -74,6 +74,21 @@ pub enum CheckoutError {
     },
 }
 
+impl CheckoutError {
+    /// Nobody answers there, or a server that takes no connections at the moment.
+    #[must_use]
+    pub fn is_unreachable(&self) -> bool {
+        let Self::Connect { source, .. } = self else {
+            return false;
+        };
+        match source.as_ref() {
+            ConnectError::Unreachable { .. } | ConnectError::TimedOut { .. } => true,
+            ConnectError::Rejected { code, .. } => code == "57P03",
+            _ => false,
+        }
+    }
+}
+
 /// A connection that bb8 has lent to this worker.
 type Lent = bb8::PooledConnection<'static, Manager>;
 

@@ -84,6 +84,8 @@ pub enum Stream {
     TlsClient(Box<tokio_rustls::server::TlsStream<TcpStream>>),
     /// Nothing any more
     Closed,
+    /// Nobody: takes whatever is written, and never says anything
+    Nobody,
 }
 
 impl Stream {
@@ -98,6 +100,7 @@ impl Stream {
             Self::TlsServer(s) => Pin::new(s.as_mut()).poll_read(context, buffer),
             Self::TlsClient(s) => Pin::new(s.as_mut()).poll_read(context, buffer),
             Self::Closed => Poll::Ready(Ok(())),
+            Self::Nobody => Poll::Pending,
         }
     }
 
@@ -112,12 +115,13 @@ impl Stream {
             Self::TlsServer(s) => Pin::new(s.as_mut()).poll_write(context, bytes),
             Self::TlsClient(s) => Pin::new(s.as_mut()).poll_write(context, bytes),
             Self::Closed => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
+            Self::Nobody => Poll::Ready(Ok(bytes.len())),
         }
     }
 
     fn poll_flush_tls(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
-            Self::Tcp(_) | Self::Unix(_) | Self::Closed => Poll::Ready(Ok(())),
+            Self::Tcp(_) | Self::Unix(_) | Self::Closed | Self::Nobody => Poll::Ready(Ok(())),
             Self::TlsServer(s) => Pin::new(s.as_mut()).poll_flush(context),
             Self::TlsClient(s) => Pin::new(s.as_mut()).poll_flush(context),
         }
@@ -127,7 +131,7 @@ impl Stream {
     #[must_use]
     pub fn has_to_flush(&self) -> bool {
         match self {
-            Self::Tcp(_) | Self::Unix(_) | Self::Closed => false,
+            Self::Tcp(_) | Self::Unix(_) | Self::Closed | Self::Nobody => false,
             Self::TlsServer(s) => s.get_ref().1.wants_write(),
             Self::TlsClient(s) => s.get_ref().1.wants_write(),
         }
@@ -165,6 +169,7 @@ impl Stream {
             Self::Tcp(s) => s.try_write(bytes).unwrap_or(0),
             Self::Unix(s) => s.try_write(bytes).unwrap_or(0),
             Self::TlsServer(_) | Self::TlsClient(_) | Self::Closed => 0,
+            Self::Nobody => bytes.len(),
         };
         if written < bytes.len() {
             outbox.extend_from_slice(&bytes[written..]);
@@ -181,6 +186,7 @@ impl Stream {
             Self::TlsServer(s) => heard(s.get_ref().0.try_io(Interest::READABLE, || Ok(()))),
             Self::TlsClient(s) => heard(s.get_ref().0.try_io(Interest::READABLE, || Ok(()))),
             Self::Closed => true,
+            Self::Nobody => false,
         }
     }
 

@@ -10,6 +10,7 @@ mod logging;
 mod migrate;
 mod partition;
 mod partition_convert;
+mod refresh;
 mod route;
 pub mod router;
 mod serve;

@@ -11,6 +11,7 @@ use crate::catalog::Catalog;
 use crate::catalog::servers::server_roots;
 use crate::cli::Failure;
 use crate::cli::keeper::{about, chance, look_after};
+use crate::cli::refresh::refresh;
 use crate::config::{Certificate, ClientTls, Config};
 use crate::metrics::{CacheStanding, CacheWatch, Metrics, PartitionRun};
 use crate::route::keep::NotKept;
@@ -157,6 +158,11 @@ impl Router {
             stopped.clone(),
         ));
         if let Some(results) = &shared.results {
+            tokio::spawn(refresh(
+                Arc::clone(&shared),
+                Arc::clone(results),
+                stopped.clone(),
+            ));
             tokio::spawn(settle_doubts(
                 Arc::clone(results),
                 Arc::clone(&catalog),
@@ -429,7 +435,7 @@ async fn turn_away(mut stream: tokio::net::TcpStream) {
 }
 
 /// Returns when the router is to stop.
-async fn told(stopped: &mut watch::Receiver<bool>) {
+pub(super) async fn told(stopped: &mut watch::Receiver<bool>) {
     // An error means that the router is gone, which is the same.
     let _ = stopped.wait_for(|stop| *stop).await;
 }

@@ -8,8 +8,8 @@ use crate::config::values::{
 };
 use crate::config::{
     AuthMethod, CACHE_TTL_MAX, CacheConfig, Certificate, ClientTls, Config, DatabaseConfig,
-    KeyspaceConfig, Limits, LogConfig, LogFormat, Password, PoolConfig, PoolMode, ScramVerifier,
-    ShardConfig, TableCache, TableConfig, TablePlacement, User, Variables,
+    KeyspaceConfig, Limits, LogConfig, LogFormat, OnWrite, Password, PoolConfig, PoolMode,
+    ScramVerifier, ShardConfig, TableCache, TableConfig, TablePlacement, User, Variables,
 };
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -638,7 +638,17 @@ fn cache(mut section: Section<'_>) -> CacheConfig {
         let own = TableCache {
             enabled: !table.has("enabled") || table.yes("enabled"),
             ttl: table.has("ttl").then(|| table.time("ttl")),
+            on_write: table
+                .choice(
+                    "on_write",
+                    &[("drop", OnWrite::Drop), ("refresh", OnWrite::Refresh)],
+                )
+                .unwrap_or_default(),
+            stale_if_error: table.time_or_never("stale_if_error"),
         };
+        if own.stale_if_error.is_some_and(|time| time > CACHE_TTL_MAX) {
+            table.problem("stale_if_error", "a day at most");
+        }
         match TableName::parse(&name) {
             Some(name) => {
                 tables.insert(name, own);
@@ -656,6 +666,10 @@ fn cache(mut section: Section<'_>) -> CacheConfig {
         size: section.size("size", 1 << 20, 1 << 40),
         entry_max: section.size("entry_max", 1 << 10, 1 << 30),
         wait: section.time("wait"),
+        soft_ttl_percent: section
+            .number("soft_ttl_percent", 10, 100)
+            .and_then(|percent| u32::try_from(percent).ok())
+            .unwrap_or(100),
         tables,
     };
     if config.ttl > CACHE_TTL_MAX {

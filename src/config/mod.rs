@@ -88,6 +88,8 @@ pub struct CacheConfig {
     pub entry_max: usize,
     /// How long a statement waits for the answer that another session has asked for.
     pub wait: Duration,
+    /// When this many hundredths of its time are over, an answer that is given often is asked for again; 100 is never.
+    pub soft_ttl_percent: u32,
     /// What is different for answers made of a table.
     pub tables: BTreeMap<TableName, TableCache>,
 }
@@ -99,6 +101,20 @@ pub struct TableCache {
     pub enabled: bool,
     /// How long they may be given, if it is shorter than `cache.ttl`.
     pub ttl: Option<Duration>,
+    /// What becomes of them when the table is written.
+    pub on_write: OnWrite,
+    /// How long after it was last known to be true an answer is given when its shard cannot be reached.
+    pub stale_if_error: Option<Duration>,
+}
+
+/// What becomes of an answer when what it is made of is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnWrite {
+    /// It is void.
+    #[default]
+    Drop,
+    /// It is void, and asked for again at once.
+    Refresh,
 }
 
 impl Config {

@@ -174,6 +174,14 @@ pub struct WorkerMetrics {
     pub cache_stores: Count,
     /// Waits for an answer that another session asked for.
     pub cache_waits: Count,
+    /// Answers that were asked for again without a client, and kept.
+    pub cache_refreshes: Count,
+    /// Those that were not kept.
+    pub cache_refreshes_failed: Count,
+    /// Those that were not asked for, because too many waited.
+    pub cache_refreshes_dropped: Count,
+    /// Answers given though they were void, because their shard could not be reached.
+    pub cache_stale: Count,
     /// Statements that the cache has no part in, by the numbers of their reasons.
     cache_passed_by: Reasons,
     /// Cancel requests.

@@ -376,6 +376,29 @@ impl Page<'_> {
             "Waits for an answer that another session had asked for.",
             |worker| &worker.cache_waits,
         )?;
+        let refreshes = |count: fn(&WorkerMetrics) -> &Count| -> u64 {
+            self.workers.iter().map(|worker| count(worker).get()).sum()
+        };
+        let refreshes = [
+            ("kept", refreshes(|worker| &worker.cache_refreshes)),
+            ("failed", refreshes(|worker| &worker.cache_refreshes_failed)),
+            (
+                "dropped",
+                refreshes(|worker| &worker.cache_refreshes_dropped),
+            ),
+        ];
+        let values =
+            refreshes.map(|(outcome, count)| (vec![("outcome", outcome.to_owned())], count));
+        self.counter(
+            "keyway_cache_refreshes",
+            "Answers asked for again without a client, by what became of them.",
+            &values,
+        )?;
+        self.count(
+            "keyway_cache_stale_served",
+            "Answers given though they were void, because their shard could not be reached.",
+            |worker| &worker.cache_stale,
+        )?;
         self.counter(
             "keyway_cache_evictions",
             "Answers that had to make room.",

@@ -73,6 +73,13 @@ impl Session {
         }
     }
 
+    /// Asks one request's messages without a client. `None` when it is not through.
+    pub(super) async fn ask(&mut self, messages: bytes::BytesMut) -> Option<()> {
+        self.client.inbox = messages;
+        let request = self.next_request().await.ok()?.ok()?;
+        Box::pin(self.answer(request)).await.ok()
+    }
+
     /// What the fast path leaves: the rest of a reply, or the whole of a request.
     async fn go_on_with(&mut self, mut quick: Quick) -> Result<(), SessionError> {
         while let Quick::Unfinished(rest) = quick {

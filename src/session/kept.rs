@@ -10,8 +10,8 @@ use crate::cache::results::cells::{Cell, Marks};
 use crate::cache::results::flight::{Boarding, Flight};
 use crate::cache::results::key::{Asker, KeyRef, KeyWriter};
 use crate::cache::results::reply::{Asked, Kept};
-use crate::cache::results::store::{Asking, Entry, Results};
-use crate::config::{CACHE_TTL_MAX, parse_time};
+use crate::cache::results::store::{Asking, Entry, Question, Results};
+use crate::config::{CACHE_TTL_MAX, OnWrite, TableCache, parse_time};
 use crate::metrics::QueryPlan;
 use crate::route::keep::{NotKept, Reads, Spoils, Touches};
 use crate::route::key::Values;
@@ -22,7 +22,9 @@ use crate::session::commands::is_one_snapshot;
 use crate::session::error::SessionError;
 use crate::session::transaction::{BlockKind, Wrote};
 use crate::statement::scan::{Hints, ScanSettings, Scanned, says_time, without_comments};
-use crate::topology::{ShardId, Topology};
+use crate::topology::{Placement, ShardId, Topology};
+use crate::wire::backend as reply;
+use crate::wire::error::{ErrorFields, SqlState};
 use crate::wire::frontend::{Bind, Format};
 use smallvec::SmallVec;
 use std::sync::Arc;
@@ -59,6 +61,36 @@ pub(super) struct Who {
     one_snapshot: bool,
     /// How its texts are read.
     strings: ScanSettings,
+}
+
+/// What a session has changed, and when.
+#[derive(Debug, Default)]
+pub(super) struct Changed(Vec<(Cell, Instant)>);
+
+impl Changed {
+    /// Cells that are remembered one by one.
+    const MAX: usize = 64;
+
+    fn note(&mut self, cells: &[Cell], now: Instant) {
+        for cell in cells {
+            match self.0.iter_mut().find(|(known, _)| known == cell) {
+                Some((_, when)) => *when = now,
+                None => self.0.push((*cell, now)),
+            }
+        }
+        if self.0.len() > Self::MAX {
+            self.0.clear();
+            self.0.push((Cell::EVERYTHING, now));
+        }
+    }
+
+    /// Has it been changed since?
+    fn has(&self, cell: Cell, since: Instant) -> bool {
+        let is = |(known, when): &(Cell, Instant)| {
+            (*known == cell || *known == Cell::EVERYTHING) && *when >= since
+        };
+        self.0.iter().any(is)
+    }
 }
 
 /// What the store says of a question.
@@ -192,7 +224,7 @@ impl Session {
     pub(super) fn ttl_of(&self, reads: &Reads, hints: Option<&Hints>) -> Result<Duration, NotKept> {
         let config = self.worker.shared.config.load();
         let cache = &config.cache;
-        let mut ttl = cache.ttl;
+        let mut ttl = self.again.unwrap_or(cache.ttl);
         if let Some(hints) = hints {
             if hints.cache.as_deref() == Some("off") {
                 return Err(NotKept::Asked);
@@ -222,7 +254,12 @@ impl Session {
     /// Tells the client a kept answer. It stays in the outbox when the socket takes no more.
     pub(super) fn tell_kept(&mut self, entry: &Entry, asked: Asked) {
         // Whoever has the answer may look at the numbers.
-        self.worker.metrics.cache_hits.raise();
+        if std::mem::take(&mut self.is_stale) {
+            self.worker.metrics.cache_stale.raise();
+            self.say_stale();
+        } else {
+            self.worker.metrics.cache_hits.raise();
+        }
         self.plan = QueryPlan::Cached;
         if let Some(block) = &mut self.block {
             block.had_query = true;
@@ -242,22 +279,97 @@ impl Session {
     }
 
     /// The shards' marks for what a statement changes: nothing when the cache is off.
-    pub(super) fn mark(&self, lease: &mut Server, shard: ShardId, spoils: &Spoils) {
-        let Some(results) = &self.worker.results else {
+    pub(super) fn mark(&mut self, lease: &mut Server, shard: ShardId, spoils: &Spoils) {
+        let Some(results) = self.worker.results.clone() else {
             return;
         };
         let cells = cells_of_spoils(self.by_this_snapshot(spoils), [shard], &self.topology);
         if !cells.is_empty() {
-            lease.writes(results, self.shard_name(shard), &cells);
+            self.note_changed(&cells);
+            lease.writes(&results, self.shard_name(shard), &cells);
         }
     }
 
     /// Marks for a change on several shards, beside those of their servers.
-    pub(super) fn marks(&self, spoils: &Spoils, shards: &[ShardId]) -> Option<Marks> {
-        let results = self.worker.results.as_ref()?;
+    pub(super) fn marks(&mut self, spoils: &Spoils, shards: &[ShardId]) -> Option<Marks> {
+        let results = self.worker.results.clone()?;
         let spoils = self.by_this_snapshot(spoils);
         let cells = cells_of_spoils(spoils, shards.iter().copied(), &self.topology);
+        self.note_changed(&cells);
         Some(results.cells.mark(cells))
+    }
+
+    /// What the session changes is nothing that it is given void answers about.
+    fn note_changed(&mut self, cells: &[Cell]) {
+        let config = self.worker.shared.config.load();
+        let gives_stale = |table: &TableCache| table.stale_if_error.is_some();
+        if config.cache.tables.values().any(gives_stale) {
+            let changed = self.changed.get_or_insert_default();
+            changed.note(cells, Instant::now());
+        }
+    }
+
+    /// How long after it was true an answer made of these tables is given when their shards cannot be reached.
+    pub(super) fn stale_if_error(&self, reads: &Reads) -> Option<Duration> {
+        let config = self.worker.shared.config.load();
+        let tables = &config.cache.tables;
+        if tables.is_empty() || self.block.is_some() || self.again.is_some() {
+            return None;
+        }
+        let ages = reads
+            .tables
+            .iter()
+            .map(|table| tables.get(table)?.stale_if_error);
+        ages.collect::<Option<Vec<_>>>()?.into_iter().min()
+    }
+
+    /// A void answer that may be given should its shards not be reached.
+    pub(super) fn find_stale(
+        &self,
+        results: &Results,
+        reads: &Reads,
+        key: KeyRef<'_>,
+        asked: Asked,
+        now: Instant,
+    ) -> Option<Arc<Entry>> {
+        let age = self.stale_if_error(reads)?;
+        let has_changed = |cell, since| {
+            let changed = self.changed.as_ref();
+            changed.is_some_and(|changed| changed.has(cell, since))
+        };
+        results.find_stale(key, asked, age, now, has_changed)
+    }
+
+    /// Takes the servers of these shards. False when one that is needed cannot be reached.
+    async fn can_reach(&mut self, shards: &ShardSet, reads: &Reads) -> Result<bool, SessionError> {
+        let tables = &self.database.tables;
+        let is_reference = |table| {
+            let table = tables.get(table);
+            table.is_some_and(|table| table.placement == Placement::Reference)
+        };
+        let one_is_enough = reads.tables.iter().all(is_reference);
+        for shard in shards.iter() {
+            self.is_unreachable = false;
+            let taken = self.take_ahead(&[shard].into()).await;
+            let reached = match taken {
+                Ok(()) => true,
+                Err(SessionError::Statement(_)) if self.is_unreachable => false,
+                Err(error) => return Err(error),
+            };
+            if reached == one_is_enough {
+                return Ok(reached);
+            }
+        }
+        Ok(!one_is_enough)
+    }
+
+    fn say_stale(&mut self) {
+        let mut fields = ErrorFields::warning(
+            SqlState::WARNING,
+            "the answer may be out of date: its shard cannot be reached",
+        );
+        fields.severity = "NOTICE".into();
+        reply::notice_response(&mut self.client.outbox, &fields);
     }
 
     /// What was planned by a snapshot that is none any more may change rows that others know by other cells by now.
@@ -299,10 +411,19 @@ impl Session {
             self.passed_by(NotKept::TooLarge);
             return;
         };
-        keep(results, *now, &told, |why| match why {
-            Ok(()) => self.worker.metrics.cache_stores.raise(),
+        let kept = keep(results, *now, &told);
+        self.note_kept(kept);
+    }
+
+    /// Counts what became of an answer that was to be kept.
+    pub(super) fn note_kept(&mut self, kept: Result<(), NotKept>) {
+        match kept {
+            Ok(()) => {
+                self.worker.metrics.cache_stores.raise();
+                self.again = None;
+            }
             Err(why) => self.passed_by(why),
-        });
+        }
     }
 
     /// The answer of a plan for these shards, if it is kept; else it is asked for, and kept when the request is through. `text` is the
@@ -337,13 +458,18 @@ impl Session {
         let wait = self.worker.shared.config.load().cache.wait;
         let hash = key.as_ref().hash();
         let mut waited = false;
+        // Asked again, it is for an answer that is newer than the one there may be.
+        let anew = self.again.is_some();
         loop {
-            if let Look::Found(entry) =
-                self.look(&results, key.as_ref(), asked, kind, (ttl, Instant::now()))
+            let now = Instant::now();
+            if !anew
+                && let Look::Found(entry) =
+                    self.look(&results, key.as_ref(), asked, kind, (ttl, now))
             {
+                self.refresh_if_due(&asker, key.as_ref(), asked, &entry, now);
                 return Ok(Some(entry));
             }
-            if !results.is_worth_it(kind, key.as_ref()) {
+            if !anew && !results.is_worth_it(kind, key.as_ref()) {
                 self.passed_by(NotKept::Seldom);
                 return Ok(None);
             }
@@ -355,8 +481,7 @@ impl Session {
             let mut later = match boarding {
                 Boarding::First(flight) => {
                     // Whoever asked before may have kept it between the two looks.
-                    if let Some(entry) =
-                        results.find(key.as_ref(), asked, kind, ttl, Instant::now())
+                    if !anew && let Some(entry) = results.find(key.as_ref(), asked, kind, ttl, now)
                     {
                         return Ok(Some(entry));
                     }
@@ -372,11 +497,22 @@ impl Session {
                         made: Instant::now(),
                         ttl,
                         kind,
+                        soft_ttl_percent: self.soft_ttl_percent(),
+                        wanted: self.wanted(&keep.reads, asker),
                     };
+                    let stale =
+                        self.find_stale(&results, &keep.reads, asking.key.as_ref(), asked, now);
+                    if let Some(entry) = stale
+                        && !self.can_reach(shards, &keep.reads).await?
+                    {
+                        self.is_stale = true;
+                        return Ok(Some(entry));
+                    }
                     self.asking = Some(Box::new(AskingNow { asking, flight }));
                     self.client.record(results.entry_max(), &self.worker.copies);
                     return Ok(None);
                 }
+                Boarding::Later(_) if anew => return Ok(None),
                 Boarding::Later(later) => later,
             };
             self.worker.metrics.cache_waits.raise();
@@ -388,6 +524,41 @@ impl Session {
                 Some(Err(_)) => return Ok(None),
             }
         }
+    }
+
+    /// An answer that is given often is asked for again before its time is over.
+    #[inline]
+    pub(super) fn refresh_if_due(
+        &self,
+        asker: &Arc<Asker>,
+        key: KeyRef<'_>,
+        asked: Asked,
+        entry: &Entry,
+        now: Instant,
+    ) {
+        if entry.is_due(now) {
+            self.worker.ask_again(Question {
+                asker: Arc::clone(asker),
+                key: key.to_key(),
+                asked,
+                ttl: entry.ttl(),
+            });
+        }
+    }
+
+    pub(super) fn soft_ttl_percent(&self) -> u32 {
+        self.worker.shared.config.load().cache.soft_ttl_percent
+    }
+
+    /// Who asks, if the answer is to be asked for again as soon as a write makes it void.
+    pub(super) fn wanted(&self, reads: &Reads, asker: Arc<Asker>) -> Option<Arc<Asker>> {
+        let config = self.worker.shared.config.load();
+        let tables = &config.cache.tables;
+        let is_wanted = |table| {
+            let own = tables.get(table);
+            own.is_some_and(|own| own.on_write == OnWrite::Refresh)
+        };
+        (!tables.is_empty() && reads.tables.iter().any(is_wanted)).then_some(asker)
     }
 
     fn may_answer<'p>(
@@ -410,13 +581,8 @@ pub(super) fn parse_ttl(text: &str) -> Option<Duration> {
 /// Bytes of a buffer that stays with its worker.
 const TELLING_KEPT_MAX: usize = 64 * 1024;
 
-/// Keeps the answer that a client was told, and says what became of it.
-pub(super) fn keep(
-    results: &Results,
-    now: AskingNow,
-    told: &[u8],
-    say: impl FnOnce(Result<(), NotKept>),
-) {
+/// Keeps the answer that a client was told.
+pub(super) fn keep(results: &Results, now: AskingNow, told: &[u8]) -> Result<(), NotKept> {
     let AskingNow { asking, flight } = now;
     let kept = match Kept::of(asking.asked, told) {
         None => Err(NotKept::NotPlain),
@@ -427,9 +593,9 @@ pub(super) fn keep(
         Err(NotKept::TooLarge) => flight.was_in_vain(),
         Err(_) => {}
     }
-    say(kept);
     // Only now do the others look.
     drop(flight);
+    kept
 }
 
 /// Puts a question together. Says whether one of its values says 'now', 'today' or the like.

@@ -2,6 +2,7 @@
 
 use crate::backend::budget::Ask;
 use crate::backend::pool::Pools;
+use crate::cache::results::store::Question;
 use crate::metrics::WorkerMetrics;
 use crate::session::cancel::Delivery;
 use crate::session::login;
@@ -31,6 +32,8 @@ pub enum Mail {
         /// Who asked waits for its end.
         delivery: Delivery,
     },
+    /// Ask this again without a client, and keep the answer.
+    Again(Box<Question>),
     /// Sessions leave when they are idle.
     Drain,
     /// The snapshot changed: pools of servers that are gone may close.
@@ -116,6 +119,7 @@ fn read(worker: &Rc<Worker>, letter: Mail) {
                 slot.cancel(worker, delivery);
             }
         }
+        Mail::Again(question) => worker.ask_again(*question),
         Mail::Drain => worker.drain(),
         Mail::Look => {
             let topology = worker.shared.topology.load();

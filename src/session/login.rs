@@ -290,8 +290,49 @@ impl Ready {
             outcome: Outcome::Done,
             who: None,
             asking: None,
+            again: None,
+            is_stale: false,
+            is_unreachable: false,
+            changed: None,
         }
     }
+}
+
+/// A session that nobody has logged in to: one of `database`, in these settings, whose statements run as `user`, the
+/// role's name on the servers, or as each shard's own login. `None` when there is no such database or role any more, or no
+/// server accepts it.
+pub(super) async fn without_client(
+    worker: &Rc<Worker>,
+    database: &str,
+    user: Option<&str>,
+    settings: Settings,
+) -> Option<Box<Session>> {
+    let directory = worker.shared.directory.load_full();
+    let role = match user {
+        None => None,
+        Some(user) => {
+            let mut roles = directory.users.values().filter_map(|e| e.role.as_ref());
+            Some(roles.find(|role| role.user == user)?.clone())
+        }
+    };
+    let topology = worker.shared.topology.load_full();
+    let database = Arc::clone(topology.databases.get(database)?);
+    let mut secret = [0; 32];
+    random(&mut secret).ok()?;
+    let mut ready = Ready {
+        worker: Rc::clone(worker),
+        topology,
+        database,
+        role,
+        startup: Arc::new(settings),
+        greeting: Rc::default(),
+        cancel: Rc::new(CancelSlot::new(secret, secret.len())),
+    };
+    ready.greeting = greeting(&mut ready).await.ok()?;
+    let pid = worker.enter(&ready.cancel);
+    let message_max = worker.shared.config.load().limits.message_max;
+    let client = Client::new(Stream::Nobody, message_max);
+    Some(Box::new(ready.around(pid, client)))
 }
 
 async fn login(

@@ -6,6 +6,7 @@
 //! Reading order: `answer` (the loop), `quick` (the fast path), `simple` and `extended` (the two protocols), `planner`, `servers`,
 //! `transaction`, `commands` (statements about the session itself), `keys` (sharding keys that Keyway makes), `login`, `failures`, `listener`, `worker`.
 
+mod again;
 pub mod answer;
 pub mod cancel;
 pub mod commands;
@@ -123,6 +124,14 @@ pub struct Session {
     who: Option<Box<kept::Who>>,
     /// An answer on its way that is to be kept.
     asking: Option<Box<kept::AskingNow>>,
+    /// It has no client, and asks again for an answer that may be given so long.
+    again: Option<std::time::Duration>,
+    /// The answer that it gives next is void, and its shard cannot be reached.
+    is_stale: bool,
+    /// The last server that it wanted and did not get could not be reached.
+    is_unreachable: bool,
+    /// What it has changed, where answers are given that are void.
+    changed: Option<Box<kept::Changed>>,
 }
 
 /// Hints set for the session or the transaction.

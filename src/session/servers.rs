@@ -1,6 +1,6 @@
 //! How a session comes by servers, and gives them back.
 
-use crate::backend::pool::{Lease, Pool};
+use crate::backend::pool::{CheckoutError, Lease, Pool};
 use crate::backend::server::{Doubt, ServerState};
 use crate::backend::settings::{DATESTYLE, SettingValue, Settings};
 use crate::execute::relay::{RelayError, Reply, Script, To, drain, drain_rows};
@@ -389,7 +389,9 @@ impl Session {
         } else {
             self.cancel.unless_canceled(pool.check_out(settings)).await
         };
-        let mut lease = waited.ok_or_else(SessionError::canceled)??;
+        let waited = waited.ok_or_else(SessionError::canceled)?;
+        self.is_unreachable = waited.as_ref().is_err_and(CheckoutError::is_unreachable);
+        let mut lease = waited?;
         self.cancel.add_server(address, &lease);
         // What its last session had is nothing to this one.
         lease.take_aside();

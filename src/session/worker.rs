@@ -11,6 +11,7 @@ use crate::config::{Config, PoolMode};
 use crate::execute::client::CopyBudget;
 use crate::metrics::{Metrics, WorkerMetrics};
 use crate::route::recipe::Recipe;
+use crate::session::again::Waiting;
 use crate::session::cancel::CancelSlot;
 use crate::session::control::Control;
 use crate::session::failures::LoginFailures;
@@ -112,6 +113,8 @@ pub struct Worker {
     /// Logins that failed.
     pub login_failures: LoginFailures,
     role_pools: RefCell<HashMap<Option<Role>, Rc<RolePools>>>,
+    /// Questions that are to be asked again.
+    pub waiting: RefCell<Waiting>,
     turn: Cell<usize>,
     /// Set when sessions should leave as soon as they are idle.
     pub draining: Cell<bool>,
@@ -193,6 +196,7 @@ impl Worker {
             greetings: RefCell::default(),
             login_failures: LoginFailures::default(),
             role_pools: RefCell::default(),
+            waiting: RefCell::default(),
             turn: Cell::new(0),
             draining: Cell::new(false),
         })

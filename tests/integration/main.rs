@@ -7,6 +7,7 @@
     reason = "these are tests: what goes wrong must be loud"
 )]
 
+mod again;
 mod cache;
 mod cancel;
 mod conversations;

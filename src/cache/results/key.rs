@@ -151,6 +151,13 @@ impl Key {
         md5.finalize().into()
     }
 
+    /// Its asker's number.
+    #[must_use]
+    pub fn asker(&self) -> u64 {
+        let first = self.bytes.first_chunk::<8>();
+        first.map_or(0, |bytes| u64::from_le_bytes(*bytes))
+    }
+
     /// The question without its asker.
     #[must_use]
     pub fn question(&self) -> &[u8] {

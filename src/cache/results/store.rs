@@ -11,7 +11,7 @@ use quick_cache::sync::Cache;
 use quick_cache::{Lifecycle, OptionsBuilder, Weighter};
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -45,6 +45,10 @@ pub struct Entry {
     until: Instant,
     /// How often it was given.
     hits: AtomicU64,
+    /// When it was given last, in milliseconds behind `made`.
+    given: AtomicU64,
+    /// When it is to be asked for again, in milliseconds behind `made`.
+    again: AtomicU64,
 }
 
 impl Entry {
@@ -59,6 +63,73 @@ impl Entry {
     pub fn hits(&self) -> u64 {
         self.hits.load(Ordering::Relaxed)
     }
+
+    /// How long it may be given in all.
+    #[must_use]
+    pub fn ttl(&self) -> Duration {
+        self.until.duration_since(self.made)
+    }
+
+    /// Is it given so often, and so near its end, that it is to be asked for again? Says so once, and once more some time
+    /// later, should nothing have come of it.
+    #[inline]
+    #[must_use]
+    pub fn is_due(&self, now: Instant) -> bool {
+        let age = millis(now.saturating_duration_since(self.made));
+        let due = self.again.load(Ordering::Relaxed);
+        if age < due || self.hits() < HOT {
+            return false;
+        }
+        let later = age + (millis(self.ttl()) / 20).max(AGAIN_MIN);
+        self.again
+            .compare_exchange(due, later, Ordering::Relaxed, Ordering::Relaxed)
+            .is_ok()
+    }
+
+    /// How long ago it was known to be true, for as little as anybody has noted.
+    fn doubted_for(&self, cells: &Cells, now: Instant) -> Duration {
+        let known = if cells.holds(&self.seen) {
+            self.until
+        } else {
+            self.made + Duration::from_millis(self.given.load(Ordering::Relaxed))
+        };
+        now.saturating_duration_since(known.min(self.until))
+    }
+}
+
+/// A time in milliseconds.
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Answers given less often are not asked for again.
+const HOT: u64 = 3;
+
+/// How soon an answer is asked for again that was not to be had, in milliseconds.
+const AGAIN_MIN: u64 = 1_000;
+
+/// Questions that are watched for writes; beyond it answers are void as any other.
+const WATCHED_MAX: usize = 1_000;
+
+/// A question whose answer has been given, to be asked again.
+#[derive(Debug, Clone)]
+pub struct Question {
+    /// Who asked.
+    pub asker: Arc<Asker>,
+    /// What.
+    pub key: Key,
+    /// How.
+    pub asked: Asked,
+    /// How long its answer may be given.
+    pub ttl: Duration,
+}
+
+/// An answer that is asked for again when it is void.
+#[derive(Debug)]
+struct Watched {
+    question: Question,
+    /// Gone when it had to make room, or another took its place.
+    entry: Weak<Entry>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -106,6 +177,10 @@ pub struct Asking {
     pub ttl: Duration,
     /// The statement's kind, see [`Results::is_worth_it`].
     pub kind: u64,
+    /// How many hundredths of its time go by before it is asked for again.
+    pub soft_ttl_percent: u32,
+    /// Who asks, when the answer is to be asked for again as soon as it is void.
+    pub wanted: Option<Arc<Asker>>,
 }
 
 /// Kept answers.
@@ -129,6 +204,9 @@ pub struct Results {
     /// Are there any?
     has_past: AtomicBool,
     flushes: AtomicU64,
+    watched: Mutex<HashMap<u64, Watched>>,
+    /// Are there any?
+    has_watched: AtomicBool,
 }
 
 /// How it stands, for people.
@@ -175,6 +253,8 @@ impl Results {
             past: Mutex::default(),
             has_past: AtomicBool::new(false),
             flushes: AtomicU64::new(0),
+            watched: Mutex::default(),
+            has_watched: AtomicBool::new(false),
         })
     }
 
@@ -228,9 +308,71 @@ impl Results {
             && self.cells.holds(&entry.seen);
         if holds {
             entry.hits.fetch_add(1, Ordering::Relaxed);
+            let age = millis(now.saturating_duration_since(entry.made));
+            entry.given.store(age, Ordering::Relaxed);
             self.worth.hit(kind);
         }
         holds.then_some(entry)
+    }
+
+    /// The answer, if there is one that was true at most `age` ago. `has_changed` says whether the asking session itself has
+    /// changed one of these cells since the answer was made.
+    #[must_use]
+    pub fn find_stale(
+        &self,
+        key: KeyRef<'_>,
+        asked: Asked,
+        age: Duration,
+        now: Instant,
+        has_changed: impl Fn(Cell, Instant) -> bool,
+    ) -> Option<Arc<Entry>> {
+        let entry = self.entries.get(&key)?;
+        let own = |(cell, _): &(Cell, u64)| has_changed(*cell, entry.made);
+        let may = entry.reply.answers(asked)
+            && entry.doubted_for(&self.cells, now) <= age
+            && !entry.seen.iter().any(own);
+        may.then_some(entry)
+    }
+
+    /// Questions whose answers a write has made void since they were last looked at, and which are wanted again: those that
+    /// were given at least once. Nobody waits for the writes that are on their way.
+    #[must_use]
+    pub fn wanted_again(&self, now: Instant) -> Vec<Question> {
+        if !self.has_watched.load(Ordering::Acquire) {
+            return Vec::new();
+        }
+        let mut again = Vec::new();
+        let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        watched.retain(|_, watched| {
+            let Some(entry) = watched.entry.upgrade() else {
+                return false;
+            };
+            if entry.until <= now {
+                return false;
+            }
+            if self.cells.holds(&entry.seen) {
+                return true;
+            }
+            let cells = entry.seen.iter().map(|(cell, _)| *cell);
+            if self.cells.look(cells).is_none() {
+                return true;
+            }
+            if entry.hits() > 0 {
+                again.push(watched.question.clone());
+            }
+            false
+        });
+        self.has_watched
+            .store(!watched.is_empty(), Ordering::Release);
+        again
+    }
+
+    /// Who asked a question.
+    #[must_use]
+    pub fn asker_of(&self, key: &Key) -> Option<Arc<Asker>> {
+        let askers = self.askers.lock().unwrap_or_else(PoisonError::into_inner);
+        let id = key.asker();
+        askers.values().find(|asker| asker.id == id).cloned()
     }
 
     /// Keeps an answer, if it is still true.
@@ -245,15 +387,39 @@ impl Results {
             return Err(NotKept::TooLarge);
         }
         self.worth.kept(asking.kind);
-        let entry = Entry {
+        let soft = match asking.soft_ttl_percent {
+            percent @ 0..100 => millis(asking.ttl * percent / 100),
+            _ => u64::MAX,
+        };
+        let entry = Arc::new(Entry {
             reply,
             seen: asking.seen,
             made: asking.made,
             until: asking.made + asking.ttl,
             hits: AtomicU64::new(0),
-        };
-        self.entries.insert(asking.key, Arc::new(entry));
+            given: AtomicU64::new(0),
+            again: AtomicU64::new(soft),
+        });
+        if let Some(asker) = asking.wanted {
+            let question = Question {
+                asker,
+                key: asking.key.clone(),
+                asked: asking.asked,
+                ttl: asking.ttl,
+            };
+            self.watch(question, Arc::downgrade(&entry));
+        }
+        self.entries.insert(asking.key, entry);
         Ok(())
+    }
+
+    fn watch(&self, question: Question, entry: Weak<Entry>) {
+        let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        let hash = question.key.as_ref().hash();
+        if watched.len() < WATCHED_MAX || watched.contains_key(&hash) {
+            watched.insert(hash, Watched { question, entry });
+            self.has_watched.store(true, Ordering::Release);
+        }
     }
 
     /// Bytes that an answer may have to be kept.
@@ -380,6 +546,8 @@ mod tests {
             made: Instant::now(),
             ttl,
             kind: 0,
+            soft_ttl_percent: 80,
+            wanted: None,
         }
     }
 

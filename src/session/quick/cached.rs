@@ -1,7 +1,7 @@
 //! Kept answers on the fast path: a hit costs a question, a look and a write.
 
 use crate::cache::results::flight::Boarding;
-use crate::cache::results::key::Key;
+use crate::cache::results::key::{Asker, Key};
 use crate::cache::results::reply::Asked;
 use crate::cache::results::store::Asking;
 use crate::metrics::Outcome;
@@ -18,6 +18,7 @@ use crate::session::quick::messages::Request;
 use crate::topology::ShardId;
 use bytes::Bytes;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -37,6 +38,7 @@ pub(super) struct Missing {
     asked: Asked,
     ttl: Duration,
     made: Instant,
+    asker: Arc<Asker>,
 }
 
 impl Session {
@@ -91,6 +93,7 @@ impl Session {
         let question = writer.finish(results.seed());
         let kind = kind_of(values.statement);
         if let Look::Found(entry) = self.look(&results, question, asked, kind, (ttl, now)) {
+            self.refresh_if_due(&asker, question, asked, &entry, now);
             self.outcome = Outcome::Done;
             self.sync_void = false;
             self.batch = None;
@@ -99,6 +102,13 @@ impl Session {
         }
         if !results.is_worth_it(kind, question) {
             return Err(NotKept::Seldom);
+        }
+        if self
+            .find_stale(&results, reads, question, asked, now)
+            .is_some()
+        {
+            // The ordinary way knows what to do should the shard not be reached.
+            return Ok(None);
         }
         let wait = self.worker.shared.config.load().cache.wait;
         if results.flights.is_awaited(question.hash(), wait) {
@@ -109,6 +119,7 @@ impl Session {
             asked,
             ttl,
             made: now,
+            asker,
         }))))
     }
 
@@ -128,9 +139,11 @@ impl Session {
             asked,
             ttl,
             made,
+            asker,
         } = *missing;
         let results = self.worker.results.as_ref()?;
         let reads = recipe.keeps.as_ref().ok()?;
+        let wanted = self.wanted(reads, asker);
         let touches = recipe.touches(reads, values, &self.topology);
         let cells = cells_of_reads(&touches, [shard], &self.topology);
         let Some(seen) = results.look(cells) else {
@@ -148,6 +161,8 @@ impl Session {
             made,
             ttl,
             kind: kind_of(values.statement),
+            soft_ttl_percent: self.soft_ttl_percent(),
+            wanted,
         };
         Some(Box::new(AskingNow { asking, flight }))
     }
@@ -162,12 +177,10 @@ impl Session {
     }
 
     /// Keeps an answer that has come whole.
-    pub(super) fn keep_at_once(&self, asking: AskingNow, told: &[u8]) {
+    pub(super) fn keep_at_once(&mut self, asking: AskingNow, told: &[u8]) {
         if let Some(results) = &self.worker.results {
-            keep(results, asking, told, |kept| match kept {
-                Ok(()) => self.worker.metrics.cache_stores.raise(),
-                Err(why) => self.passed_by(why),
-            });
+            let kept = keep(results, asking, told);
+            self.note_kept(kept);
         }
     }
 
