@@ -7,6 +7,7 @@
 mod agree;
 pub mod check;
 pub mod lease;
+pub mod popular;
 mod read;
 pub mod servers;
 mod watch;

@@ -65,6 +65,15 @@ CREATE TABLE IF NOT EXISTS keyway.keyways (
     seen  timestamptz NOT NULL DEFAULT now()
 );
 
+CREATE TABLE IF NOT EXISTS keyway.popular (
+    name     bytea PRIMARY KEY,
+    asker    bytea NOT NULL,
+    question bytea NOT NULL,
+    extended boolean NOT NULL,
+    ttl      bigint NOT NULL,
+    hits     bigint NOT NULL
+);
+
 CREATE TABLE IF NOT EXISTS keyway.settings (
     name  text PRIMARY KEY,
     value bigint NOT NULL

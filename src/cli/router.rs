@@ -11,7 +11,7 @@ use crate::catalog::Catalog;
 use crate::catalog::servers::server_roots;
 use crate::cli::Failure;
 use crate::cli::keeper::{about, chance, look_after};
-use crate::cli::refresh::refresh;
+use crate::cli::refresh::{note_at_end, refresh, warm_up};
 use crate::config::{Certificate, ClientTls, Config};
 use crate::metrics::{CacheStanding, CacheWatch, Metrics, PartitionRun};
 use crate::route::keep::NotKept;
@@ -163,6 +163,12 @@ impl Router {
                 Arc::clone(results),
                 stopped.clone(),
             ));
+            tokio::spawn(warm_up(
+                Arc::clone(&shared),
+                Arc::clone(results),
+                Arc::clone(&catalog),
+                stopped.clone(),
+            ));
             tokio::spawn(settle_doubts(
                 Arc::clone(results),
                 Arc::clone(&catalog),
@@ -236,6 +242,7 @@ impl Router {
             }
         };
         let _ = tokio::time::timeout(patience, left).await;
+        note_at_end(&self.shared, &self.catalog).await;
         self.clients.load(Ordering::Acquire)
     }
 }

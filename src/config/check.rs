@@ -9,11 +9,12 @@ use crate::config::values::{
 use crate::config::{
     AuthMethod, CACHE_TTL_MAX, CacheConfig, Certificate, ClientTls, Config, DatabaseConfig,
     KeyspaceConfig, Limits, LogConfig, LogFormat, OnWrite, Password, PoolConfig, PoolMode,
-    ScramVerifier, ShardConfig, TableCache, TableConfig, TablePlacement, User, Variables,
+    ScramVerifier, ShardConfig, TableCache, TableConfig, TablePlacement, User, Variables, Warmup,
 };
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
+use std::str::FromStr;
 use std::time::Duration;
 
 /// The most shards: sequence ranges are cut by a shard's id.
@@ -660,7 +661,14 @@ fn cache(mut section: Section<'_>) -> CacheConfig {
         }
         table.finish();
     }
+    let warmup = section.sections("warmup");
+    let warmup = warmup
+        .into_iter()
+        .map(|(name, section)| (name, warm(section)));
+    let warmup = warmup.collect();
     let config = CacheConfig {
+        warmup,
+        keep_popular: section.count("keep_popular", 0, 10_000),
         enabled: section.yes("enabled"),
         ttl: section.time("ttl"),
         size: section.size("size", 1 << 20, 1 << 40),
@@ -683,6 +691,36 @@ fn cache(mut section: Section<'_>) -> CacheConfig {
     }
     section.finish();
     config
+}
+
+fn warm(mut section: Section<'_>) -> Warmup {
+    let mut wanted = |key| {
+        let text = section.text(key);
+        if text.is_none() {
+            section.problem(key, "is missing");
+        }
+        text.unwrap_or_default()
+    };
+    let (sql, database, user) = (wanted("sql"), wanted("database"), wanted("user"));
+    let schedule = section.text("schedule");
+    if let Some(schedule) = &schedule
+        && let Err(error) = croner::Cron::from_str(schedule)
+    {
+        section.problem("schedule", format!("is no cron expression: {error}"));
+    }
+    let params = section.list("params");
+    let settings = section.texts("settings").into_iter();
+    let settings = settings.map(|(name, value)| (name.to_lowercase(), value));
+    let settings = settings.collect();
+    section.finish();
+    Warmup {
+        sql,
+        params,
+        database,
+        user,
+        settings,
+        schedule,
+    }
 }
 
 /// Trust is for demos: whoever can open the port is whoever they say.
@@ -708,6 +746,18 @@ fn check_names(config: &Config, written_shards: &BTreeSet<String>, notes: &Notes
             "users",
             "is missing: nobody could connect; add [users.NAME]",
         );
+    }
+    for (name, warm) in &config.cache.warmup {
+        let path = |key| format!("cache.warmup.{name}.{key}");
+        if !warm.database.is_empty() && !config.databases.contains_key(&warm.database) {
+            notes.add(
+                path("database"),
+                format!("there is no database {:?}", warm.database),
+            );
+        }
+        if !warm.user.is_empty() && !config.users.contains_key(&warm.user) {
+            notes.add(path("user"), format!("there is no user {:?}", warm.user));
+        }
     }
     if written_shards.is_empty() {
         notes.add(

@@ -92,6 +92,27 @@ pub struct CacheConfig {
     pub soft_ttl_percent: u32,
     /// What is different for answers made of a table.
     pub tables: BTreeMap<TableName, TableCache>,
+    /// How many of the questions asked most often are noted, and asked at the start and when answers were dropped.
+    pub keep_popular: usize,
+    /// Questions that are asked at the start, when answers were dropped, and when it is time.
+    pub warmup: BTreeMap<String, Warmup>,
+}
+
+/// A question that is asked before a client asks it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Warmup {
+    /// The statement.
+    pub sql: String,
+    /// Its parameters, as text; `None`: it is asked by the simple protocol.
+    pub params: Option<Vec<String>>,
+    /// The client's database.
+    pub database: String,
+    /// The client's user.
+    pub user: String,
+    /// The client's settings.
+    pub settings: BTreeMap<String, String>,
+    /// When it is asked besides, as cron writes it, in UTC.
+    pub schedule: Option<String>,
 }
 
 /// What is different for answers made of a table.

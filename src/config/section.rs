@@ -361,6 +361,21 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// A table of texts, by names of any kind.
+    pub(super) fn texts(&mut self, key: &'static str) -> BTreeMap<String, String> {
+        let mut texts = BTreeMap::new();
+        let section = self.section(key);
+        for (name, value) in &section.left {
+            match scalar(value) {
+                Some(text) => {
+                    texts.insert((*name).to_owned(), text);
+                }
+                None => section.problem(name, format!("text is wanted here, not {}", kind(value))),
+            }
+        }
+        texts
+    }
+
     /// Ends the walk: what is left over is unknown.
     pub(super) fn finish(self) {
         for key in self.left.keys() {

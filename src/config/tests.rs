@@ -407,6 +407,42 @@ fn the_result_cache_has_bounds() {
         let section = format!("[cache]\n{written}\n[users.app]");
         check("[users.app]", &section, key, what);
     }
+    for (written, key, what) in [
+        (
+            "schedule = \"61 * * * *\"",
+            "schedule",
+            "no cron expression",
+        ),
+        ("user = \"nobody\"", "user", "no user"),
+        ("database = \"nothing\"", "database", "no database"),
+        ("settings = { a = [1] }", "settings.a", "text is wanted"),
+    ] {
+        let mut lines = vec!["sql = \"select 1\""];
+        let others = [
+            ("database", "database = \"app\""),
+            ("user", "user = \"app\""),
+        ];
+        lines.extend(
+            others
+                .iter()
+                .filter(|(name, _)| *name != key)
+                .map(|(_, line)| *line),
+        );
+        lines.push(written);
+        let section = format!("[cache.warmup.first]\n{}\n[users.app]", lines.join("\n"));
+        check(
+            "[users.app]",
+            &section,
+            &format!("cache.warmup.first.{key}"),
+            what,
+        );
+    }
+    check(
+        "[users.app]",
+        "[cache.warmup.first]\ndatabase = \"app\"\nuser = \"app\"\n[users.app]",
+        "cache.warmup.first.sql",
+        "is missing",
+    );
     check(
         "[users.app]",
         "[cache.tables.\"a.b.c\"]\n[users.app]",

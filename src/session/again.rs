@@ -4,13 +4,18 @@
 //! A question is asked as its client asked it: by the same messages, in a session of the same database, role and settings.
 
 use crate::backend::settings::{SettingValue, Settings};
+use crate::cache::results::key::{Asker, Key, KeyWriter};
+use crate::cache::results::reply::Asked;
 use crate::cache::results::store::Question;
+use crate::config::{Config, Warmup};
 use crate::session::login;
 use crate::session::worker::Worker;
 use crate::wire::frontend::{Format, Target, bind, describe, execute, parse, query, sync};
 use bytes::BytesMut;
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Questions that may wait at a worker to be asked again.
@@ -19,10 +24,19 @@ const WAITING_MAX: usize = 1_000;
 /// How long one may take: a server that does not answer holds up those behind it.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// What is told when a question has been asked: whether its answer was kept.
+pub struct Done(pub Box<dyn FnOnce(bool) + Send>);
+
+impl fmt::Debug for Done {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Done")
+    }
+}
+
 /// Questions that a worker asks again, one after the other.
 #[derive(Debug, Default)]
 pub struct Waiting {
-    questions: VecDeque<Question>,
+    questions: VecDeque<(Question, Option<Done>)>,
     is_asking: bool,
 }
 
@@ -35,8 +49,112 @@ struct Scene {
     settings: Settings,
 }
 
+/// Who asks, as bytes that [`Scene::of`] reads.
+#[must_use]
+pub fn asker_bytes<'s>(
+    database: &str,
+    digest: u128,
+    user: Option<&str>,
+    told: Option<&str>,
+    settings: impl Iterator<Item = (&'s str, &'s SettingValue)>,
+) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut part = |part: &[u8]| {
+        bytes.extend_from_slice(&(part.len() as u64).to_le_bytes());
+        bytes.extend_from_slice(part);
+    };
+    part(database.as_bytes());
+    part(&digest.to_le_bytes());
+    part(user.unwrap_or_default().as_bytes());
+    part(told.unwrap_or_default().as_bytes());
+    for (name, value) in settings {
+        let (kind, value) = match value {
+            SettingValue::Raw(value) => (b"r", value),
+            SettingValue::Text(value) => (b"t", value),
+        };
+        part(name.as_bytes());
+        part(kind);
+        part(value.as_bytes());
+    }
+    bytes
+}
+
+/// The same who asks, of no snapshot of the topology.
+#[must_use]
+pub fn of_no_snapshot(asker: &[u8]) -> Vec<u8> {
+    let mut bytes = asker.to_vec();
+    let length = |bytes: &[u8]| {
+        let first = bytes.first_chunk::<8>();
+        first.and_then(|length| usize::try_from(u64::from_le_bytes(*length)).ok())
+    };
+    let digest = length(&bytes).and_then(|database| {
+        let at = database.checked_add(16)?;
+        bytes.get_mut(at..at.checked_add(16)?)
+    });
+    if let Some(digest) = digest {
+        digest.fill(0);
+    }
+    bytes
+}
+
+/// The same question, asked by somebody who has no number.
+#[must_use]
+pub fn question_of(asker: Vec<u8>, question: &[u8], extended: bool, ttl: Duration) -> Question {
+    let asker = Arc::new(Asker {
+        id: 0,
+        bytes: asker.into(),
+    });
+    let mut bytes = asker.id.to_le_bytes().to_vec();
+    bytes.extend_from_slice(question);
+    Question {
+        key: Key::of(&bytes),
+        asker,
+        asked: if extended {
+            Asked::Batch {
+                parses: true,
+                described: true,
+            }
+        } else {
+            Asked::Query
+        },
+        ttl,
+    }
+}
+
+/// A question that is written in the configuration.
+#[must_use]
+pub fn question_of_warmup(config: &Config, warm: &Warmup) -> Question {
+    let user = config.users.get(&warm.user);
+    let user = user.and_then(|user| user.server_user.as_deref());
+    let settings: Vec<(&str, SettingValue)> = warm
+        .settings
+        .iter()
+        .map(|(name, value)| (name.as_str(), SettingValue::Text(value.clone())))
+        .collect();
+    let settings = settings.iter().map(|(name, value)| (*name, value));
+    let asker = asker_bytes(&warm.database, 0, user, None, settings);
+    let mut writer = KeyWriter::default();
+    let nobody = Asker {
+        id: 0,
+        bytes: Box::default(),
+    };
+    writer.begin(&nobody, warm.sql.as_bytes());
+    if let Some(params) = warm.params.as_deref().filter(|params| !params.is_empty()) {
+        writer.number(0);
+        writer.number(params.len());
+        for param in params {
+            writer.number(0);
+            writer.part(param.as_bytes());
+        }
+        writer.number(0);
+    }
+    let key = writer.finish(0).to_key();
+    let extended = warm.params.is_some();
+    question_of(asker, key.question(), extended, config.cache.ttl)
+}
+
 impl Scene {
-    /// As `kept::Session::asker` writes it.
+    /// As [`asker_bytes`] writes it.
     fn of(asker: &[u8]) -> Option<Self> {
         let mut rest = asker;
         let mut part = || -> Option<Option<&[u8]>> {
@@ -125,20 +243,20 @@ fn messages(question: &[u8]) -> Option<BytesMut> {
 
 impl Worker {
     /// Asks a question again, behind those that wait.
-    pub fn ask_again(self: &Rc<Self>, question: Question) {
+    pub fn ask_again(self: &Rc<Self>, question: Question, done: Option<Done>) {
         let mut waiting = self.waiting.borrow_mut();
         if waiting.questions.len() >= WAITING_MAX {
             self.metrics.cache_refreshes_dropped.raise();
             return;
         }
-        waiting.questions.push_back(question);
+        waiting.questions.push_back((question, done));
         if waiting.is_asking {
             return;
         }
         waiting.is_asking = true;
         let worker = Rc::clone(self);
         tokio::task::spawn_local(async move {
-            while let Some(question) = worker.next_waiting() {
+            while let Some((question, done)) = worker.next_waiting() {
                 let asked = Box::pin(ask(&worker, &question));
                 // Whatever goes wrong, a client will ask itself.
                 let is_kept = tokio::time::timeout(PATIENCE, asked).await == Ok(Some(true));
@@ -148,11 +266,14 @@ impl Worker {
                 } else {
                     metrics.cache_refreshes_failed.raise();
                 }
+                if let Some(Done(done)) = done {
+                    done(is_kept);
+                }
             }
         });
     }
 
-    fn next_waiting(&self) -> Option<Question> {
+    fn next_waiting(&self) -> Option<(Question, Option<Done>)> {
         let mut waiting = self.waiting.borrow_mut();
         let next = waiting.questions.pop_front();
         waiting.is_asking = next.is_some() && !self.draining.get();
@@ -174,21 +295,16 @@ async fn ask(worker: &Rc<Worker>, question: &Question) -> Option<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cache::results::key::{Asker, KeyWriter};
 
     #[test]
     fn a_scene_is_read_as_it_was_written() {
-        let mut bytes = Vec::new();
-        let mut part = |part: &[u8]| {
-            bytes.extend_from_slice(&(part.len() as u64).to_le_bytes());
-            bytes.extend_from_slice(part);
-        };
-        for field in ["shop", "0123456789abcdef", "", "app"] {
-            part(field.as_bytes());
-        }
-        for field in ["search_path", "r", "a, b", "timezone", "t", "UTC"] {
-            part(field.as_bytes());
-        }
+        let path = SettingValue::Raw("a, b".to_owned());
+        let zone = SettingValue::Text("UTC".to_owned());
+        let settings = [("search_path", &path), ("timezone", &zone)];
+        let bytes = asker_bytes("shop", 7, None, Some("app"), settings.into_iter());
+        let other = asker_bytes("shop", 0, None, Some("app"), settings.into_iter());
+        assert_ne!(bytes, other);
+        assert_eq!(of_no_snapshot(&bytes), other);
         let scene = Scene::of(&bytes).expect("a scene");
         assert_eq!(
             (scene.database.as_str(), scene.user.as_deref()),

@@ -5,7 +5,7 @@
 //! ([`Server::writes`](crate::backend::server::Server::writes)).
 
 use crate::backend::server::Server;
-use crate::backend::settings::{SettingValue, Settings};
+use crate::backend::settings::Settings;
 use crate::cache::results::cells::{Cell, Marks};
 use crate::cache::results::flight::{Boarding, Flight};
 use crate::cache::results::key::{Asker, KeyRef, KeyWriter};
@@ -18,6 +18,7 @@ use crate::route::key::Values;
 use crate::route::plan::{Keep, ShardSet};
 use crate::route::recipe::Recipe;
 use crate::session::Session;
+use crate::session::again::asker_bytes;
 use crate::session::commands::is_one_snapshot;
 use crate::session::error::SessionError;
 use crate::session::transaction::{BlockKind, Wrote};
@@ -164,27 +165,15 @@ impl Session {
         {
             return Arc::clone(&who.asker);
         }
-        let mut bytes = Vec::new();
-        let mut part = |part: &[u8]| {
-            bytes.extend_from_slice(&(part.len() as u64).to_le_bytes());
-            bytes.extend_from_slice(part);
-        };
-        part(self.database.name.as_bytes());
-        part(&self.topology.digest.to_le_bytes());
-        part(self.pools.user().unwrap_or_default().as_bytes());
-        part(self.greeting.user.as_deref().unwrap_or_default().as_bytes());
-        for (name, value) in self.effective().iter() {
-            if HARMLESS.contains(&name.as_str()) {
-                continue;
-            }
-            let (kind, value) = match value {
-                SettingValue::Raw(value) => (b"r", value),
-                SettingValue::Text(value) => (b"t", value),
-            };
-            part(name.as_bytes());
-            part(kind);
-            part(value.as_bytes());
-        }
+        let settings = self.effective().iter();
+        let settings = settings.map(|(name, value)| (name.as_str(), value));
+        let bytes = asker_bytes(
+            &self.database.name,
+            self.topology.digest,
+            self.pools.user(),
+            self.greeting.user.as_deref(),
+            settings.filter(|(name, _)| !HARMLESS.contains(name)),
+        );
         let asker = results.asker(&bytes);
         let settings = Arc::clone(self.effective());
         let one_snapshot = is_one_snapshot(settings.get("default_transaction_isolation"));
@@ -537,12 +526,15 @@ impl Session {
         now: Instant,
     ) {
         if entry.is_due(now) {
-            self.worker.ask_again(Question {
-                asker: Arc::clone(asker),
-                key: key.to_key(),
-                asked,
-                ttl: entry.ttl(),
-            });
+            self.worker.ask_again(
+                Question {
+                    asker: Arc::clone(asker),
+                    key: key.to_key(),
+                    asked,
+                    ttl: entry.ttl(),
+                },
+                None,
+            );
         }
     }
 

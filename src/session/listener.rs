@@ -4,6 +4,7 @@ use crate::backend::budget::Ask;
 use crate::backend::pool::Pools;
 use crate::cache::results::store::Question;
 use crate::metrics::WorkerMetrics;
+use crate::session::again::Done;
 use crate::session::cancel::Delivery;
 use crate::session::login;
 use crate::session::worker::{Shared, Worker};
@@ -33,7 +34,7 @@ pub enum Mail {
         delivery: Delivery,
     },
     /// Ask this again without a client, and keep the answer.
-    Again(Box<Question>),
+    Again(Box<Question>, Option<Done>),
     /// Sessions leave when they are idle.
     Drain,
     /// The snapshot changed: pools of servers that are gone may close.
@@ -119,7 +120,7 @@ fn read(worker: &Rc<Worker>, letter: Mail) {
                 slot.cancel(worker, delivery);
             }
         }
-        Mail::Again(question) => worker.ask_again(*question),
+        Mail::Again(question, done) => worker.ask_again(*question, done),
         Mail::Drain => worker.drain(),
         Mail::Look => {
             let topology = worker.shared.topology.load();

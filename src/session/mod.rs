@@ -6,7 +6,7 @@
 //! Reading order: `answer` (the loop), `quick` (the fast path), `simple` and `extended` (the two protocols), `planner`, `servers`,
 //! `transaction`, `commands` (statements about the session itself), `keys` (sharding keys that Keyway makes), `login`, `failures`, `listener`, `worker`.
 
-mod again;
+pub mod again;
 pub mod answer;
 pub mod cancel;
 pub mod commands;

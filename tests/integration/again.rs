@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use keyway::demo::cluster::Cluster;
 
 use crate::cache::numbers;
-use crate::harness::{Env, Setup, eventually, new_cluster};
+use crate::harness::{Env, Router, Setup, eventually, new_cluster};
 use crate::raw::{Client, Message, rows_of};
 
 const TABLES: &str =
@@ -117,6 +117,68 @@ fn what_is_wanted_is_asked_for_again_when_it_is_written() {
     assert_eq!(asked(&mut client, "stock", 1), "third");
     assert_eq!(client.one("select min(name) from stock"), "third");
     assert_eq!(refreshes(&env)[KEPT], 2);
+}
+
+#[test]
+fn what_was_asked_often_is_asked_at_the_start() {
+    let cache = "keep_popular = 2
+[cache.warmup.cheapest]
+sql = \"select name from stock where id = 1\"
+database = \"app\"
+user = \"app\"
+[cache.warmup.bound]
+sql = \"select name from stock where id = $1 and name <> $2\"
+params = [\"2\", \"nobody\"]
+database = \"app\"
+user = \"app\"
+schedule = \"* * * * * *\"\n";
+    let mut env = start("again_start", cache, &[]);
+    let mut client = env.client();
+    client.run("set timezone = 'Asia/Tokyo'");
+    for (id, times) in [(1, 9), (2, 3), (3, 6)] {
+        for _ in 0..times {
+            assert_eq!(asked(&mut client, "prices", id), "first");
+        }
+    }
+    eventually("the schedule is due", || {
+        (refreshes(&env)[KEPT] >= 2).then_some(())
+    });
+
+    // What was asked most often is known to the next process, and nothing else.
+    client.bye();
+    env.router.signal("TERM");
+    assert_eq!(env.router.wait_exit(), Some(0));
+    env.router = Router::start(env.config());
+    env.target.port = env.router.port;
+    eventually("four questions are asked at the start", || {
+        (refreshes(&env)[KEPT] >= 4).then_some(())
+    });
+    let log = env.router.log();
+    assert!(
+        log.contains("warm-up: 4 of 4 questions, 4 answers kept"),
+        "{log}"
+    );
+    // What is listed is there, in the form in which it is listed.
+    behind(&env, "update stock set name = 'behind' where id = 1");
+    let mut client = env.client();
+    assert_eq!(client.one("select name from stock where id = 1"), "first");
+    client.run("set timezone = 'Asia/Tokyo'");
+    assert_eq!(client.one("select name from stock where id = 1"), "behind");
+    behind(&env, "update prices set name = 'behind'");
+    assert_eq!(asked(&mut client, "prices", 1), "first", "kept");
+    assert_eq!(asked(&mut client, "prices", 2), "behind");
+    assert_eq!(asked(&mut client, "prices", 3), "first", "kept");
+
+    // And when answers were dropped they are asked again.
+    let before = refreshes(&env)[KEPT];
+    client.run("select keyway.cache_flush()");
+    eventually("what is listed and what is popular", || {
+        let log = env.router.log();
+        log.contains("why=\"flush\"").then_some(())
+    });
+    assert!(refreshes(&env)[KEPT] >= before + 4);
+    behind(&env, "update prices set name = 'later'");
+    assert_eq!(asked(&mut client, "prices", 1), "behind", "kept");
 }
 
 #[test]

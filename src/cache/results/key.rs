@@ -113,6 +113,15 @@ impl KeyRef<'_> {
 }
 
 impl Key {
+    /// A question's bytes, not to be looked for by.
+    #[must_use]
+    pub fn of(bytes: &[u8]) -> Self {
+        Self {
+            hash: 0,
+            bytes: bytes.into(),
+        }
+    }
+
     /// How many bytes it takes.
     #[must_use]
     pub fn len(&self) -> usize {

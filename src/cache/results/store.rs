@@ -37,6 +37,8 @@ const EXPECTED_ENTRY: usize = 4 * 1024;
 pub struct Entry {
     /// The answer.
     pub reply: Kept,
+    /// How it was asked for.
+    asked: Asked,
     /// Cells as they were before it was asked for.
     seen: Seen,
     /// When it was asked for.
@@ -367,12 +369,30 @@ impl Results {
         again
     }
 
-    /// Who asked a question.
+    /// The questions whose answers were given most often, `max` at most, and how often.
     #[must_use]
-    pub fn asker_of(&self, key: &Key) -> Option<Arc<Asker>> {
+    pub fn popular(&self, max: usize, now: Instant) -> Vec<(Question, u64)> {
+        let used = self.most_used(max, now);
         let askers = self.askers.lock().unwrap_or_else(PoisonError::into_inner);
-        let id = key.asker();
-        askers.values().find(|asker| asker.id == id).cloned()
+        let askers: HashMap<u64, &Arc<Asker>> =
+            askers.values().map(|asker| (asker.id, asker)).collect();
+        let question = |(key, entry): (Key, Arc<Entry>)| {
+            let question = Question {
+                asker: Arc::clone(askers.get(&key.asker())?),
+                key,
+                asked: entry.asked,
+                ttl: entry.ttl(),
+            };
+            (entry.hits() > 0).then(|| (question, entry.hits()))
+        };
+        used.into_iter().filter_map(question).collect()
+    }
+
+    /// Is there an answer to this that still holds?
+    #[must_use]
+    pub fn holds(&self, key: &Key, now: Instant) -> bool {
+        let entry = self.entries.get(&key.as_ref());
+        entry.is_some_and(|entry| entry.until > now && self.cells.holds(&entry.seen))
     }
 
     /// Keeps an answer, if it is still true.
@@ -393,6 +413,7 @@ impl Results {
         };
         let entry = Arc::new(Entry {
             reply,
+            asked: asking.asked,
             seen: asking.seen,
             made: asking.made,
             until: asking.made + asking.ttl,
