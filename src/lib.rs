@@ -21,6 +21,7 @@ pub mod catalog;
 pub mod cli;
 pub mod config;
 pub mod demo;
+pub mod follow;
 pub mod metrics;
 pub mod migrate;
 pub mod partition;

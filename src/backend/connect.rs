@@ -162,6 +162,34 @@ pub async fn connect(
     }
 }
 
+/// Connects and logs in outside the pools, with these parameters besides: what the connection does is its caller's business.
+/// The server waits for a query.
+///
+/// Cancel safe: a half opened connection is closed.
+///
+/// # Errors
+/// See [`ConnectError`].
+pub async fn connect_apart(
+    address: &ServerAddress,
+    role: &Role,
+    options: &ConnectOptions,
+    tls: &ServerConnectors,
+    parameters: &[(&str, &str)],
+) -> Result<Stream, ConnectError> {
+    let work = async {
+        let stream = open(address, options, tls).await?;
+        let logged_in = log_in(stream, address, role, parameters).await?;
+        Ok(logged_in.stream)
+    };
+    match tokio::time::timeout(options.connect_timeout, work).await {
+        Ok(result) => result,
+        Err(_) => Err(ConnectError::TimedOut {
+            server: address.to_string(),
+            waited: options.connect_timeout,
+        }),
+    }
+}
+
 /// Asks the server at `address` to cancel what `key` is doing, and waits until it has taken note.
 ///
 /// # Errors
@@ -349,6 +377,14 @@ impl Login<'_> {
     }
 }
 
+/// A connection whose server waits for its first query.
+struct LoggedIn {
+    stream: Stream,
+    cancel_key: CancelKey,
+    /// What the server says of its settings.
+    settings: HashMap<String, String>,
+}
+
 async fn login(
     stream: Stream,
     address: &ServerAddress,
@@ -356,22 +392,43 @@ async fn login(
     options: &ConnectOptions,
     budget: Permit,
 ) -> Result<Server, ConnectError> {
+    let LoggedIn {
+        stream,
+        cancel_key,
+        settings,
+    } = log_in(stream, address, role, &[]).await?;
+    Ok(Server::new(
+        stream,
+        cancel_key,
+        settings,
+        options.prepared_max,
+        budget,
+    ))
+}
+
+async fn log_in(
+    stream: Stream,
+    address: &ServerAddress,
+    role: &Role,
+    parameters: &[(&str, &str)],
+) -> Result<LoggedIn, ConnectError> {
     let mut login = Login {
         stream,
         inbox: BytesMut::new(),
         address,
     };
     let mut out = BytesMut::new();
-    let parameters = [
+    let always = [
         ("user", role.user.as_str()),
         ("database", address.database.as_str()),
         ("client_encoding", "UTF8"),
     ];
+    let parameters = always.into_iter().chain(parameters.iter().copied());
     frontend::startup_message(parameters, &mut out).map_err(|e| login.protocol(e.to_string()))?;
     login.send(&mut out).await?;
     authenticate(&mut login, role).await?;
 
-    let mut parameters = HashMap::new();
+    let mut settings = HashMap::new();
     let mut cancel_key = CancelKey {
         pid: 0,
         secret: Bytes::new(),
@@ -381,7 +438,7 @@ async fn login(
             Message::ParameterStatus(body) => {
                 let name = body.name().map_err(|e| login.protocol(e.to_string()))?;
                 let value = body.value().map_err(|e| login.protocol(e.to_string()))?;
-                parameters.insert(name.to_owned(), value.to_owned());
+                settings.insert(name.to_owned(), value.to_owned());
             }
             Message::BackendKeyData(body) => {
                 cancel_key = CancelKey {
@@ -397,13 +454,11 @@ async fn login(
     if login.inbox.has_remaining() {
         return Err(login.protocol("bytes after the login"));
     }
-    Ok(Server::new(
-        login.stream,
+    Ok(LoggedIn {
+        stream: login.stream,
         cancel_key,
-        parameters,
-        options.prepared_max,
-        budget,
-    ))
+        settings,
+    })
 }
 
 async fn authenticate(login: &mut Login<'_>, role: &Role) -> Result<(), ConnectError> {

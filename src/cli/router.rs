@@ -13,7 +13,8 @@ use crate::cli::Failure;
 use crate::cli::keeper::{about, chance, look_after};
 use crate::cli::refresh::{note_at_end, refresh, warm_up};
 use crate::config::{Certificate, ClientTls, Config};
-use crate::metrics::{CacheStanding, CacheWatch, Metrics, PartitionRun};
+use crate::follow::Follow;
+use crate::metrics::{CacheStanding, CacheWatch, FollowWatch, Metrics, PartitionRun};
 use crate::route::keep::NotKept;
 use crate::session::control::{Control, Request};
 use crate::session::listener::{ClientCount, MAIL_MAX, Mail, run as run_worker};
@@ -125,6 +126,16 @@ impl Router {
         if let Some(results) = &results {
             metrics.watch_cache(watch_cache(results));
         }
+        // Before the first statement: nothing is kept until changes are heard.
+        let follow = results.as_ref().filter(|_| config.cache.follow);
+        let follow = follow.map(|results| {
+            let (connect, cells) = (options.connect.clone(), Arc::clone(&results.cells));
+            Arc::new(Follow::start(&topology, connect, tls.clone(), cells))
+        });
+        if let Some(follow) = &follow {
+            let follow = Arc::clone(follow);
+            metrics.watch_follow(FollowWatch(Box::new(move || follow.numbers())));
+        }
         let shared = Arc::new(Shared {
             topology: ArcSwap::from_pointee(topology),
             publishing: Mutex::default(),
@@ -134,6 +145,7 @@ impl Router {
             directory: ArcSwap::from_pointee(directory),
             mailboxes,
             results,
+            follow,
         });
         told_of(&shared, &shared.topology.load());
         let budgets = Budgets::new(ask);
@@ -501,6 +513,11 @@ fn publish(shared: &Shared, topology: Topology) {
             results.next_snapshot(Cell::of_snapshot(before.digest));
         }
         drop_flushed(results, &before, &topology);
+    }
+    if let Some(follow) = &shared.follow
+        && before.epoch < topology.epoch
+    {
+        follow.reload(&topology);
     }
     if before.digest != topology.digest {
         tracing::info!(

@@ -673,6 +673,7 @@ fn cache(mut section: Section<'_>) -> CacheConfig {
         ttl: section.time("ttl"),
         size: section.size("size", 1 << 20, 1 << 40),
         entry_max: section.size("entry_max", 1 << 10, 1 << 30),
+        follow: section.yes("follow"),
         wait: section.time("wait"),
         soft_ttl_percent: section
             .number("soft_ttl_percent", 10, 100)
@@ -680,6 +681,9 @@ fn cache(mut section: Section<'_>) -> CacheConfig {
             .unwrap_or(100),
         tables,
     };
+    if config.follow && !config.enabled {
+        section.problem("follow", "needs cache.enabled = true");
+    }
     if config.ttl > CACHE_TTL_MAX {
         section.problem(
             "ttl",

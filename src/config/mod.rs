@@ -86,6 +86,8 @@ pub struct CacheConfig {
     pub size: usize,
     /// Bytes that one may take.
     pub entry_max: usize,
+    /// Changes that do not pass Keyway are heard of from the shards themselves.
+    pub follow: bool,
     /// How long a statement waits for the answer that another session has asked for.
     pub wait: Duration,
     /// When this many hundredths of its time are over, an answer that is given often is asked for again; 100 is never.
@@ -158,6 +160,7 @@ impl Config {
                 self.limits.plan_cache_max != new.limits.plan_cache_max,
             ),
             ("cache.enabled", self.cache.enabled != new.cache.enabled),
+            ("cache.follow", self.cache.follow != new.cache.follow),
             ("cache.size", self.cache.size != new.cache.size),
             (
                 "cache.entry_max",

@@ -398,6 +398,7 @@ fn the_result_cache_has_bounds() {
         ("ttl = \"25h\"", "cache.ttl", "a day at most"),
         ("entry_max = \"64MiB\"", "cache.entry_max", "a sixteenth"),
         ("size = \"1MiB\"", "cache.entry_max", "a sixteenth"),
+        ("follow = true", "cache.follow", "needs cache.enabled"),
         (
             "consistency = \"strict\"",
             "cache.consistency",

@@ -318,10 +318,41 @@ impl fmt::Debug for CacheWatch {
     }
 }
 
+/// How well Keyway knows what is changed on a shard without it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FollowStanding {
+    /// The shard's name.
+    pub shard: String,
+    /// Its changes are streamed.
+    pub connected: bool,
+    /// All that is older than the bound has arrived; otherwise nothing of the shard is kept.
+    pub in_step: bool,
+    /// Bytes of its log that have not arrived, when it was last asked.
+    pub lag_bytes: u64,
+    /// How long ago it was, in milliseconds, that everything committed until then has arrived.
+    pub lag_ms: u64,
+    /// Transactions that changed something.
+    pub changes: u64,
+    /// Tries to connect again.
+    pub reconnects: u64,
+    /// In words: `in step`, or why it is not.
+    pub state: String,
+}
+
+/// Whoever knows how well changes on the shards are known.
+pub struct FollowWatch(pub Box<dyn Fn() -> Vec<FollowStanding> + Send + Sync>);
+
+impl fmt::Debug for FollowWatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FollowWatch").finish_non_exhaustive()
+    }
+}
+
 /// All workers' numbers and the process's own.
 #[derive(Debug, Default)]
 pub struct Metrics {
     cache: OnceLock<CacheWatch>,
+    follow: OnceLock<FollowWatch>,
     partitions: Partitions,
     workers: Mutex<Vec<Arc<WorkerMetrics>>>,
     epoch: AtomicU64,
@@ -340,6 +371,17 @@ impl Metrics {
     /// The result cache is on. Said once.
     pub fn watch_cache(&self, watch: CacheWatch) {
         let _ = self.cache.set(watch);
+    }
+
+    /// Changes on the shards are followed. Said once.
+    pub fn watch_follow(&self, watch: FollowWatch) {
+        let _ = self.follow.set(watch);
+    }
+
+    /// How well changes on each shard are known; `None` when nobody follows them.
+    #[must_use]
+    pub fn followed(&self) -> Option<Vec<FollowStanding>> {
+        self.follow.get().map(|watch| (watch.0)())
     }
 
     /// Numbers for one more worker.

@@ -1,8 +1,8 @@
 //! The numbers as Prometheus reads them (OpenMetrics text).
 
 use crate::metrics::{
-    BOUNDS, CacheWatch, Count, FIRST_BOUND_BITS, Level, Metrics, Outcome, PartitionRun, QueryPlan,
-    REASONS_MAX, ShardMetrics, Times, WorkerMetrics,
+    BOUNDS, CacheWatch, Count, FIRST_BOUND_BITS, FollowStanding, Level, Metrics, Outcome,
+    PartitionRun, QueryPlan, REASONS_MAX, ShardMetrics, Times, WorkerMetrics,
 };
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, LabelSetEncoder, NoLabelSet};
@@ -126,6 +126,9 @@ impl Collector for Snapshot {
 
         if let Some(watch) = self.metrics.cache.get() {
             page.cache(watch)?;
+        }
+        if let Some(followed) = self.metrics.followed() {
+            page.followed(&followed)?;
         }
 
         let waits = page.sum_times(|worker| &worker.checkout_waits);
@@ -426,6 +429,54 @@ impl Page<'_> {
             "keyway_cache_passed_by",
             "Statements that the cache has no part in, by the reason.",
             &values,
+        )
+    }
+
+    /// Only where changes on the shards are followed.
+    fn followed(&mut self, shards: &[FollowStanding]) -> fmt::Result {
+        let label = |shard: &FollowStanding| vec![("shard", shard.shard.clone())];
+        let gauge = |of: fn(&FollowStanding) -> u64| -> Vec<(Labels, i64)> {
+            let bounded = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+            shards
+                .iter()
+                .map(|shard| (label(shard), bounded(of(shard))))
+                .collect()
+        };
+        let counter = |of: fn(&FollowStanding) -> u64| -> Vec<(Labels, u64)> {
+            shards
+                .iter()
+                .map(|shard| (label(shard), of(shard)))
+                .collect()
+        };
+        self.gauge(
+            "keyway_cache_follow_connected",
+            "1 while the shard tells of its changes.",
+            &gauge(|shard| u64::from(shard.connected)),
+        )?;
+        self.gauge(
+            "keyway_cache_follow_in_step",
+            "1 while its changes arrive in time; otherwise nothing of it is kept.",
+            &gauge(|shard| u64::from(shard.in_step)),
+        )?;
+        self.gauge(
+            "keyway_cache_follow_lag_bytes",
+            "Bytes of its log that have not arrived.",
+            &gauge(|shard| shard.lag_bytes),
+        )?;
+        self.gauge(
+            "keyway_cache_follow_lag_milliseconds",
+            "How long ago it was that everything committed until then has arrived.",
+            &gauge(|shard| shard.lag_ms),
+        )?;
+        self.counter(
+            "keyway_cache_follow_changes",
+            "Transactions that changed something.",
+            &counter(|shard| shard.changes),
+        )?;
+        self.counter(
+            "keyway_cache_follow_reconnects",
+            "Tries to connect again.",
+            &counter(|shard| shard.reconnects),
         )
     }
 

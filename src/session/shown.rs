@@ -76,7 +76,7 @@ impl Session {
         };
         if !entries {
             let standing = results.standing();
-            return Ok(vec![
+            let mut rows = vec![
                 row("enabled", &"on"),
                 row("entries", &standing.entries),
                 row("bytes", &standing.bytes),
@@ -85,7 +85,21 @@ impl Session {
                 row("evictions", &standing.evictions),
                 row("flushes", &standing.flushes),
                 row("writes_in_doubt", &standing.in_doubt),
-            ]);
+            ];
+            let Some(followed) = self.worker.shared.metrics.followed() else {
+                rows.push(row("follow", &"off"));
+                return Ok(rows);
+            };
+            rows.push(row("follow", &"on"));
+            for shard in &followed {
+                let name = |what: &str| format!("follow.{}.{what}", shard.shard);
+                rows.push(row(&name("state"), &shard.state));
+                rows.push(row(&name("lag_ms"), &shard.lag_ms));
+                rows.push(row(&name("lag_bytes"), &shard.lag_bytes));
+                rows.push(row(&name("changes"), &shard.changes));
+                rows.push(row(&name("reconnects"), &shard.reconnects));
+            }
+            return Ok(rows);
         }
         let now = Instant::now();
         let used = results.most_used(ENTRIES_SHOWN, now);

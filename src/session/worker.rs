@@ -9,6 +9,7 @@ use crate::cache::results::store::Results;
 use crate::cache::shapes::Shapes;
 use crate::config::{Config, PoolMode};
 use crate::execute::client::CopyBudget;
+use crate::follow::Follow;
 use crate::metrics::{Metrics, WorkerMetrics};
 use crate::route::recipe::Recipe;
 use crate::session::again::Waiting;
@@ -47,6 +48,8 @@ pub struct Shared {
     pub mailboxes: Vec<mpsc::Sender<Mail>>,
     /// Answers that are kept; `None` when the cache is off.
     pub results: Option<Arc<Results>>,
+    /// Changes on the shards that do not pass Keyway; `None` when they are not followed.
+    pub follow: Option<Arc<Follow>>,
 }
 
 impl Shared {

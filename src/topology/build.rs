@@ -201,7 +201,10 @@ pub fn build(
         databases.insert(name.clone(), Arc::new(built));
     }
     let behind = behind(config, assignments, &shards);
+    let family_of = |(name, reach): (&TableName, &TableReach)| (name.clone(), reach.family);
+    let families = reaches.iter().map(|of| of.iter().map(family_of).collect());
     Ok(Topology {
+        families: families.collect(),
         epoch: assignments.epoch,
         digest: digest(config, assignments, schemas, &behind),
         catalog_epoch: assignments.epoch,

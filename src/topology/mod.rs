@@ -18,7 +18,7 @@ pub use crate::config::values::{
     BUCKETS, Dsn, FunctionDeclaration, KeyFamily, KeyHash, Secret, ServerTls, TableName,
 };
 
-use crate::topology::reach::TableReach;
+use crate::topology::reach::{Family, TableReach};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -53,6 +53,8 @@ pub struct Topology {
     pub keyspaces: Vec<Arc<Keyspace>>,
     /// Databases by the name a client connects with.
     pub databases: HashMap<String, Arc<Database>>,
+    /// By [`KeyspaceId`]: the families of all relations found on its shards.
+    pub families: Vec<HashMap<TableName, Family>>,
 }
 
 /// One PostgreSQL database.

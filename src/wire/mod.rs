@@ -6,7 +6,7 @@
 //!
 //! Reading order: `frame` cuts a stream into messages; `startup` reads what comes before them; `frontend` and `backend`
 //! are the messages by direction; `error` is what goes wrong and how a client is told; `auth` checks passwords;
-//! `value` compares what is in the rows.
+//! `value` compares what is in the rows; `replication` is what a server tells of its changes.
 
 pub mod auth;
 pub mod backend;
@@ -14,6 +14,7 @@ pub mod error;
 pub mod frame;
 pub mod frontend;
 mod read;
+pub mod replication;
 pub mod startup;
 pub mod types;
 pub mod value;

@@ -3,4 +3,5 @@
 mod auth;
 mod fuzz;
 mod messages;
+mod replication;
 mod startup;

@@ -92,9 +92,14 @@ const ROOMS: &[(&str, &[&str])] = &[
             "topology",
             "catalog",
             "admin",
+            "follow",
             "config",
             "metrics",
         ],
+    ),
+    (
+        "follow",
+        &["topology", "backend", "cache", "wire", "config", "metrics"],
     ),
 ];
 

@@ -15,6 +15,7 @@ mod convert;
 mod crowd;
 mod drivers;
 mod faults;
+mod follow;
 mod fuzz;
 mod gate;
 mod harness;

@@ -16,14 +16,14 @@ use crate::harness::{PASSWORD, Router, eventually};
 
 const SHARD_PASSWORD: &str = "shard secret";
 
-struct Certificate {
-    chain: String,
-    key: String,
+pub(crate) struct Certificate {
+    pub(crate) chain: String,
+    pub(crate) key: String,
     der: CertificateDer<'static>,
 }
 
 /// One that signs itself, for this machine.
-fn certificate() -> Certificate {
+pub(crate) fn certificate() -> Certificate {
     let mut params = CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
     let here = IpAddr::V4(Ipv4Addr::LOCALHOST);
     params.subject_alt_names.push(SanType::IpAddress(here));

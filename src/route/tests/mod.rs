@@ -512,6 +512,7 @@ fn topology() -> Arc<Topology> {
         )]),
     };
     Arc::new(Topology {
+        families: Vec::new(),
         digest: 0,
         flushed: Default::default(),
         behind: HashMap::new(),
