@@ -22,7 +22,7 @@ use xxhash_rust::xxh3::xxh3_64;
 pub const CELLS: u32 = 1 << 20;
 
 /// Cells that stand for themselves; the others are found by hashing.
-const FIXED: u32 = 1 << 10;
+pub const FIXED: u32 = 1 << 10;
 
 /// Of those, the first for snapshots of the topology.
 const SNAPSHOTS: u32 = 1 << 9;
@@ -80,6 +80,12 @@ impl Cell {
         bytes[9..].copy_from_slice(&what.to_le_bytes());
         let place = xxh3_64(&bytes) % u64::from(CELLS - FIXED);
         Self(FIXED + u32::try_from(place).unwrap_or(0))
+    }
+
+    /// The cell at a place, as another Keyway names it; `None` beyond the table.
+    #[must_use]
+    pub fn at(index: u32) -> Option<Self> {
+        (index < CELLS).then_some(Self(index))
     }
 
     /// Its place in the table, below [`CELLS`].
