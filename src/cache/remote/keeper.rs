@@ -14,6 +14,9 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 /// Things told at once.
 const AT_ONCE: usize = 64;
 
+/// Of all that is done again and again.
+pub(super) const SHORTEST: Duration = Duration::from_millis(1);
+
 /// Waits between attempts: longer each time, each of a random length, so that Keyways do not come all at once.
 pub(super) struct Pause {
     next: Duration,
@@ -57,6 +60,7 @@ enum Ended {
 pub(super) async fn keep(shared: &Arc<Shared>, mut stop: watch::Receiver<()>) {
     let mut pause = Pause::new(&shared.options);
     let deployment = &shared.options.deployment;
+    let mut said = String::new();
     loop {
         let connected = tokio::select! {
             connected = shared.line.connect() => connected,
@@ -67,6 +71,7 @@ pub(super) async fn keep(shared: &Arc<Shared>, mut stop: watch::Receiver<()>) {
             Ok(answer) => {
                 Counts::one(&shared.line.counts.connections);
                 tracing::info!(deployment, "redis is there: versions are shared");
+                said.clear();
                 // What was not told may have been made void meanwhile.
                 shared.note(&answer.life);
                 let since = Instant::now();
@@ -74,13 +79,21 @@ pub(super) async fn keep(shared: &Arc<Shared>, mut stop: watch::Receiver<()>) {
                 if ended == Ended::Stopped {
                     return;
                 }
-                tracing::info!(deployment, "redis does not answer: versions are not shared");
+                tracing::warn!(deployment, "redis does not answer: versions are not shared");
                 // One that comes and goes is waited for ever longer.
                 if since.elapsed() > shared.options.pause_max {
                     pause.reset();
                 }
             }
-            Err(error) => tracing::debug!(deployment, error, "connect to redis"),
+            Err(error) if error != said => {
+                tracing::warn!(
+                    deployment,
+                    error,
+                    "redis is not there: versions are not shared"
+                );
+                said = error;
+            }
+            Err(_) => {}
         }
         // Marks that can be told to nobody come to their end all the same.
         tell_all(shared).await;
@@ -92,11 +105,11 @@ pub(super) async fn keep(shared: &Arc<Shared>, mut stop: watch::Receiver<()>) {
 }
 
 async fn serve(shared: &Arc<Shared>, stop: &mut watch::Receiver<()>) -> Ended {
-    let mut beats = interval(shared.options.heartbeat);
+    let mut beats = interval(shared.options.heartbeat.max(SHORTEST));
     beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut renews = interval(shared.options.lease / 12);
+    let mut renews = interval((shared.options.lease / 12).max(SHORTEST));
     renews.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut sweeps = interval(shared.options.lease);
+    let mut sweeps = interval(shared.options.lease.max(SHORTEST));
     sweeps.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         if shared.line.is_away() {
@@ -151,7 +164,17 @@ async fn tell_all(shared: &Shared) {
 
 /// Was it told?
 async fn tell(shared: &Shared, job: Job) -> bool {
+    let is_away = shared.line.is_away();
     match job {
+        // There may be many.
+        Job::Mark(id, ..) if is_away => {
+            shared.own.marked(id, Outcome::NotAsked);
+            false
+        }
+        Job::Unmark(id, ..) if is_away => {
+            shared.own.unmarked(id, false, Instant::now());
+            false
+        }
         Job::Mark(id, digest, cells) => {
             let outcome = shared.tell(id, digest, &cells).await;
             shared.own.marked(id, outcome);

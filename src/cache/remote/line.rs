@@ -212,6 +212,10 @@ impl Line {
             }
             Servers::Many(cluster) => Connection::Many(cluster.get_async_connection().await?),
         };
+        // Not when somebody waits for one.
+        for script in self.scripts.all() {
+            script.load_async(&mut connection).await?;
+        }
         let answer = self
             .invoke(&mut connection, &self.scripts.state, None, &[])
             .await?;

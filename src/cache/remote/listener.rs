@@ -4,7 +4,7 @@
 //! others' may be lost too. In bounded mode everything is marked then. Whoever comes back subscribes first and asks for all
 //! marks then: what changes in between is heard twice and not missed.
 
-use crate::cache::remote::keeper::Pause;
+use crate::cache::remote::keeper::{Pause, SHORTEST};
 use crate::cache::remote::line::digest_text;
 use crate::cache::remote::numbers::Counts;
 use crate::cache::remote::{Consistency, Options, Shared};
@@ -203,7 +203,7 @@ impl Listener {
     /// Until the connection ends, or we do not hear ourselves.
     async fn hear(&mut self, mut stream: PubSubStream) {
         let heartbeat = self.shared.options.heartbeat;
-        let mut looks = interval(heartbeat / 4);
+        let mut looks = interval((heartbeat / 4).max(SHORTEST));
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let shared = Arc::clone(&self.shared);
         loop {

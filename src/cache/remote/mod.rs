@@ -362,8 +362,8 @@ impl Remote {
                 );
                 Ok(Looked {
                     tokens: tokens?,
-                    // An answer is nothing without tokens, and tokens are something without an answer.
-                    entry: entry?,
+                    // Tokens are something without an answer; whatever else lies under its name.
+                    entry: entry.unwrap_or_default(),
                 })
             })
             .await;
@@ -400,7 +400,8 @@ impl Remote {
         }
     }
 
-    /// From now on statements are planned by the topology of this digest.
+    /// From now on statements are planned by the topology of this digest. Before the first of them, every other Keyway's
+    /// write is one to everything.
     pub fn snapshot(&self, digest: u128) {
         let mut known = self.shared.known();
         if known.digest != Some(digest) {

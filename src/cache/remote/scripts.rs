@@ -49,6 +49,21 @@ impl Scripts {
     }
 }
 
+impl Scripts {
+    pub(super) fn all(&self) -> [&Script; 8] {
+        [
+            &self.mark,
+            &self.unmark,
+            &self.renew,
+            &self.look,
+            &self.snapshot,
+            &self.change,
+            &self.live,
+            &self.state,
+        ]
+    }
+}
+
 const HEAD: &str = r"
 local versions, marks = KEYS[1], KEYS[2]
 local channel, sender, lease, random, digest =

@@ -6,6 +6,8 @@ mod server;
 use super::*;
 use server::Server;
 use std::future::Future;
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpListener;
 
 /// Longer than anything takes that goes well.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -137,6 +139,62 @@ async fn a_mark_is_renewed_as_long_as_its_keyway_lives_and_its_end_by_time_is_a_
     let after = tokens(&two, &[users()]).await;
     assert_ne!(after, before);
     until("let go", async || two.cells.look([users()]).is_some()).await;
+}
+
+#[tokio::test]
+async fn the_end_of_a_write_whose_mark_has_expired_is_a_change_too() {
+    let server = Server::start();
+    let lease = Duration::from_secs(3);
+    let with = |lease| {
+        let keyway = start(Options {
+            lease,
+            ..options(&server, Consistency::Strict)
+        });
+        keyway.remote.snapshot(DIGEST);
+        keyway
+    };
+    let (one, two) = (with(lease), with(lease));
+    tokens(&two, &[users()]).await;
+    let marks = one.remote.mark(DIGEST, &[users()]).await.expect("told");
+    // As if it had not been renewed in time: its lease is over.
+    server.age_marks();
+    let between = tokens(&two, &[users()]).await;
+    let others = tokens(&two, &[orders()]).await;
+    assert!(two.remote.holds(DIGEST, &between).await);
+    // What was read in between was read before the write took effect.
+    marks.settle(DEADLINE).await.expect("told");
+    assert!(!two.remote.holds(DIGEST, &between).await);
+    // The mark may have been on everything as well.
+    assert!(!two.remote.holds(DIGEST, &others).await);
+    // Not renewed, it is marked anew.
+    let marks = one.remote.mark(DIGEST, &[users()]).await.expect("told");
+    server.age_marks();
+    let between = tokens(&two, &[users()]).await;
+    until("marked anew", async || {
+        why(&two, DIGEST, &[users()]).await == Some(Why::Marked)
+    })
+    .await;
+    drop(marks);
+    tokens(&two, &[users()]).await;
+    assert!(!two.remote.holds(DIGEST, &between).await);
+}
+
+#[tokio::test]
+async fn tls_has_what_it_needs() {
+    let nobody = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let port = nobody.local_addr().expect("an address").port();
+    let keyway = start(Options::new(
+        vec![format!("rediss://127.0.0.1:{port}")],
+        "test".to_owned(),
+        Vec::new(),
+    ));
+    let first = timeout(DEADLINE, async {
+        let (mut client, _) = nobody.accept().await.expect("a client");
+        client.read_u8().await.expect("a byte")
+    });
+    let first = first.await.expect("in time");
+    assert_eq!(first, 0x16, "a handshake");
+    assert!(keyway.remote.numbers().is_away);
 }
 
 #[tokio::test]

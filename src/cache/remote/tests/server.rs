@@ -103,6 +103,29 @@ impl Server {
         redis::from_redis_value(self.try_say(words).expect("an answer")).expect("a text")
     }
 
+    /// All marks have expired.
+    pub(super) fn age_marks(&self) {
+        const AGE: &str = r"
+            for _, key in ipairs(redis.call('KEYS', '*:versions')) do
+              local all = redis.call('HGETALL', key)
+              for at = 1, #all, 2 do
+                if string.sub(all[at + 1], 1, 1) == '!' then
+                  redis.call('HSET', key, all[at], (string.gsub(all[at + 1], '=%d+', '=1')))
+                end
+              end
+            end
+            for _, key in ipairs(redis.call('KEYS', '*:marks')) do
+              local all = redis.call('HGETALL', key)
+              for at = 1, #all, 2 do
+                if all[at] ~= 'life' then
+                  redis.call('HSET', key, all[at], (string.gsub(all[at + 1], '^%d+', '1')))
+                end
+              end
+            end
+            return 1";
+        self.say(&["EVAL", AGE, "0"]);
+    }
+
     /// Everything is gone.
     pub(super) fn empty(&mut self) {
         self.say(&["FLUSHALL"]);
