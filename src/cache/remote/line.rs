@@ -77,12 +77,6 @@ pub(super) struct Live {
     pub(super) process: Option<String>,
 }
 
-/// Whom to ask.
-enum Servers {
-    One(Client),
-    Many(ClusterClient),
-}
-
 /// What a script said.
 #[derive(Debug)]
 pub(super) struct Answer {
@@ -96,8 +90,8 @@ pub(super) struct Answer {
 
 /// The way to Redis.
 pub(super) struct Line {
-    servers: Servers,
-    /// For the channel, of which a connection to any node hears.
+    cluster: Option<ClusterClient>,
+    /// One server, or those of the cluster. Of the channel, a connection to any of them hears.
     pub(super) nodes: Vec<Client>,
     pub(super) scripts: Scripts,
     live: ArcSwapOption<Live>,
@@ -129,21 +123,21 @@ impl Line {
             // The error is not passed on: it may quote the address.
             .map(|(at, url)| Client::open(url.as_str()).map_err(|_| Malformed::Address(at + 1)))
             .collect::<Result<Vec<_>, _>>()?;
-        let servers = match (nodes.as_slice(), options.urls.as_slice()) {
-            ([], _) => return Err(Malformed::NoAddress),
-            ([one], _) => Servers::One(one.clone()),
-            (_, urls) => Servers::Many(
-                ClusterClient::builder(urls.iter().map(String::as_str))
+        let cluster = match options.urls.as_slice() {
+            [] => return Err(Malformed::NoAddress),
+            [_] => None,
+            urls => {
+                let cluster = ClusterClient::builder(urls.iter().map(String::as_str))
                     .retries(1)
                     .connection_timeout(CONNECT)
                     .response_timeout(CONNECT)
-                    .build()
-                    .map_err(|_| Malformed::Cluster)?,
-            ),
+                    .build();
+                Some(cluster.map_err(|_| Malformed::Cluster)?)
+            }
         };
         let tag = format!("{{keyway:{}}}", options.deployment);
         Ok(Self {
-            servers,
+            cluster,
             nodes,
             scripts: Scripts::new(),
             live: ArcSwapOption::empty(),
@@ -199,18 +193,17 @@ impl Line {
     }
 
     async fn try_connect(&self) -> RedisResult<Answer> {
-        let mut connection = match &self.servers {
-            Servers::One(client) => {
+        let mut connection = match (&self.cluster, self.nodes.first()) {
+            (Some(cluster), _) => Connection::Many(cluster.get_async_connection().await?),
+            (None, Some(server)) => {
                 // Patience is ours.
                 let config = AsyncConnectionConfig::new()
                     .set_connection_timeout(Some(CONNECT))
                     .set_response_timeout(None);
-                let one = client
-                    .get_multiplexed_async_connection_with_config(&config)
-                    .await?;
-                Connection::One(one)
+                let one = server.get_multiplexed_async_connection_with_config(&config);
+                Connection::One(one.await?)
             }
-            Servers::Many(cluster) => Connection::Many(cluster.get_async_connection().await?),
+            (None, None) => return Err(unexpected("there is no address")),
         };
         // Not when somebody waits for one.
         for script in self.scripts.all() {

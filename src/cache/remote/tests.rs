@@ -462,6 +462,32 @@ async fn who_plans_by_another_topology_marks_everything_and_keeps_nothing() {
 }
 
 #[tokio::test]
+async fn a_write_by_a_topology_that_is_not_known_here_is_one_to_everything() {
+    let server = Server::start();
+    let (one, two) = (
+        start(options(&server, Consistency::Bounded)),
+        keyway(&server, Consistency::Bounded),
+    );
+    tokens(&two, &[users()]).await;
+    in_step(&two).await;
+    one.remote.snapshot(DIGEST + 1);
+    until("it has the word", async || {
+        why(&two, DIGEST, &[users()]).await == Some(Why::OtherTopology)
+    })
+    .await;
+    let marks = one.remote.mark(DIGEST + 1, &[users()]).await.expect("told");
+    let everything = || two.cells.look([Cell::EVERYTHING]);
+    until("heard", async || two.cells.look([users()]).is_none()).await;
+    assert_eq!(everything(), None);
+    // Until it is known here too.
+    two.remote.snapshot(DIGEST + 1);
+    until("judged", async || everything().is_some()).await;
+    assert_eq!(two.cells.look([users()]), None);
+    drop(marks);
+    until("let go", async || two.cells.look([users()]).is_some()).await;
+}
+
+#[tokio::test]
 async fn a_write_by_the_topology_before_is_one_to_everything() {
     let server = Server::start();
     let (one, two) = (

@@ -196,7 +196,7 @@ fn whatever_happens_nothing_holds_behind_a_mark() {
         .build()
         .expect("a runtime");
     let config = Config {
-        cases: 12,
+        cases: 8,
         // A step waits for a real server.
         max_shrink_iters: 40,
         failure_persistence: None,
