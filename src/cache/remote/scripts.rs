@@ -6,7 +6,8 @@
 //!
 //! Every script sees for itself which process it runs in: `life` is the process's run id with its replication id. A state
 //! that was written in another life may lack marks that were acknowledged (a restart from disk, a replica that was
-//! promoted), and is dropped, in the same step. INFO is what says it, so a user of Redis needs leave for INFO.
+//! promoted), and is dropped, in the same step. A server's first replica gives it another replication id, which costs a
+//! state and is no loss. INFO is what says all this, so a user of Redis needs leave for INFO.
 //!
 //! Every script is called with the same head: channel, sender, lease in ms, a token that was never used, the caller's
 //! digest. Every answer begins with life and birth, and one word.

@@ -239,6 +239,30 @@ async fn a_state_that_comes_back_from_disk_is_of_a_life_before() {
 }
 
 #[tokio::test]
+async fn a_server_that_has_become_a_replica_is_not_believed() {
+    let (primary, other) = (Server::on_port(), Server::on_port());
+    let two = keyway(&primary, Consistency::Strict);
+    let late = start(Options {
+        // It is not told by the next heartbeat.
+        heartbeat: Duration::from_secs(3_600),
+        lease: Duration::from_secs(3_600),
+        ..options(&other, Consistency::Strict)
+    });
+    until("connected", async || !late.remote.numbers().is_away).await;
+    other.follow(&primary);
+    let seen = tokens(&two, &[users()]).await;
+    until("the replica has it", async || {
+        other.versions() == primary.versions()
+    })
+    .await;
+    assert!(two.remote.holds(DIGEST, &seen).await);
+    // It has the tokens, as they were some time ago.
+    assert!(!late.remote.holds(DIGEST, &seen).await);
+    assert!(late.remote.mark(DIGEST, &[users()]).await.is_err());
+    until("given up", async || late.remote.numbers().is_away).await;
+}
+
+#[tokio::test]
 async fn lost_connections_are_made_again_and_nothing_is_lost() {
     let server = Server::start();
     let (one, two) = (

@@ -1,5 +1,6 @@
 //! A Redis of a test's own.
 
+use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -9,8 +10,9 @@ use tokio::time::Instant;
 /// Ends with it.
 pub(super) struct Server {
     dir: TempDir,
-    /// A port instead of a socket, for a cluster.
+    /// A port instead of a socket.
     port: Option<u16>,
+    is_cluster: bool,
     child: Option<Child>,
 }
 
@@ -19,6 +21,23 @@ impl Server {
         let mut server = Self {
             dir: tempfile::tempdir().expect("a directory"),
             port: None,
+            is_cluster: false,
+            child: None,
+        };
+        server.run();
+        server
+    }
+
+    /// On a port, where others find it.
+    pub(super) fn on_port() -> Self {
+        Self::run_on_port(false)
+    }
+
+    fn run_on_port(is_cluster: bool) -> Self {
+        let mut server = Self {
+            dir: tempfile::tempdir().expect("a directory"),
+            port: Some(free_port()),
+            is_cluster,
             child: None,
         };
         server.run();
@@ -27,15 +46,7 @@ impl Server {
 
     /// A cluster of one.
     pub(super) fn cluster() -> Self {
-        let free = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let port = free.local_addr().expect("an address").port();
-        drop(free);
-        let mut server = Self {
-            dir: tempfile::tempdir().expect("a directory"),
-            port: Some(port),
-            child: None,
-        };
-        server.run();
+        let server = Self::run_on_port(true);
         server.say(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]);
         let end = Instant::now() + Duration::from_secs(30);
         while !server
@@ -61,23 +72,12 @@ impl Server {
         command.current_dir(self.dir.path());
         command.args(["--save", "", "--appendonly", "no"]);
         match self.port {
-            // The bus's port would else be 10000 above, which there may be none.
-            Some(port) => command.args([
-                "--bind",
-                "127.0.0.1",
-                "--port",
-                &port.to_string(),
-                "--cluster-enabled",
-                "yes",
-                "--cluster-port",
-                "0",
-            ]),
+            Some(port) => command.args(["--bind", "127.0.0.1", "--port", &port.to_string()]),
             None => command.args(["--port", "0", "--unixsocket", "socket"]),
         };
-        if self.port.is_some_and(|port| port > 55_000) {
-            let bus = TcpListener::bind("127.0.0.1:0").expect("a free port");
-            let bus = bus.local_addr().expect("an address").port();
-            command.args(["--cluster-port", &bus.to_string()]);
+        if self.is_cluster {
+            let bus = free_port().to_string();
+            command.args(["--cluster-enabled", "yes", "--cluster-port", &bus]);
         }
         let child = command.stdout(Stdio::null()).spawn();
         self.child = Some(child.expect("redis-server is installed"));
@@ -124,6 +124,26 @@ impl Server {
             end
             return 1";
         self.say(&["EVAL", AGE, "0"]);
+    }
+
+    /// It is this one's replica from now on, and has all that it has.
+    pub(super) fn follow(&self, primary: &Self) {
+        let port = primary.port.expect("on a port").to_string();
+        self.say(&["REPLICAOF", "127.0.0.1", &port]);
+        let end = Instant::now() + Duration::from_secs(30);
+        while !self
+            .ask(&["INFO", "replication"])
+            .contains("master_link_status:up")
+        {
+            assert!(Instant::now() < end, "no replica");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// All it has of versions.
+    pub(super) fn versions(&self) -> BTreeMap<String, String> {
+        let all = self.try_say(&["HGETALL", "{keyway:test}:versions"]);
+        redis::from_redis_value(all.expect("an answer")).expect("fields")
     }
 
     /// Everything is gone.
@@ -179,4 +199,9 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+fn free_port() -> u16 {
+    let free = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    free.local_addr().expect("an address").port()
 }
