@@ -4,12 +4,13 @@
 use crate::backend::budget::Permit;
 use crate::backend::settings::Settings;
 use crate::backend::stream::{Scratch, Stream, Traffic, release};
-use crate::cache::results::cells::{Cell, Marks};
+use crate::cache::results::cells::{Cell, Held, Marks};
 use crate::cache::results::store::Results;
 use crate::metrics::ShardMetrics;
 use crate::wire::backend::tag;
 use bytes::{Bytes, BytesMut};
 use hashbrown::HashMap;
+use smallvec::{SmallVec, smallvec};
 use std::collections::BTreeSet;
 use std::future::poll_fn;
 use std::io;
@@ -286,7 +287,17 @@ impl Server {
 
     /// A statement that is about to be sent may change what these cells stand for. They stay marked until the transaction
     /// is over; should the connection be lost before that is seen, until its process is gone.
-    pub fn writes(&mut self, results: &Arc<Results>, shard: &str, cells: &[Cell]) {
+    pub fn writes(
+        &mut self,
+        results: &Arc<Results>,
+        shard: &str,
+        cells: &[Cell],
+        held: impl FnOnce(&[Cell]) -> Option<Box<dyn Held>>,
+    ) {
+        let cells = self.not_marked(cells);
+        if cells.is_empty() {
+            return;
+        }
         let writing = self.writing.get_or_insert_with(|| {
             Box::new(Writing {
                 results: Arc::clone(results),
@@ -295,20 +306,35 @@ impl Server {
                 cells: BTreeSet::new(),
             })
         });
-        if writing.cells.contains(&Cell::EVERYTHING) {
-            return;
+        writing.cells.extend(cells.iter().copied());
+        let held = held(&cells);
+        let marks = results.cells.mark(cells).with(held);
+        writing.marks.push(Arc::new(marks));
+    }
+
+    /// Which of these its transaction has not marked yet; with very many, everything.
+    #[must_use]
+    pub fn not_marked(&self, cells: &[Cell]) -> SmallVec<[Cell; 6]> {
+        let known = self.writing.as_ref().map(|writing| &writing.cells);
+        let Some(known) = known else {
+            return SmallVec::from_slice(cells);
+        };
+        if known.contains(&Cell::EVERYTHING) {
+            return SmallVec::new();
         }
         // A transaction that changes very many things changes everything.
-        let many = writing.cells.len() + cells.len() > CELLS_MARKED_MAX;
-        let cells = if many { &[Cell::EVERYTHING] } else { cells };
-        let news: Vec<Cell> = cells
-            .iter()
-            .copied()
-            .filter(|cell| writing.cells.insert(*cell))
-            .collect();
-        if !news.is_empty() {
-            writing.marks.push(Arc::new(results.cells.mark(news)));
+        if known.len() + cells.len() > CELLS_MARKED_MAX {
+            return smallvec![Cell::EVERYTHING];
         }
+        let news = cells.iter().copied();
+        news.filter(|cell| !known.contains(cell)).collect()
+    }
+
+    /// Can the marks of its transaction be counted on, wherever they are?
+    #[must_use]
+    pub fn is_sure(&self) -> bool {
+        let sure = |writing: &Writing| writing.marks.iter().all(|marks| marks.is_sure());
+        self.writing.as_deref().is_none_or(sure)
     }
 
     /// Never to be used again. The first reason stays.

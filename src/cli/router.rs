@@ -5,6 +5,7 @@ use crate::backend::budget::Budgets;
 use crate::backend::connect::{ConnectOptions, notice_a_dead_peer};
 use crate::backend::pool::{PoolOptions, Pools};
 use crate::backend::tls::ServerConnectors;
+use crate::cache::remote::{self, Options as RemoteOptions, Remote};
 use crate::cache::results::cells::Cell;
 use crate::cache::results::store::{Options, Results};
 use crate::catalog::Catalog;
@@ -12,7 +13,7 @@ use crate::catalog::servers::server_roots;
 use crate::cli::Failure;
 use crate::cli::keeper::{about, chance, look_after};
 use crate::cli::refresh::{note_at_end, refresh, warm_up};
-use crate::config::{Certificate, ClientTls, Config};
+use crate::config::{Certificate, ClientTls, Config, Consistency, RedisConfig};
 use crate::follow::Follow;
 use crate::metrics::{CacheStanding, CacheWatch, FollowWatch, Metrics, PartitionRun};
 use crate::route::keep::NotKept;
@@ -136,7 +137,16 @@ impl Router {
             let follow = Arc::clone(follow);
             metrics.watch_follow(FollowWatch(Box::new(move || follow.numbers())));
         }
+        let remote = results
+            .as_ref()
+            .zip(config.cache.redis.as_ref())
+            .map(|(results, redis)| start_remote(redis, results))
+            .transpose()?;
+        if let Some(remote) = &remote {
+            remote.snapshot(topology.digest);
+        }
         let shared = Arc::new(Shared {
+            remote,
             topology: ArcSwap::from_pointee(topology),
             publishing: Mutex::default(),
             config: ArcSwap::from_pointee(config),
@@ -310,6 +320,24 @@ fn results(config: &Config) -> Result<Option<Arc<Results>>, Failure> {
     Ok(Some(Results::new(options, seed)))
 }
 
+/// Where versions are shared with other Keyways.
+fn start_remote(redis: &RedisConfig, results: &Results) -> Result<Arc<Remote>, Failure> {
+    let urls = redis.urls.iter().map(|url| url.reveal().to_owned());
+    let secret = redis.secret.reveal().as_bytes().to_vec();
+    let options = RemoteOptions {
+        consistency: match redis.consistency {
+            Consistency::Strict => remote::Consistency::Strict,
+            Consistency::Bounded => remote::Consistency::Bounded,
+        },
+        answers: redis.answers,
+        timeout: redis.timeout,
+        lease: redis.lease,
+        ..RemoteOptions::new(urls.collect(), redis.deployment.clone(), secret)
+    };
+    Remote::start(options, Arc::clone(&results.cells))
+        .map_err(|error| Failure::Other(format!("cache.redis: {error}")))
+}
+
 /// For metrics.
 fn watch_cache(results: &Arc<Results>) -> CacheWatch {
     let results = Arc::clone(results);
@@ -471,7 +499,12 @@ fn told_of(shared: &Shared, topology: &Topology) {
 }
 
 /// What somebody has wished since the snapshot before to be dropped.
-fn drop_flushed(results: &Results, before: &Topology, topology: &Topology) {
+fn drop_flushed(
+    results: &Results,
+    remote: Option<&Remote>,
+    before: &Topology,
+    topology: &Topology,
+) {
     let news = topology
         .flushed
         .iter()
@@ -479,6 +512,9 @@ fn drop_flushed(results: &Results, before: &Topology, topology: &Topology) {
     for (table, _) in news {
         let Some(table) = table else {
             results.flush();
+            if let Some(remote) = remote {
+                remote.change([Cell::EVERYTHING]);
+            }
             continue;
         };
         // Another database may know it by another family.
@@ -511,8 +547,11 @@ fn publish(shared: &Shared, topology: Topology) {
         // Before anybody plans by the new one.
         if before.digest != topology.digest {
             results.next_snapshot(Cell::of_snapshot(before.digest));
+            if let Some(remote) = &shared.remote {
+                remote.snapshot(topology.digest);
+            }
         }
-        drop_flushed(results, &before, &topology);
+        drop_flushed(results, shared.remote.as_deref(), &before, &topology);
     }
     if let Some(follow) = &shared.follow
         && before.epoch < topology.epoch

@@ -7,9 +7,10 @@ use crate::config::values::{
     BUCKETS, Dsn, FunctionDeclaration, KeyFamily, KeyHash, Secret, TableName, parse_identifier,
 };
 use crate::config::{
-    AuthMethod, CACHE_TTL_MAX, CacheConfig, Certificate, ClientTls, Config, DatabaseConfig,
-    KeyspaceConfig, Limits, LogConfig, LogFormat, OnWrite, Password, PoolConfig, PoolMode,
-    ScramVerifier, ShardConfig, TableCache, TableConfig, TablePlacement, User, Variables, Warmup,
+    AuthMethod, CACHE_TTL_MAX, CacheConfig, Certificate, ClientTls, Config, Consistency,
+    DatabaseConfig, KeyspaceConfig, Limits, LogConfig, LogFormat, OnLoss, OnWrite, Password,
+    PoolConfig, PoolMode, RedisConfig, ScramVerifier, ShardConfig, TableCache, TableConfig,
+    TablePlacement, User, Variables, Warmup,
 };
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -666,7 +667,28 @@ fn cache(mut section: Section<'_>) -> CacheConfig {
         .into_iter()
         .map(|(name, section)| (name, warm(section)));
     let warmup = warmup.collect();
+    let consistency = section.choice(
+        "consistency",
+        &[
+            ("bounded", Consistency::Bounded),
+            ("strict", Consistency::Strict),
+        ],
+    );
+    let consistency = consistency.unwrap_or(Consistency::Bounded);
+    let on_loss = section.choice(
+        "on_loss",
+        &[("refuse", OnLoss::Refuse), ("degrade", OnLoss::Degrade)],
+    );
+    let redis = redis(section.section("redis"), consistency);
+    if consistency == Consistency::Strict && redis.is_none() {
+        section.problem(
+            "consistency",
+            "\"strict\" is shared by cache.redis.urls; without them there is one Keyway, which needs no more",
+        );
+    }
     let config = CacheConfig {
+        redis,
+        on_loss: on_loss.unwrap_or_default(),
         warmup,
         keep_popular: section.count("keep_popular", 0, 10_000),
         enabled: section.yes("enabled"),
@@ -696,6 +718,48 @@ fn cache(mut section: Section<'_>) -> CacheConfig {
     section.finish();
     config
 }
+
+fn redis(mut section: Section<'_>, consistency: Consistency) -> Option<RedisConfig> {
+    let urls = section.list("urls").unwrap_or_default();
+    let config = RedisConfig {
+        deployment: section.text("deployment").unwrap_or_default(),
+        secret: Secret::new(section.text("secret").unwrap_or_default()),
+        consistency,
+        answers: section.yes("answers"),
+        timeout: section.time("timeout"),
+        lease: section.time("lease"),
+        urls: urls.into_iter().map(Secret::new).collect(),
+    };
+    if !config.urls.is_empty() {
+        if config.secret.reveal().len() < SECRET_MIN {
+            section.problem(
+                "secret",
+                format!("{SECRET_MIN} characters at least, the same for all Keyways: it proves that an answer is theirs"),
+            );
+        }
+        if config.deployment.is_empty()
+            || config
+                .deployment
+                .contains(|c: char| "{}".contains(c) || c.is_whitespace())
+        {
+            section.problem(
+                "deployment",
+                "a name without braces and blanks is wanted here",
+            );
+        }
+        if config.timeout > Duration::from_secs(1) {
+            section.problem("timeout", "a second at most: statements wait for it");
+        }
+        if config.lease < Duration::from_secs(1) || config.lease > Duration::from_secs(600) {
+            section.problem("lease", "from 1s to 600s");
+        }
+    }
+    section.finish();
+    (!config.urls.is_empty()).then_some(config)
+}
+
+/// Characters that the deployment's secret has at least.
+const SECRET_MIN: usize = 16;
 
 fn warm(mut section: Section<'_>) -> Warmup {
     let mut wanted = |key| {

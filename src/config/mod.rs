@@ -94,10 +94,52 @@ pub struct CacheConfig {
     pub soft_ttl_percent: u32,
     /// What is different for answers made of a table.
     pub tables: BTreeMap<TableName, TableCache>,
+    /// How versions are shared with other Keyways; `None`: not at all.
+    pub redis: Option<RedisConfig>,
+    /// What becomes of a write that other Keyways cannot be told of, when they must be.
+    pub on_loss: OnLoss,
     /// How many of the questions asked most often are noted, and asked at the start and when answers were dropped.
     pub keep_popular: usize,
     /// Questions that are asked at the start, when answers were dropped, and when it is time.
     pub warmup: BTreeMap<String, Warmup>,
+}
+
+/// What a read that begins after another Keyway's write may see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Consistency {
+    /// The write, always.
+    Strict,
+    /// The write, once this Keyway has heard of it.
+    Bounded,
+}
+
+/// Where several Keyways share versions and answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RedisConfig {
+    /// `redis://`, `rediss://` or `unix:`; several are nodes of one cluster. They may carry passwords.
+    pub urls: Vec<Secret>,
+    /// All Keyways of the same name share.
+    pub deployment: String,
+    /// Who does not know it cannot make an answer that is given.
+    pub secret: Secret,
+    /// What a read that begins after another Keyway's write may see.
+    pub consistency: Consistency,
+    /// Answers are shared too, not only their versions.
+    pub answers: bool,
+    /// How long Redis may take to answer anything.
+    pub timeout: Duration,
+    /// How long a write's mark outlives its Keyway. The same on all of them.
+    pub lease: Duration,
+}
+
+/// What becomes of a write that other Keyways cannot be told of, when they must be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnLoss {
+    /// It is refused.
+    #[default]
+    Refuse,
+    /// It is done; they may give old answers until they hear of it, or until `ttl`.
+    Degrade,
 }
 
 /// A question that is asked before a client asks it.
@@ -162,6 +204,7 @@ impl Config {
             ("cache.enabled", self.cache.enabled != new.cache.enabled),
             ("cache.follow", self.cache.follow != new.cache.follow),
             ("cache.size", self.cache.size != new.cache.size),
+            ("cache.redis", self.cache.redis != new.cache.redis),
             (
                 "cache.entry_max",
                 self.cache.entry_max != new.cache.entry_max,

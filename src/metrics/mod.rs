@@ -168,6 +168,8 @@ pub struct WorkerMetrics {
     pub plan_cache_entries: Level,
     /// Kept answers given.
     pub cache_hits: Count,
+    /// Answers given that another Keyway had kept.
+    pub cache_hits_shared: Count,
     /// Answers looked for and not found.
     pub cache_misses: Count,
     /// Answers kept.

@@ -354,15 +354,17 @@ impl Page<'_> {
             "Writes whose end nobody has seen; what they may change is not kept meanwhile.",
             &all(standing.in_doubt),
         )?;
-        let hits = self
-            .workers
-            .iter()
-            .map(|worker| worker.cache_hits.get())
-            .sum();
+        let hits = |count: fn(&WorkerMetrics) -> &Count| -> u64 {
+            self.workers.iter().map(|worker| count(worker).get()).sum()
+        };
+        let layers = [
+            ("memory", hits(|worker| &worker.cache_hits)),
+            ("redis", hits(|worker| &worker.cache_hits_shared)),
+        ];
         self.counter(
             "keyway_cache_hits",
             "Kept answers given, by where they were.",
-            &[(vec![("layer", "memory".to_owned())], hits)],
+            &layers.map(|(layer, count)| (vec![("layer", layer.to_owned())], count)),
         )?;
         self.count(
             "keyway_cache_misses",

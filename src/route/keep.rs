@@ -92,11 +92,13 @@ pub enum NotKept {
     OutOfStep,
     /// Answers of its kind are hardly ever asked for again, and this one has been asked for once.
     Seldom,
+    /// Versions are shared with other Keyways, and cannot be had.
+    NoVersions,
 }
 
 impl NotKept {
     /// All, in order of their numbers.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 29] = [
         Self::Writes,
         Self::Locks,
         Self::Utility,
@@ -125,6 +127,7 @@ impl NotKept {
         Self::NotPlain,
         Self::OutOfStep,
         Self::Seldom,
+        Self::NoVersions,
     ];
 
     /// As metrics name it.
@@ -184,6 +187,10 @@ impl NotKept {
             Self::NotPlain => ("not_plain", "its answer carried more than rows"),
             Self::OutOfStep => ("out_of_step", "the cache is out of step"),
             Self::Seldom => ("seldom", "such answers are hardly ever asked for again"),
+            Self::NoVersions => (
+                "no_versions",
+                "Redis does not say which versions its tables have",
+            ),
         }
     }
 }

@@ -326,6 +326,12 @@ impl Session {
         block: &Block,
         mut participants: Vec<Participant>,
     ) -> Result<(), SessionError> {
+        if let Err(error) = self.others_still_know(&participants) {
+            self.settings = Arc::clone(&block.before);
+            self.hint = block.hint_before.clone();
+            self.roll_back(participants, &block.before).await?;
+            return Err(error);
+        }
         participants.sort_by_key(|p| std::cmp::Reverse(p.wrote));
         let changed: Vec<ShardId> = participants
             .iter()

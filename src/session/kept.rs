@@ -6,12 +6,14 @@
 
 use crate::backend::server::Server;
 use crate::backend::settings::Settings;
-use crate::cache::results::cells::{Cell, Marks};
+use crate::cache::remote::sealed::{Opened, Sealing, open, seal};
+use crate::cache::remote::{Name, NotTold, Remote, Tokens, Why};
+use crate::cache::results::cells::{Cell, Held, Marks};
 use crate::cache::results::flight::{Boarding, Flight};
-use crate::cache::results::key::{Asker, KeyRef, KeyWriter};
+use crate::cache::results::key::{Asker, Key, KeyRef, KeyWriter};
 use crate::cache::results::reply::{Asked, Kept};
 use crate::cache::results::store::{Asking, Entry, Question, Results};
-use crate::config::{CACHE_TTL_MAX, OnWrite, TableCache, parse_time};
+use crate::config::{CACHE_TTL_MAX, OnLoss, OnWrite, TableCache, parse_time};
 use crate::metrics::QueryPlan;
 use crate::route::keep::{NotKept, Reads, Spoils, Touches};
 use crate::route::key::Values;
@@ -21,7 +23,7 @@ use crate::session::Session;
 use crate::session::again::asker_bytes;
 use crate::session::commands::is_one_snapshot;
 use crate::session::error::SessionError;
-use crate::session::transaction::{BlockKind, Wrote};
+use crate::session::transaction::{BlockKind, Participant, Wrote};
 use crate::statement::scan::{Hints, ScanSettings, Scanned, says_time, without_comments};
 use crate::topology::{Placement, ShardId, Topology};
 use crate::wire::backend as reply;
@@ -29,7 +31,7 @@ use crate::wire::error::{ErrorFields, SqlState};
 use crate::wire::frontend::{Bind, Format};
 use smallvec::SmallVec;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
 /// Settings that change no answer.
@@ -50,6 +52,16 @@ pub(super) struct AskingNow {
     pub(super) asking: Asking,
     /// Others wait for it.
     pub(super) flight: Flight,
+    /// Where other Keyways find it.
+    pub(super) shared: Option<Shared>,
+}
+
+/// What an answer is found by that Keyways share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    name: Name,
+    /// The question, with whoever asks it in full.
+    question: Vec<u8>,
 }
 
 /// Who asks, and what that is true of.
@@ -62,6 +74,58 @@ pub(super) struct Who {
     one_snapshot: bool,
     /// How its texts are read.
     strings: ScanSettings,
+}
+
+/// What other Keyways and Redis know of a question.
+struct Others {
+    tokens: Tokens,
+    shared: Option<Shared>,
+    found: Option<Opened>,
+}
+
+/// Keeps what another Keyway has kept, if that may be given as long as this is asked for; else the question is to be asked.
+fn found_elsewhere(
+    results: &Results,
+    mut asking: Asking,
+    others: Others,
+    anew: bool,
+) -> Result<Arc<Entry>, (Asking, Option<Shared>)> {
+    let Others {
+        tokens,
+        shared,
+        found,
+    } = others;
+    asking.tokens = Some(tokens);
+    let found = found.filter(|_| !anew).and_then(|found| {
+        // Its maker's clock may be ahead of ours.
+        let age = Duration::from_millis(unix_ms().saturating_sub(found.made_ms));
+        let ttl = asking.ttl.min(Duration::from_millis(found.ttl_ms));
+        let made = asking.made.checked_sub(age).filter(|_| age < ttl)?;
+        let described = usize::try_from(found.described).ok()?;
+        let reply = Kept::from_parts(&found.reply, described)?;
+        reply.answers(asking.asked).then_some((made, ttl, reply))
+    });
+    let Some((made, ttl, reply)) = found else {
+        return Err((asking, shared));
+    };
+    let again = Asking {
+        key: asking.key.clone(),
+        seen: asking.seen.clone(),
+        tokens: asking.tokens.clone(),
+        wanted: asking.wanted.clone(),
+        made,
+        ttl,
+        ..asking
+    };
+    results.keep(again, reply).map_err(|_| (asking, shared))
+}
+
+#[cold]
+fn cannot_tell(message: &str) -> SessionError {
+    let fields = ErrorFields::error(SqlState::CANNOT_CONNECT_NOW, message)
+        .detail("Redis has not acknowledged it in time, and cache.consistency is \"strict\".")
+        .hint("Try again. With cache.on_loss = \"degrade\" it would be done, and other Keyways might give old answers.");
+    SessionError::Statement(Some(Box::new(fields)))
 }
 
 /// What a session has changed, and when.
@@ -246,6 +310,8 @@ impl Session {
         if std::mem::take(&mut self.is_stale) {
             self.worker.metrics.cache_stale.raise();
             self.say_stale();
+        } else if std::mem::take(&mut self.is_shared) {
+            self.worker.metrics.cache_hits_shared.raise();
         } else {
             self.worker.metrics.cache_hits.raise();
         }
@@ -268,24 +334,49 @@ impl Session {
     }
 
     /// The shards' marks for what a statement changes: nothing when the cache is off.
-    pub(super) fn mark(&mut self, lease: &mut Server, shard: ShardId, spoils: &Spoils) {
+    pub(super) fn mark(
+        &mut self,
+        lease: &mut Server,
+        shard: ShardId,
+        spoils: &Spoils,
+        held: Option<Box<dyn Held>>,
+    ) {
         let Some(results) = self.worker.results.clone() else {
             return;
         };
         let cells = cells_of_spoils(self.by_this_snapshot(spoils), [shard], &self.topology);
         if !cells.is_empty() {
             self.note_changed(&cells);
-            lease.writes(&results, self.shard_name(shard), &cells);
+            lease.writes(&results, self.shard_name(shard), &cells, |news| {
+                held.or_else(|| self.tell_soon(news))
+            });
         }
     }
 
     /// Marks for a change on several shards, beside those of their servers.
-    pub(super) fn marks(&mut self, spoils: &Spoils, shards: &[ShardId]) -> Option<Marks> {
-        let results = self.worker.results.clone()?;
+    ///
+    /// # Errors
+    /// As [`Session::tell_others`].
+    pub(super) async fn marks(
+        &mut self,
+        spoils: &Spoils,
+        shards: &[ShardId],
+    ) -> Result<Option<Marks>, SessionError> {
+        let Some(results) = self.worker.results.clone() else {
+            return Ok(None);
+        };
+        let held = self.tell_others(spoils, shards).await?;
         let spoils = self.by_this_snapshot(spoils);
         let cells = cells_of_spoils(spoils, shards.iter().copied(), &self.topology);
         self.note_changed(&cells);
-        Some(results.cells.mark(cells))
+        let held = held.or_else(|| self.tell_soon(&cells));
+        Ok(Some(results.cells.mark(cells).with(held)))
+    }
+
+    /// Other Keyways are told of a change that nobody waits for them to know.
+    fn tell_soon(&self, cells: &[Cell]) -> Option<Box<dyn Held>> {
+        let remote = self.worker.remote.as_deref()?;
+        Some(Box::new(remote.mark_soon(self.topology.digest, cells)))
     }
 
     /// What the session changes is nothing that it is given void answers about.
@@ -400,7 +491,7 @@ impl Session {
             self.passed_by(NotKept::TooLarge);
             return;
         };
-        let kept = keep(results, *now, &told);
+        let kept = keep(results, self.worker.remote.as_deref(), *now, &told);
         self.note_kept(kept);
     }
 
@@ -454,6 +545,7 @@ impl Session {
             if !anew
                 && let Look::Found(entry) =
                     self.look(&results, key.as_ref(), asked, kind, (ttl, now))
+                && self.holds_for_others(&entry).await
             {
                 self.refresh_if_due(&asker, key.as_ref(), asked, &entry, now);
                 return Ok(Some(entry));
@@ -470,14 +562,23 @@ impl Session {
             let mut later = match boarding {
                 Boarding::First(flight) => {
                     // Whoever asked before may have kept it between the two looks.
-                    if !anew && let Some(entry) = results.find(key.as_ref(), asked, kind, ttl, now)
+                    if !anew
+                        && let Some(entry) = results.find(key.as_ref(), asked, kind, ttl, now)
+                        && self.holds_for_others(&entry).await
                     {
                         return Ok(Some(entry));
                     }
                     let cells = cells_of_reads(&keep.touches, shards.iter(), &self.topology);
-                    let Some(seen) = results.look(cells) else {
+                    let Some(seen) = results.look(cells.iter().copied()) else {
                         self.passed_by(NotKept::WriteOnItsWay);
                         return Ok(None);
+                    };
+                    let others = match self.ask_others(&key, &asker, &cells).await {
+                        Ok(others) => others,
+                        Err(why) => {
+                            self.passed_by(why);
+                            return Ok(None);
+                        }
                     };
                     let asking = Asking {
                         key,
@@ -488,6 +589,18 @@ impl Session {
                         kind,
                         soft_ttl_percent: self.soft_ttl_percent(),
                         wanted: self.wanted(&keep.reads, asker),
+                        tokens: None,
+                    };
+                    let (asking, shared) = match others {
+                        None => (asking, None),
+                        Some(others) => match found_elsewhere(&results, asking, others, anew) {
+                            Ok(entry) => {
+                                flight.has_arrived();
+                                self.is_shared = true;
+                                return Ok(Some(entry));
+                            }
+                            Err((asking, shared)) => (asking, shared),
+                        },
                     };
                     let stale =
                         self.find_stale(&results, &keep.reads, asking.key.as_ref(), asked, now);
@@ -497,7 +610,11 @@ impl Session {
                         self.is_stale = true;
                         return Ok(Some(entry));
                     }
-                    self.asking = Some(Box::new(AskingNow { asking, flight }));
+                    self.asking = Some(Box::new(AskingNow {
+                        asking,
+                        flight,
+                        shared,
+                    }));
                     self.client.record(results.entry_max(), &self.worker.copies);
                     return Ok(None);
                 }
@@ -513,6 +630,138 @@ impl Session {
                 Some(Err(_)) => return Ok(None),
             }
         }
+    }
+
+    /// Is an answer that holds here one that holds on every Keyway?
+    async fn holds_for_others(&self, entry: &Entry) -> bool {
+        let Some(remote) = self
+            .worker
+            .remote
+            .as_deref()
+            .filter(|remote| remote.is_strict())
+        else {
+            return true;
+        };
+        match entry.tokens() {
+            Some(tokens) => remote.holds(self.topology.digest, tokens).await,
+            None => false,
+        }
+    }
+
+    /// The versions that Redis has for a question, and the answer that another Keyway has kept. Nothing when versions are not
+    /// shared.
+    async fn ask_others(
+        &self,
+        key: &Key,
+        asker: &Asker,
+        cells: &[Cell],
+    ) -> Result<Option<Others>, NotKept> {
+        let Some(remote) = &self.worker.remote else {
+            return Ok(None);
+        };
+        let shared = remote.shares_answers().then(|| Shared {
+            name: key.name(asker, remote.secret()),
+            question: key.whole(asker),
+        });
+        let name = shared.as_ref().map(|shared| &shared.name);
+        let looked = remote.look(self.topology.digest, cells, name).await;
+        let tokens = looked.tokens.map_err(|why| match why {
+            Why::Marked => NotKept::WriteOnItsWay,
+            Why::Unsettled | Why::OtherTopology | Why::Away | Why::TooMany => NotKept::NoVersions,
+        })?;
+        let found = looked
+            .entry
+            .zip(shared.as_ref())
+            .and_then(|(bytes, shared)| {
+                // What is no answer, or no answer to this, is replaced by the one to come.
+                let opened = open(&bytes, remote.secret(), &shared.question).ok()?;
+                (opened.tokens == tokens).then_some(opened)
+            });
+        Ok(Some(Others {
+            tokens,
+            shared,
+            found,
+        }))
+    }
+
+    /// Marks for a change, where other Keyways see them, before it is sent: nothing when versions are not shared, or nobody
+    /// waits for that.
+    ///
+    /// # Errors
+    /// When Redis has not got them, and must.
+    pub(super) async fn tell_others(
+        &self,
+        spoils: &Spoils,
+        shards: &[ShardId],
+    ) -> Result<Option<Box<dyn Held>>, SessionError> {
+        let Some(remote) = self
+            .worker
+            .remote
+            .as_deref()
+            .filter(|remote| remote.is_strict())
+        else {
+            return Ok(None);
+        };
+        let spoils = self.by_this_snapshot(spoils);
+        let cells = cells_of_spoils(spoils, shards.iter().copied(), &self.topology);
+        let cells = match (shards, &self.block) {
+            // What its transaction has marked already is marked.
+            ([shard], Some(block)) => {
+                let mut known = block.participants.iter().filter(|p| p.shard == *shard);
+                match known.next().and_then(|p| p.lease.as_deref()) {
+                    Some(server) => server.not_marked(&cells),
+                    None => cells,
+                }
+            }
+            _ => cells,
+        };
+        if cells.is_empty() {
+            return Ok(None);
+        }
+        match remote.mark(self.topology.digest, &cells).await {
+            Ok(marks) => Ok(Some(Box::new(marks))),
+            Err(NotTold) if self.worker.shared.config.load().cache.on_loss == OnLoss::Degrade => {
+                Ok(Some(Box::new(
+                    remote.mark_soon(self.topology.digest, &cells),
+                )))
+            }
+            Err(NotTold) => Err(cannot_tell(
+                "the statement would change what other Keyways keep answers about, and they cannot be told",
+            )),
+        }
+    }
+
+    /// A statement that changes this must wait until the other Keyways know.
+    #[inline]
+    pub(super) fn tells_first(&self, spoils: Option<&Spoils>) -> bool {
+        spoils.is_some_and(|spoils| *spoils != Spoils::Nothing) && self.is_strict()
+    }
+
+    /// No answer is given without asking Redis, and nothing changed without telling it.
+    #[inline]
+    pub(super) fn is_strict(&self) -> bool {
+        let remote = self.worker.remote.as_deref();
+        remote.is_some_and(Remote::is_strict)
+    }
+
+    /// May a transaction commit whose participants these are?
+    ///
+    /// # Errors
+    /// Other Keyways may have forgotten what it changes.
+    pub(super) fn others_still_know(
+        &self,
+        participants: &[Participant],
+    ) -> Result<(), SessionError> {
+        if !self.is_strict() || self.worker.shared.config.load().cache.on_loss == OnLoss::Degrade {
+            return Ok(());
+        }
+        let mut servers = participants.iter().filter_map(|p| p.lease.as_deref());
+        if servers.all(Server::is_sure) {
+            return Ok(());
+        }
+        Err(cannot_tell(
+            "the transaction was rolled back: other Keyways cannot be told of what it changes",
+        ))
     }
 
     /// An answer that is given often is asked for again before its time is over.
@@ -573,12 +822,40 @@ pub(super) fn parse_ttl(text: &str) -> Option<Duration> {
 /// Bytes of a buffer that stays with its worker.
 const TELLING_KEPT_MAX: usize = 64 * 1024;
 
-/// Keeps the answer that a client was told.
-pub(super) fn keep(results: &Results, now: AskingNow, told: &[u8]) -> Result<(), NotKept> {
-    let AskingNow { asking, flight } = now;
+/// Keeps the answer that a client was told, here and where other Keyways find it.
+pub(super) fn keep(
+    results: &Results,
+    remote: Option<&Remote>,
+    now: AskingNow,
+    told: &[u8],
+) -> Result<(), NotKept> {
+    let AskingNow {
+        asking,
+        flight,
+        shared,
+    } = now;
     let kept = match Kept::of(asking.asked, told) {
         None => Err(NotKept::NotPlain),
-        Some(reply) => results.keep(asking, reply),
+        Some(reply) => {
+            let sealed = match (remote, &shared, &asking.tokens) {
+                (Some(remote), Some(shared), Some(tokens)) => Some((
+                    remote,
+                    shared,
+                    seal_answer(remote, shared, &asking, tokens, &reply),
+                )),
+                _ => None,
+            };
+            let ttl = asking.ttl;
+            results.keep(asking, reply).map(|entry| {
+                if let Some((remote, shared, sealed)) = sealed {
+                    remote.put(
+                        &shared.name,
+                        sealed,
+                        ttl.saturating_sub(entry.made().elapsed()),
+                    );
+                }
+            })
+        }
     };
     match kept {
         Ok(()) => flight.has_arrived(),
@@ -588,6 +865,35 @@ pub(super) fn keep(results: &Results, now: AskingNow, told: &[u8]) -> Result<(),
     // Only now do the others look.
     drop(flight);
     kept
+}
+
+fn seal_answer(
+    remote: &Remote,
+    shared: &Shared,
+    asking: &Asking,
+    tokens: &Tokens,
+    reply: &Kept,
+) -> Vec<u8> {
+    let (bytes, described) = reply.parts();
+    let sealing = Sealing {
+        question: &shared.question,
+        tokens,
+        reply: bytes,
+        described: u32::try_from(described).unwrap_or(u32::MAX),
+        made_ms: unix_ms().saturating_sub(millis(asking.made.elapsed())),
+        ttl_ms: millis(asking.ttl),
+    };
+    seal(&sealing, remote.secret())
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Milliseconds since 1970.
+fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0, millis)
 }
 
 /// Puts a question together. Says whether one of its values says 'now', 'today' or the like.

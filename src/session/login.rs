@@ -292,6 +292,7 @@ impl Ready {
             asking: None,
             again: None,
             is_stale: false,
+            is_shared: false,
             is_unreachable: false,
             changed: None,
         }

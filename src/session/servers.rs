@@ -166,8 +166,9 @@ impl Session {
         spoils: &Spoils,
         joining: Joining,
     ) -> Result<Taken, SessionError> {
+        let held = self.tell_others(spoils, &[shard]).await?;
         let mut taken = self.take_unmarked(shard, access, joining).await?;
-        self.mark(&mut taken.lease, shard, spoils);
+        self.mark(&mut taken.lease, shard, spoils, held);
         Ok(taken)
     }
 

@@ -451,7 +451,7 @@ impl Session {
     ) -> Result<Ready, SessionError> {
         let shards: Vec<ShardId> = plan.shards.iter().collect();
         // On all of them from before the first begins until all know the new schema.
-        let marks = self.marks(&plan.spoils, &shards);
+        let marks = self.marks(&plan.spoils, &shards).await?;
         if plan.outside_transaction {
             return self.broadcast_loose(own, &plan, &shards).await;
         }

@@ -4,6 +4,7 @@ use crate::backend::connect::{Role, ServerAddress};
 use crate::backend::pool::{Pool, Pools};
 use crate::backend::settings::Settings;
 use crate::cache::plans::PlanCache;
+use crate::cache::remote::Remote;
 use crate::cache::results::key::KeyWriter;
 use crate::cache::results::store::Results;
 use crate::cache::shapes::Shapes;
@@ -48,6 +49,8 @@ pub struct Shared {
     pub mailboxes: Vec<mpsc::Sender<Mail>>,
     /// Answers that are kept; `None` when the cache is off.
     pub results: Option<Arc<Results>>,
+    /// Where their versions are shared with other Keyways, if they are.
+    pub remote: Option<Arc<Remote>>,
     /// Changes on the shards that do not pass Keyway; `None` when they are not followed.
     pub follow: Option<Arc<Follow>>,
 }
@@ -93,6 +96,8 @@ pub struct Worker {
     pub shared: Arc<Shared>,
     /// The same as [`Shared::results`], nearer at hand.
     pub results: Option<Arc<Results>>,
+    /// The same as [`Shared::remote`].
+    pub remote: Option<Arc<Remote>>,
     /// What copies of answers on their way may take.
     pub copies: Arc<CopyBudget>,
     /// A question, while it is put together.
@@ -187,6 +192,7 @@ impl Worker {
             index,
             metrics,
             results: shared.results.clone(),
+            remote: shared.remote.clone(),
             copies: CopyBudget::new(copies_max(&shared)),
             question: RefCell::default(),
             telling: RefCell::default(),

@@ -22,7 +22,7 @@ use xxhash_rust::xxh3::xxh3_64;
 pub const CELLS: u32 = 1 << 20;
 
 /// Cells that stand for themselves; the others are found by hashing.
-const FIXED: u32 = 1 << 10;
+pub const FIXED: u32 = 1 << 10;
 
 /// Of those, the first for snapshots of the topology.
 const SNAPSHOTS: u32 = 1 << 9;
@@ -80,6 +80,12 @@ impl Cell {
         bytes[9..].copy_from_slice(&what.to_le_bytes());
         let place = xxh3_64(&bytes) % u64::from(CELLS - FIXED);
         Self(FIXED + u32::try_from(place).unwrap_or(0))
+    }
+
+    /// The cell at a place, as another Keyway names it; `None` beyond the table.
+    #[must_use]
+    pub fn at(index: u32) -> Option<Self> {
+        (index < CELLS).then_some(Self(index))
     }
 
     /// Its place in the table, below [`CELLS`].
@@ -181,14 +187,22 @@ impl<W: Word> Cells<W> {
         Marks {
             table: Arc::clone(self),
             cells,
+            held: None,
         }
     }
+}
+
+/// What is kept as long as marks are: the same marks elsewhere.
+pub trait Held: fmt::Debug + Send + Sync {
+    /// Can they still be counted on?
+    fn is_sure(&self) -> bool;
 }
 
 /// Cells that a write may change. Kept until it is known to be through; dropping releases them.
 pub struct Marks<W: Word = AtomicU64> {
     table: Arc<Cells<W>>,
     cells: SmallVec<[Cell; 6]>,
+    held: Option<Box<dyn Held>>,
 }
 
 impl<W: Word> fmt::Debug for Marks<W> {
@@ -198,6 +212,19 @@ impl<W: Word> fmt::Debug for Marks<W> {
 }
 
 impl<W: Word> Marks<W> {
+    /// Keeps this as long as the marks.
+    #[must_use]
+    pub fn with(mut self, held: Option<Box<dyn Held>>) -> Self {
+        self.held = held;
+        self
+    }
+
+    /// Can what is kept with them be counted on?
+    #[must_use]
+    pub fn is_sure(&self) -> bool {
+        self.held.as_ref().is_none_or(|held| held.is_sure())
+    }
+
     /// Which.
     #[must_use]
     pub fn cells(&self) -> &[Cell] {

@@ -167,6 +167,17 @@ impl Key {
         first.map_or(0, |bytes| u64::from_le_bytes(*bytes))
     }
 
+    /// The question with its asker in full: what lies elsewhere under [`name`](Self::name) carries it, and is compared
+    /// with it.
+    #[must_use]
+    pub fn whole(&self, asker: &Asker) -> Vec<u8> {
+        let mut whole = Vec::with_capacity(8 + asker.bytes.len() + self.bytes.len());
+        whole.extend_from_slice(&(asker.bytes.len() as u64).to_le_bytes());
+        whole.extend_from_slice(&asker.bytes);
+        whole.extend_from_slice(self.question());
+        whole
+    }
+
     /// The question without its asker.
     #[must_use]
     pub fn question(&self) -> &[u8] {
@@ -298,6 +309,16 @@ mod tests {
             name,
             key(&elsewhere, &[Some(b"a")]).name(&elsewhere, b"secret")
         );
+    }
+
+    #[test]
+    fn a_whole_question_is_the_same_in_another_process_and_no_other() {
+        let whole = |who: &Asker, part: &[u8]| key(who, &[Some(part)]).whole(who);
+        let one = whole(&asker(1, b"app"), b"a");
+        assert_eq!(one, whole(&asker(9, b"app"), b"a"));
+        assert_ne!(one, whole(&asker(1, b"app"), b"b"));
+        assert_ne!(one, whole(&asker(1, b"ap"), b"a"));
+        assert_ne!(one, whole(&asker(1, b""), b"a"));
     }
 
     #[test]

@@ -96,6 +96,21 @@ impl Kept {
         }
     }
 
+    /// Of what [`parts`](Self::parts) said, from elsewhere; `None` when it is no whole answer.
+    #[must_use]
+    pub fn from_parts(bytes: &[u8], described: usize) -> Option<Self> {
+        // Read as if it had just been told, so that there is one way to be an answer.
+        let asked = Asked::Batch {
+            parses: false,
+            described: described > 0,
+        };
+        let mut told = BytesMut::with_capacity(BOUND.len() + bytes.len() + 8);
+        told.extend_from_slice(BOUND);
+        told.extend_from_slice(bytes);
+        ready_for_query(&mut told, TransactionStatus::Idle);
+        Self::of(asked, &told).filter(|kept| kept.described == described)
+    }
+
     /// As it is stored elsewhere: its bytes, and how many of them describe the columns.
     #[must_use]
     pub fn parts(&self) -> (&[u8], usize) {
@@ -183,6 +198,12 @@ mod tests {
         for kept_of in &asked {
             let kept = Kept::of(*kept_of, &told(*kept_of)).expect("an answer");
             assert_eq!(kept.rows, 2);
+            let (bytes, length) = kept.parts();
+            assert_eq!(Kept::from_parts(bytes, length).as_ref(), Some(&kept));
+            assert_eq!(Kept::from_parts(bytes, length + 1), None);
+            for end in 0..bytes.len() {
+                assert_eq!(Kept::from_parts(&bytes[..end], length), None);
+            }
             for asked in &asked {
                 assert_eq!(
                     kept.answers(*asked),

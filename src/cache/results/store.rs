@@ -1,5 +1,6 @@
 //! All kept answers of a process, and what they must be true of.
 
+use crate::cache::remote::Tokens;
 use crate::cache::results::cells::{Cell, Cells, Seen};
 use crate::cache::results::doubt::Doubts;
 use crate::cache::results::flight::Flights;
@@ -17,7 +18,7 @@ use tokio::time::Instant;
 
 /// Bytes that an answer takes besides its key and messages: the entry, its cells, its places in the store's tables (each
 /// 8 bytes of key hash, two pointers, 21 of the store's own, half as many again for ghosts) and the allocator's share.
-const OVERHEAD: usize = 320;
+const OVERHEAD: usize = 480;
 
 /// How long after a snapshot's end a session may still be about to plan a statement by it: it has looked at the snapshot,
 /// and has not come to mark what it will write. Nothing is waited for in between.
@@ -41,6 +42,8 @@ pub struct Entry {
     asked: Asked,
     /// Cells as they were before it was asked for.
     seen: Seen,
+    /// The same, as Redis has them.
+    tokens: Option<Tokens>,
     /// When it was asked for.
     made: Instant,
     /// Until when it may be given.
@@ -64,6 +67,12 @@ impl Entry {
     #[must_use]
     pub fn hits(&self) -> u64 {
         self.hits.load(Ordering::Relaxed)
+    }
+
+    /// Its versions in Redis, if they are shared.
+    #[must_use]
+    pub fn tokens(&self) -> Option<&Tokens> {
+        self.tokens.as_ref()
     }
 
     /// How long it may be given in all.
@@ -139,7 +148,8 @@ struct Bytes;
 
 impl Weighter<Key, Arc<Entry>> for Bytes {
     fn weight(&self, key: &Key, entry: &Arc<Entry>) -> u64 {
-        (OVERHEAD + key.len() + entry.reply.len()) as u64
+        let tokens = entry.tokens.as_ref().map_or(0, Tokens::bytes);
+        (OVERHEAD + key.len() + entry.reply.len() + tokens) as u64
     }
 }
 
@@ -183,6 +193,8 @@ pub struct Asking {
     pub soft_ttl_percent: u32,
     /// Who asks, when the answer is to be asked for again as soon as it is void.
     pub wanted: Option<Arc<Asker>>,
+    /// Its versions in Redis before it is sent, if they are shared.
+    pub tokens: Option<Tokens>,
 }
 
 /// Kept answers.
@@ -399,7 +411,7 @@ impl Results {
     ///
     /// # Errors
     /// Why it is not kept.
-    pub fn keep(&self, asking: Asking, reply: Kept) -> Result<(), NotKept> {
+    pub fn keep(&self, asking: Asking, reply: Kept) -> Result<Arc<Entry>, NotKept> {
         if !self.cells.holds(&asking.seen) {
             return Err(NotKept::WriteOnItsWay);
         }
@@ -415,6 +427,7 @@ impl Results {
             reply,
             asked: asking.asked,
             seen: asking.seen,
+            tokens: asking.tokens,
             made: asking.made,
             until: asking.made + asking.ttl,
             hits: AtomicU64::new(0),
@@ -430,8 +443,8 @@ impl Results {
             };
             self.watch(question, Arc::downgrade(&entry));
         }
-        self.entries.insert(asking.key, entry);
-        Ok(())
+        self.entries.insert(asking.key, Arc::clone(&entry));
+        Ok(entry)
     }
 
     fn watch(&self, question: Question, entry: Weak<Entry>) {
@@ -569,6 +582,7 @@ mod tests {
             kind: 0,
             soft_ttl_percent: 80,
             wanted: None,
+            tokens: None,
         }
     }
 
@@ -598,7 +612,9 @@ mod tests {
         let hour = Duration::from_secs(3600);
         assert!(!found("a"));
         assert_eq!(
-            results.keep(asking(&results, "a", users(), hour), reply(10)),
+            results
+                .keep(asking(&results, "a", users(), hour), reply(10))
+                .map(drop),
             Ok(())
         );
         assert!(found("a"));
@@ -606,7 +622,9 @@ mod tests {
         drop(results.cells.mark([users()]));
         assert!(!found("a"));
         assert_eq!(
-            results.keep(asking(&results, "b", users(), Duration::ZERO), reply(10)),
+            results
+                .keep(asking(&results, "b", users(), Duration::ZERO), reply(10))
+                .map(drop),
             Ok(())
         );
         assert!(!found("b"), "its time is over");
@@ -619,7 +637,10 @@ mod tests {
         let marks = results.cells.mark([users()]);
         assert_eq!(results.cells.look([users()]), None);
         drop(marks);
-        assert_eq!(results.keep(early, reply(1)), Err(NotKept::WriteOnItsWay));
+        assert_eq!(
+            results.keep(early, reply(1)).map(drop),
+            Err(NotKept::WriteOnItsWay)
+        );
     }
 
     #[test]
@@ -627,12 +648,14 @@ mod tests {
         let results = results(1 << 20, 1 << 16);
         let hour = Duration::from_secs(3600);
         assert_eq!(
-            results.keep(asking(&results, "large", users(), hour), reply(1 << 16)),
+            results
+                .keep(asking(&results, "large", users(), hour), reply(1 << 16))
+                .map(drop),
             Err(NotKept::TooLarge)
         );
         for n in 0..1_000 {
             let asking = asking(&results, &n.to_string(), users(), hour);
-            assert_eq!(results.keep(asking, reply(8_000)), Ok(()));
+            assert_eq!(results.keep(asking, reply(8_000)).map(drop), Ok(()));
             assert!(results.standing().bytes <= 1 << 20);
         }
         assert!(results.standing().entries > 50);

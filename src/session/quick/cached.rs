@@ -55,6 +55,10 @@ impl Session {
         if self.worker.results.is_none() {
             return Some(Cached::No);
         }
+        if self.is_strict() && recipe.keeps.is_ok() {
+            // Redis is asked first.
+            return None;
+        }
         Some(
             match self.look_at_once(recipe, values, bound, request, now) {
                 Ok(cached) => cached?,
@@ -102,6 +106,10 @@ impl Session {
         }
         if !results.is_worth_it(kind, question) {
             return Err(NotKept::Seldom);
+        }
+        if self.worker.remote.is_some() {
+            // Another Keyway may have it.
+            return Ok(None);
         }
         if self
             .find_stale(&results, reads, question, asked, now)
@@ -163,8 +171,13 @@ impl Session {
             kind: kind_of(values.statement),
             soft_ttl_percent: self.soft_ttl_percent(),
             wanted,
+            tokens: None,
         };
-        Some(Box::new(AskingNow { asking, flight }))
+        Some(Box::new(AskingNow {
+            asking,
+            flight,
+            shared: None,
+        }))
     }
 
     /// What a statement changes, if the cache must know.
@@ -179,7 +192,7 @@ impl Session {
     /// Keeps an answer that has come whole.
     pub(super) fn keep_at_once(&mut self, asking: AskingNow, told: &[u8]) {
         if let Some(results) = &self.worker.results {
-            let kept = keep(results, asking, told);
+            let kept = keep(results, None, asking, told);
             self.note_kept(kept);
         }
     }

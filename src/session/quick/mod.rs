@@ -318,13 +318,17 @@ impl Session {
             return Some(Asked::Told(started));
         }
         let shard = self.quick_shard(recipe, &values)?;
+        let spoils = self.quick_spoils(recipe, &values);
+        if self.tells_first(spoils.as_deref()) {
+            return None;
+        }
         Some(Asked::Statement(Planned {
             shard,
             access: recipe.access,
             request: Request::Query,
             bound: None,
             started,
-            spoils: self.quick_spoils(recipe, &values),
+            spoils,
             asking: self.asking_at_once(cached, recipe, &values, shard),
         }))
     }
@@ -392,6 +396,9 @@ impl Session {
         }
         let shard = self.quick_shard(&recipe, &values)?;
         let spoils = self.quick_spoils(&recipe, &values);
+        if self.tells_first(spoils.as_deref()) {
+            return None;
+        }
         let asking = self.asking_at_once(cached, &recipe, &values, shard);
         let canonical = prepared.canonical(&self.worker.statements, reading);
         Some(Asked::Statement(Planned {
@@ -421,7 +428,7 @@ impl Session {
     ) -> Result<Running, (ShardId, Lease)> {
         let shard = planned.shard;
         if let Some(spoils) = &planned.spoils {
-            self.mark(&mut lease, shard, spoils);
+            self.mark(&mut lease, shard, spoils, None);
         }
         // All of the request but a Bind that names the statement as the server knows it.
         let mut rest = bytes;

@@ -106,6 +106,8 @@ impl Session {
             (BlockWord::Commit, Some(block)) if !block.changed_schema => {
                 match block.participants.as_mut_slice() {
                     [] => None,
+                    // Somebody must know of it still.
+                    [_] if self.worker.remote.is_some() => return Arrived::Ordinary,
                     [only] if only.wrote != Wrote::Schema && only.is_ready() => {
                         only.lease.take().map(|lease| (only.shard, lease))
                     }
