@@ -219,7 +219,7 @@ struct Shared {
 }
 
 /// A deployment's Redis, for all threads of the process. Dropping it ends the thread that talks to Redis, after a last
-/// attempt to tell what is over.
+/// attempt to tell what is over. In bounded mode nothing is kept from then on: the other Keyways are not heard any more.
 pub struct Remote {
     shared: Arc<Shared>,
     puts: mpsc::Sender<Put>,
