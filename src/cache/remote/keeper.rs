@@ -155,9 +155,10 @@ async fn tell_all(shared: &Shared) {
         let mut args = vec![told(&cells)];
         args.extend(places_text(&cells));
         let change = &shared.line.scripts.change;
-        match shared.line.script(change, None, &args).await {
-            Ok(answer) => shared.note(&answer.life),
-            Err(_) => shared.own.put_back(&changes),
+        let answer = shared.line.script(change, None, &args).await;
+        shared.own.changes_told(answer.is_ok());
+        if let Ok(answer) = answer {
+            shared.note(&answer.life);
         }
     }
 }

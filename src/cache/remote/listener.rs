@@ -150,6 +150,14 @@ struct Listener {
     out: Option<Marks>,
 }
 
+/// Nobody listens any more, however that came about.
+impl Drop for Listener {
+    fn drop(&mut self) {
+        // Before the marks that it held are dropped, and for ever.
+        std::mem::forget(out_of_step(&self.shared.options, &self.shared.cells));
+    }
+}
+
 impl Listener {
     fn counts(&self) -> &Counts {
         &self.shared.line.counts

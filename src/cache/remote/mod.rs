@@ -162,7 +162,7 @@ pub struct NotTold;
 /// Why there are no tokens, and so nothing is to be kept, nor given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Why {
-    /// A write is on its way.
+    /// A write is on its way, or one of ours is not told yet.
     Marked,
     /// Redis has lost its state, and marks of before may still be counted on.
     Unsettled,
@@ -222,7 +222,7 @@ struct Shared {
 }
 
 /// A deployment's Redis, for all threads of the process. Dropping it ends the thread that talks to Redis, after a last
-/// attempt to tell what is over.
+/// attempt to tell what is over. In bounded mode nothing is kept from then on: the other Keyways are not heard any more.
 pub struct Remote {
     shared: Arc<Shared>,
     puts: mpsc::Sender<Put>,
@@ -341,7 +341,8 @@ impl Remote {
     }
 
     /// The tokens of these cells as they are now, for a statement that has not been sent yet, and what lies under a name.
-    /// One round trip, unless a cell was never looked at or Redis has to say why not.
+    /// One round trip, unless a cell was never looked at or Redis has to say why not. What this Keyway has written and not
+    /// told yet counts as if it had: its clients see their own writes, in bounded mode too.
     ///
     /// Cancel safe.
     pub async fn look(&self, digest: u128, cells: &[Cell], entry: Option<&Name>) -> Looked {
@@ -355,6 +356,9 @@ impl Remote {
         }
         // Whoever writes by another topology marks everything.
         let places = folded(cells.iter().copied().chain([Cell::EVERYTHING]));
+        if !shared.own.knows(&places) {
+            return not(Why::Marked);
+        }
         let key = entry.map(|name| shared.line.value(name));
         let looked = shared
             .line
@@ -378,7 +382,9 @@ impl Remote {
     /// Cancel safe.
     pub async fn holds(&self, digest: u128, tokens: &Tokens) -> bool {
         let shared = &self.shared;
+        let places: Vec<u32> = tokens.places().collect();
         digest == tokens.digest()
+            && shared.own.knows(&places)
             && shared
                 .line
                 .ask(|live| async move { shared.hold(&live, tokens).await })

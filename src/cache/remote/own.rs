@@ -1,7 +1,9 @@
 //! The marks of this Keyway's writes: which Redis knows of, and what is still to be told. No I/O, no clock of its own.
 
+use crate::cache::remote::tokens::{fold, folded};
 use crate::cache::results::cells::Cell;
 use smallvec::SmallVec;
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -106,6 +108,10 @@ impl Changes {
     fn is_empty(&self) -> bool {
         self.cells.is_empty()
     }
+
+    fn meet(&self, places: &[u32]) -> bool {
+        self.cells.iter().any(|cell| places.contains(&fold(*cell)))
+    }
 }
 
 #[derive(Debug, Default)]
@@ -115,6 +121,37 @@ struct Table {
     /// Marks that may have something to be told, in order; one may be there twice.
     todo: VecDeque<MarkId>,
     changes: Changes,
+    /// Those that are being told.
+    telling: Changes,
+    /// For each place in Redis, the marks on it that Redis may not know of.
+    untold: HashMap<u32, usize>,
+}
+
+impl Table {
+    fn is_untold(&mut self, cells: &[Cell]) {
+        for place in folded(cells.iter().copied()) {
+            *self.untold.entry(place).or_default() += 1;
+        }
+    }
+
+    fn is_told(&mut self, cells: &[Cell]) {
+        for place in folded(cells.iter().copied()) {
+            if let Entry::Occupied(mut marks) = self.untold.entry(place) {
+                *marks.get_mut() -= 1;
+                if *marks.get() == 0 {
+                    marks.remove();
+                }
+            }
+        }
+    }
+
+    fn remove(&mut self, id: MarkId) -> Option<Mark> {
+        let mark = self.marks.remove(&id)?;
+        if mark.told != Told::Yes {
+            self.is_told(&mark.cells);
+        }
+        Some(mark)
+    }
 }
 
 /// All of a process.
@@ -159,6 +196,7 @@ impl Own {
         }
         table.next += 1;
         let (id, until) = (table.next, Until::default());
+        table.is_untold(&cells);
         let mark = Mark {
             digest,
             cells,
@@ -187,9 +225,11 @@ impl Own {
     /// How telling a mark went. Anything to do again?
     pub(super) fn marked(&self, id: MarkId, outcome: Outcome) -> bool {
         let mut table = self.lock();
+        let table = &mut *table;
         let Some(mark) = table.marks.get_mut(&id) else {
             return false;
         };
+        let before = mark.told;
         mark.told = match outcome {
             Outcome::Told(sent) => {
                 mark.until.store(self.good_until(sent), Ordering::Release);
@@ -202,6 +242,10 @@ impl Own {
         let more = mark.over.is_some() || mark.told != Told::Yes;
         if more {
             table.todo.push_back(id);
+        }
+        if (before, mark.told) == (Told::Now, Told::Yes) {
+            let cells = mark.cells.clone();
+            table.is_told(&cells);
         }
         more
     }
@@ -252,7 +296,7 @@ impl Own {
             let _ = waiting.send(());
         }
         if told || forgotten {
-            table.marks.remove(&id);
+            table.remove(id);
         } else {
             table.todo.push_back(id);
         }
@@ -284,7 +328,7 @@ impl Own {
                     if over.wrote {
                         table.changes.add(mark.cells.iter().copied());
                     }
-                    table.marks.remove(&id);
+                    table.remove(id);
                 }
                 (Some(over), Told::Yes | Told::Perhaps) => {
                     if !over.telling {
@@ -311,13 +355,27 @@ impl Own {
 
     /// What has changed; `None` when nothing has.
     pub(super) fn take_changes(&self) -> Option<Changes> {
-        let changes = std::mem::take(&mut self.lock().changes);
-        (!changes.is_empty()).then_some(changes)
+        let mut table = self.lock();
+        table.telling = std::mem::take(&mut table.changes);
+        (!table.telling.is_empty()).then(|| table.telling.clone())
     }
 
-    /// It could not be told.
-    pub(super) fn put_back(&self, changes: &Changes) {
-        self.lock().changes.add(changes.cells());
+    /// What was taken is told, or comes back.
+    pub(super) fn changes_told(&self, told: bool) {
+        let mut table = self.lock();
+        let telling = std::mem::take(&mut table.telling);
+        if !told {
+            table.changes.add(telling.cells());
+        }
+    }
+
+    /// Does Redis know of all marks and changes at these places? Those of writes that were acknowledged to a client before
+    /// this is asked are among them.
+    pub(super) fn knows(&self, places: &[u32]) -> bool {
+        let table = self.lock();
+        let marked =
+            !table.untold.is_empty() && places.iter().any(|place| table.untold.contains_key(place));
+        !marked && !table.changes.meet(places) && !table.telling.meet(places)
     }
 
     /// Marks that Redis knows of and is to be told again, a third of a lease after the last time.
@@ -351,6 +409,8 @@ impl Own {
             && mark.told == Told::Yes
         {
             mark.told = Told::Perhaps;
+            let cells = mark.cells.clone();
+            table.is_untold(&cells);
             table.todo.push_back(id);
         }
     }
@@ -359,11 +419,16 @@ impl Own {
     pub(super) fn all_lapsed(&self) {
         let mut table = self.lock();
         let table = &mut *table;
+        let mut lapsed = Vec::new();
         for (id, mark) in &mut table.marks {
             if mark.over.is_none() && mark.told == Told::Yes {
                 mark.told = Told::Perhaps;
                 table.todo.push_back(*id);
+                lapsed.push(mark.cells.clone());
             }
+        }
+        for cells in &lapsed {
+            table.is_untold(cells);
         }
     }
 }
@@ -391,7 +456,10 @@ mod tests {
         assert!(own.jobs(9).is_empty(), "it is being told");
         own.over(id, Wrote::Yes, Instant::now(), None);
         assert!(own.jobs(9).is_empty(), "it is still being told");
+        let place = [cell().index()];
+        assert!(!own.knows(&place) && own.knows(&[9]));
         assert!(own.marked(id, Outcome::Told(Instant::now())));
+        assert!(own.knows(&place));
         assert!(until.load(Ordering::Acquire) > 0);
         assert!(matches!(own.jobs(9)[..], [Job::Unmark(one, _, Wrote::Yes)] if one == id));
         own.unmarked(id, false, Instant::now());
@@ -411,8 +479,13 @@ mod tests {
         assert!(own.jobs(9).is_empty());
         let changes = own.take_changes().expect("a change");
         assert_eq!(changes.cells().collect::<Vec<_>>(), [cell()]);
-        own.put_back(&changes);
-        assert!(own.has_work());
+        let place = [cell().index()];
+        assert!(!own.knows(&place));
+        own.changes_told(false);
+        assert!(own.has_work() && !own.knows(&place));
+        assert!(own.take_changes().is_some());
+        own.changes_told(true);
+        assert!(!own.has_work() && own.knows(&place));
         // One that was never sent to its shard changes nothing.
         let own = self::own();
         let (id, _) = own.begin_telling(7, smallvec![cell()]).expect("room");
@@ -446,8 +519,19 @@ mod tests {
         own.renewed(id, later);
         assert!(until.load(Ordering::Acquire) > before);
         assert!(own.to_renew(later).is_empty());
+        let place = [cell().index()];
+        assert!(own.knows(&place));
         own.all_lapsed();
+        assert!(!own.knows(&place));
         assert!(matches!(own.jobs(9)[..], [Job::Mark(..)]));
+        own.marked(id, Outcome::Told(later));
+        assert!(own.knows(&place));
+        own.lapsed(id);
+        own.over(id, Wrote::Yes, later, None);
+        assert!(!own.knows(&place));
+        assert!(matches!(own.jobs(9)[..], [Job::Unmark(..)]));
+        own.unmarked(id, true, later);
+        assert!(own.knows(&place));
     }
 
     #[test]

@@ -18,7 +18,7 @@ pub(super) const CELLS_MAX: usize = 1_000;
 pub(super) type Folded = SmallVec<[u32; 8]>;
 
 /// Where a cell of the process's table is in the deployment's.
-fn fold(cell: Cell) -> u32 {
+pub(super) fn fold(cell: Cell) -> u32 {
     match cell.index().checked_sub(FIXED) {
         None => cell.index(),
         Some(hashed) => FIXED + hashed % (FOLDED - FIXED),

@@ -153,7 +153,8 @@ impl Model {
                     .filter(|captured| meet(&cells, &captured.cells))
                     .map(|captured| captured.tokens.clone())
                     .collect();
-                let remote = &self.keyway(who).remote;
+                // Whoever changes them knows at once, the other when it is told.
+                let remote = &self.keyway(1 - who).remote;
                 for tokens in &before {
                     until("changed", async || !remote.holds(DIGEST, tokens).await).await;
                 }
