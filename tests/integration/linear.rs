@@ -70,7 +70,7 @@ register_set = { reads = [], writes = [\"leaves\", \"echoes\"] }
 struct Keyways {
     /// The first, and the shards.
     env: Env,
-    /// Where clients connect, each to one of them at random.
+    /// Where clients connect, to one after the other.
     targets: Vec<Target>,
 }
 
@@ -294,6 +294,8 @@ struct Guest<'a> {
     prepared: HashMap<String, String>,
     /// Names that it has given.
     names: u64,
+    /// Tries to log in.
+    logins: usize,
     /// Clients leave in the middle of a write.
     leaves: bool,
     /// Nobody knows what has become of its twig.
@@ -329,7 +331,8 @@ impl<'a> Guest<'a> {
             if self.world.over.load(Ordering::SeqCst) {
                 return None;
             }
-            let turn = self.dice.below(self.keyways.targets.len() as u64) as usize;
+            self.logins += 1;
+            let turn = (self.number + self.logins) % self.keyways.targets.len();
             self.prepared.clear();
             match Client::try_connect(&self.keyways.targets[turn], &[]) {
                 Ok(client) => {
@@ -1013,6 +1016,7 @@ fn act(
                     client: None,
                     prepared: HashMap::new(),
                     names: 0,
+                    logins: 0,
                     leaves: !faults.is_empty(),
                     twig_in_doubt: false,
                 };
