@@ -22,6 +22,7 @@ mod harness;
 mod house;
 mod keeper;
 mod keys;
+mod linear;
 mod logins;
 mod lone;
 mod migrate;

@@ -7,6 +7,8 @@
 pub mod cells;
 pub mod doubt;
 pub mod flight;
+#[cfg(test)]
+mod interleavings;
 pub mod key;
 pub mod reply;
 pub mod store;

@@ -463,8 +463,10 @@ impl Results {
     }
 
     /// From now on statements are planned by another snapshot than that of this cell. Sessions may still write by the one
-    /// before.
+    /// before. What is kept for those who ask by it is void: should it come back, its answers would not know of writes that
+    /// were planned meanwhile, by other cells.
     pub fn next_snapshot(&self, before: Cell) {
+        self.cells.change(Cell::EVERYTHING);
         let mut past = self.past.lock().unwrap_or_else(PoisonError::into_inner);
         past.retain(|(cell, _)| *cell != before);
         past.push_back((before, Instant::now()));
@@ -689,6 +691,28 @@ mod tests {
         drop(marks);
         let seen = results.look([users()]).expect("nobody writes");
         assert_eq!(seen.len(), 1 + PAST_MAX);
+    }
+
+    #[test]
+    fn a_snapshot_that_comes_back_finds_none_of_its_answers() {
+        let results = results(1 << 20, 1 << 16);
+        let hour = Duration::from_secs(3600);
+        let mut asking = asking(&results, "a", Cell::EVERYTHING, hour);
+        asking
+            .seen
+            .extend(results.look([users()]).expect("no write on its way"));
+        assert_eq!(results.keep(asking, reply(10)), Ok(()));
+        let key = key(&results, "a");
+        let is_found = || {
+            let now = Instant::now();
+            results.find(key.as_ref(), ASKED, 0, hour, now).is_some()
+        };
+        assert!(is_found());
+        // The next one knows the rows by another cell, and somebody writes.
+        results.next_snapshot(Cell::of_snapshot(1));
+        drop(results.cells.mark([Cell::of_snapshot(2)]));
+        results.next_snapshot(Cell::of_snapshot(2));
+        assert!(!is_found());
     }
 
     #[test]
