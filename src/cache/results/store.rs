@@ -701,7 +701,7 @@ mod tests {
         asking
             .seen
             .extend(results.look([users()]).expect("no write on its way"));
-        assert_eq!(results.keep(asking, reply(10)), Ok(()));
+        assert_eq!(results.keep(asking, reply(10)).map(drop), Ok(()));
         let key = key(&results, "a");
         let is_found = || {
             let now = Instant::now();
