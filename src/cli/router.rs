@@ -15,7 +15,9 @@ use crate::cli::keeper::{about, chance, look_after};
 use crate::cli::refresh::{note_at_end, refresh, warm_up};
 use crate::config::{Certificate, ClientTls, Config, Consistency, RedisConfig};
 use crate::follow::Follow;
-use crate::metrics::{CacheStanding, CacheWatch, FollowWatch, Metrics, PartitionRun};
+use crate::metrics::{
+    CacheStanding, CacheWatch, FollowWatch, Metrics, PartitionRun, SharedStanding, SharedWatch,
+};
 use crate::route::keep::NotKept;
 use crate::session::control::{Control, Request};
 use crate::session::listener::{ClientCount, MAIL_MAX, Mail, run as run_worker};
@@ -144,6 +146,7 @@ impl Router {
             .transpose()?;
         if let Some(remote) = &remote {
             remote.snapshot(topology.digest);
+            metrics.watch_shared(watch_shared(remote));
         }
         let shared = Arc::new(Shared {
             remote,
@@ -336,6 +339,29 @@ fn start_remote(redis: &RedisConfig, results: &Results) -> Result<Arc<Remote>, F
     };
     Remote::start(options, Arc::clone(&results.cells))
         .map_err(|error| Failure::Other(format!("cache.redis: {error}")))
+}
+
+/// For metrics.
+fn watch_shared(remote: &Arc<Remote>) -> SharedWatch {
+    let remote = Arc::clone(remote);
+    SharedWatch(Box::new(move || {
+        let numbers = remote.numbers();
+        SharedStanding {
+            is_away: numbers.is_away,
+            is_out_of_step: numbers.is_out_of_step,
+            operations: numbers.operations,
+            errors: numbers.errors,
+            timeouts: numbers.timeouts,
+            connections: numbers.connections,
+            gets: numbers.gets,
+            found: numbers.found,
+            puts: numbers.puts,
+            puts_dropped: numbers.puts_dropped,
+            heard: numbers.heard,
+            marks: numbers.marks as u64,
+            lag_us: numbers.lag_us,
+        }
+    }))
 }
 
 /// For metrics.

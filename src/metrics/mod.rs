@@ -350,11 +350,52 @@ impl fmt::Debug for FollowWatch {
     }
 }
 
+/// How well versions are shared with other Keyways.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SharedStanding {
+    /// Redis is away, and nothing is asked.
+    pub is_away: bool,
+    /// Others' writes may go unheard; a bounded Keyway keeps and gives nothing then.
+    pub is_out_of_step: bool,
+    /// Questions to Redis.
+    pub operations: u64,
+    /// Of those, answered with an error.
+    pub errors: u64,
+    /// Of those, not answered in time.
+    pub timeouts: u64,
+    /// Connections made.
+    pub connections: u64,
+    /// Answers looked for.
+    pub gets: u64,
+    /// Of those, there.
+    pub found: u64,
+    /// Answers put.
+    pub puts: u64,
+    /// Answers that were not put.
+    pub puts_dropped: u64,
+    /// Messages of other Keyways.
+    pub heard: u64,
+    /// This Keyway's writes that are on their way, or not told yet.
+    pub marks: u64,
+    /// How long a message to oneself took last, in microseconds: how long it takes to hear of a write.
+    pub lag_us: Option<u64>,
+}
+
+/// Whoever knows how well versions are shared.
+pub struct SharedWatch(pub Box<dyn Fn() -> SharedStanding + Send + Sync>);
+
+impl fmt::Debug for SharedWatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SharedWatch").finish_non_exhaustive()
+    }
+}
+
 /// All workers' numbers and the process's own.
 #[derive(Debug, Default)]
 pub struct Metrics {
     cache: OnceLock<CacheWatch>,
     follow: OnceLock<FollowWatch>,
+    shared: OnceLock<SharedWatch>,
     partitions: Partitions,
     workers: Mutex<Vec<Arc<WorkerMetrics>>>,
     epoch: AtomicU64,
@@ -378,6 +419,17 @@ impl Metrics {
     /// Changes on the shards are followed. Said once.
     pub fn watch_follow(&self, watch: FollowWatch) {
         let _ = self.follow.set(watch);
+    }
+
+    /// Versions are shared with other Keyways. Said once.
+    pub fn watch_shared(&self, watch: SharedWatch) {
+        let _ = self.shared.set(watch);
+    }
+
+    /// How well versions are shared; `None` when they are not.
+    #[must_use]
+    pub fn shared(&self) -> Option<SharedStanding> {
+        self.shared.get().map(|watch| (watch.0)())
     }
 
     /// How well changes on each shard are known; `None` when nobody follows them.

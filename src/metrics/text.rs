@@ -2,7 +2,7 @@
 
 use crate::metrics::{
     BOUNDS, CacheWatch, Count, FIRST_BOUND_BITS, FollowStanding, Level, Metrics, Outcome,
-    PartitionRun, QueryPlan, REASONS_MAX, ShardMetrics, Times, WorkerMetrics,
+    PartitionRun, QueryPlan, REASONS_MAX, ShardMetrics, SharedStanding, Times, WorkerMetrics,
 };
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, LabelSetEncoder, NoLabelSet};
@@ -129,6 +129,10 @@ impl Collector for Snapshot {
         }
         if let Some(followed) = self.metrics.followed() {
             page.followed(&followed)?;
+        }
+
+        if let Some(shared) = self.metrics.shared() {
+            page.shared(&shared)?;
         }
 
         let waits = page.sum_times(|worker| &worker.checkout_waits);
@@ -431,6 +435,66 @@ impl Page<'_> {
             "keyway_cache_passed_by",
             "Statements that the cache has no part in, by the reason.",
             &values,
+        )
+    }
+
+    /// Only where versions are shared with other Keyways.
+    fn shared(&mut self, shared: &SharedStanding) -> fmt::Result {
+        let one = |number: u64| [(Vec::new(), number)];
+        let level = |number: u64| [(Vec::new(), i64::try_from(number).unwrap_or(i64::MAX))];
+        self.gauge(
+            "keyway_cache_redis_breaker_open",
+            "1 while Redis is away and nothing is asked of it.",
+            &level(u64::from(shared.is_away)),
+        )?;
+        self.gauge(
+            "keyway_cache_redis_in_step",
+            "1 while other Keyways' writes are heard of.",
+            &level(u64::from(!shared.is_out_of_step)),
+        )?;
+        if let Some(lag) = shared.lag_us {
+            self.gauge(
+                "keyway_cache_redis_lag_microseconds",
+                "How long it took last to hear of a write.",
+                &level(lag),
+            )?;
+        }
+        self.gauge(
+            "keyway_cache_redis_marks",
+            "Writes of this Keyway that are on their way, or that Redis was not told the end of.",
+            &level(shared.marks),
+        )?;
+        self.counter(
+            "keyway_cache_redis_operations",
+            "Questions to Redis.",
+            &one(shared.operations),
+        )?;
+        let failures = [("error", shared.errors), ("timeout", shared.timeouts)];
+        self.counter(
+            "keyway_cache_redis_failures",
+            "Questions that Redis did not answer, or not in time.",
+            &failures.map(|(kind, count)| (vec![("kind", kind.to_owned())], count)),
+        )?;
+        self.counter(
+            "keyway_cache_redis_connections",
+            "Connections made to Redis.",
+            &one(shared.connections),
+        )?;
+        self.counter(
+            "keyway_cache_redis_heard",
+            "Messages of other Keyways.",
+            &one(shared.heard),
+        )?;
+        let answers = [
+            ("looked_for", shared.gets),
+            ("there", shared.found),
+            ("put", shared.puts),
+            ("put_dropped", shared.puts_dropped),
+        ];
+        self.counter(
+            "keyway_cache_redis_answers",
+            "Answers in Redis, by what was done.",
+            &answers.map(|(what, count)| (vec![("done", what.to_owned())], count)),
         )
     }
 

@@ -83,31 +83,17 @@ struct Others {
     found: Option<Opened>,
 }
 
-/// Keeps what another Keyway has kept, if that may be given as long as this is asked for; else the question is to be asked.
-fn found_elsewhere(
-    results: &Results,
-    mut asking: Asking,
-    others: Others,
-    anew: bool,
-) -> Result<Arc<Entry>, (Asking, Option<Shared>)> {
-    let Others {
-        tokens,
-        shared,
-        found,
-    } = others;
-    asking.tokens = Some(tokens);
-    let found = found.filter(|_| !anew).and_then(|found| {
-        // Its maker's clock may be ahead of ours.
-        let age = Duration::from_millis(unix_ms().saturating_sub(found.made_ms));
-        let ttl = asking.ttl.min(Duration::from_millis(found.ttl_ms));
-        let made = asking.made.checked_sub(age).filter(|_| age < ttl)?;
-        let described = usize::try_from(found.described).ok()?;
-        let reply = Kept::from_parts(&found.reply, described)?;
-        reply.answers(asking.asked).then_some((made, ttl, reply))
-    });
-    let Some((made, ttl, reply)) = found else {
-        return Err((asking, shared));
-    };
+/// Keeps what another Keyway has kept, if that may be given as long as this is asked for.
+fn found_elsewhere(results: &Results, asking: &Asking, found: &Opened) -> Option<Arc<Entry>> {
+    // Its maker's clock may be ahead of ours.
+    let age = Duration::from_millis(unix_ms().saturating_sub(found.made_ms));
+    let ttl = asking.ttl.min(Duration::from_millis(found.ttl_ms));
+    let made = asking.made.checked_sub(age).filter(|_| age < ttl)?;
+    let described = usize::try_from(found.described).ok()?;
+    let reply = Kept::from_parts(&found.reply, described)?;
+    if !reply.answers(asking.asked) {
+        return None;
+    }
     let again = Asking {
         key: asking.key.clone(),
         seen: asking.seen.clone(),
@@ -115,9 +101,9 @@ fn found_elsewhere(
         wanted: asking.wanted.clone(),
         made,
         ttl,
-        ..asking
+        ..*asking
     };
-    results.keep(again, reply).map_err(|_| (asking, shared))
+    results.keep(again, reply).ok()
 }
 
 #[cold]
@@ -591,17 +577,19 @@ impl Session {
                         wanted: self.wanted(&keep.reads, asker),
                         tokens: None,
                     };
-                    let (asking, shared) = match others {
-                        None => (asking, None),
-                        Some(others) => match found_elsewhere(&results, asking, others, anew) {
-                            Ok(entry) => {
-                                flight.has_arrived();
-                                self.is_shared = true;
-                                return Ok(Some(entry));
-                            }
-                            Err((asking, shared)) => (asking, shared),
-                        },
-                    };
+                    let (mut asking, mut shared) = (asking, None);
+                    if let Some(others) = others {
+                        asking.tokens = Some(others.tokens);
+                        shared = others.shared;
+                        let found = others.found.filter(|_| !anew);
+                        if let Some(entry) =
+                            found.and_then(|found| found_elsewhere(&results, &asking, &found))
+                        {
+                            flight.has_arrived();
+                            self.is_shared = true;
+                            return Ok(Some(entry));
+                        }
+                    }
                     let stale =
                         self.find_stale(&results, &keep.reads, asking.key.as_ref(), asked, now);
                     if let Some(entry) = stale

@@ -86,6 +86,22 @@ impl Session {
                 row("flushes", &standing.flushes),
                 row("writes_in_doubt", &standing.in_doubt),
             ];
+            if let Some(shared) = self.worker.shared.metrics.shared() {
+                let step = if shared.is_away {
+                    "away"
+                } else if shared.is_out_of_step {
+                    "out of step"
+                } else {
+                    "in step"
+                };
+                rows.push(row("redis", &step));
+                rows.push(row("redis.lag_us", &shared.lag_us.unwrap_or_default()));
+                rows.push(row("redis.marks", &shared.marks));
+                rows.push(row("redis.timeouts", &shared.timeouts));
+                rows.push(row("redis.answers_found", &shared.found));
+            } else {
+                rows.push(row("redis", &"off"));
+            }
             let Some(followed) = self.worker.shared.metrics.followed() else {
                 rows.push(row("follow", &"off"));
                 return Ok(rows);

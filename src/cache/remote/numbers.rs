@@ -52,8 +52,8 @@ pub struct Numbers {
     pub heard: u64,
     /// Writes of this Keyway that are on their way, or are over and not told.
     pub marks: usize,
-    /// How long the last message to ourselves took, in seconds.
-    pub lag_s: Option<f64>,
+    /// How long the last message to ourselves took, in µs.
+    pub lag_us: Option<u64>,
 }
 
 impl Counts {
@@ -73,10 +73,7 @@ impl Counts {
             puts_dropped: of(&self.puts_dropped),
             heard: of(&self.heard),
             marks,
-            lag_s: u32::try_from(lag.saturating_sub(1))
-                .ok()
-                .filter(|_| lag != 0)
-                .map(|us| f64::from(us) / 1e6),
+            lag_us: lag.checked_sub(1),
         }
     }
 }

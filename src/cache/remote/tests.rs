@@ -345,7 +345,7 @@ async fn marks_are_heard_by_the_other() {
     let before = two.cells.look([users()]).expect("no write on its way");
     one.remote.change([users()]);
     until("changed", async || !two.cells.holds(&before)).await;
-    until("a lag", async || one.remote.numbers().lag_s.is_some()).await;
+    until("a lag", async || one.remote.numbers().lag_us.is_some()).await;
     assert!(two.remote.numbers().heard > 0);
 }
 
