@@ -485,7 +485,7 @@ fn publish(shared: &Shared, topology: Topology) {
     if let Some(results) = &shared.results {
         // Before anybody plans by the new one.
         if before.digest != topology.digest {
-            results.next_snapshot(Cell::of_snapshot(before.digest));
+            results.next_snapshot(before.digest, topology.digest);
         }
         drop_flushed(results, &before, &topology);
     }
