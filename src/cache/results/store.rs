@@ -425,6 +425,31 @@ mod tests {
         assert!(!found("b"), "its time is over");
     }
 
+    /// Whatever a key is called by, its hash here or its MD5 name elsewhere, it is compared whole.
+    #[test]
+    fn two_questions_of_one_hash_have_two_answers() {
+        let results = results(1 << 20, 1 << 16);
+        let hour = Duration::from_secs(3600);
+        let keep = |text: &str, length: usize| {
+            let asking = asking(&results, text, users(), hour);
+            let key = asking.key.clone().with_hash(5);
+            assert_eq!(
+                results.keep(Asking { key, ..asking }, reply(length)),
+                Ok(())
+            );
+        };
+        let found = |text: &str| {
+            let key = key(&results, text).with_hash(5);
+            let entry = results.find(key.as_ref(), ASKED, 0, hour, Instant::now());
+            entry.map(|entry| entry.reply.len())
+        };
+        keep("a", 10);
+        assert_eq!(found("b"), None, "a collision is a miss");
+        keep("b", 20);
+        assert_eq!(found("b"), found("a").map(|length| length + 10));
+        assert_eq!(results.standing().entries, 2);
+    }
+
     #[test]
     fn what_was_asked_before_a_write_is_not_kept_behind_it() {
         let results = results(1 << 20, 1 << 16);
