@@ -33,3 +33,4 @@ mod raw;
 mod sessions;
 mod settings;
 mod tls;
+mod traps;
