@@ -571,8 +571,8 @@ fn publish(shared: &Shared, topology: Topology) {
     let before = shared.topology.load_full();
     if let Some(results) = &shared.results {
         // Before anybody plans by the new one.
-        if before.digest != topology.digest {
-            results.next_snapshot(Cell::of_snapshot(before.digest));
+        if before.digest != topology.digest && before.epoch < topology.epoch {
+            results.next_snapshot(before.digest, topology.digest);
             if let Some(remote) = &shared.remote {
                 remote.snapshot(topology.digest);
             }

@@ -402,11 +402,29 @@ fn the_result_cache_has_bounds() {
         (
             "consistency = \"strict\"",
             "cache.consistency",
-            "unknown key",
+            "there is one Keyway",
         ),
     ] {
         let section = format!("[cache]\n{written}\n[users.app]");
         check("[users.app]", &section, key, what);
+    }
+    let redis = "urls = [\"redis://here\"]\nsecret = \"0123456789abcdef\"";
+    for (written, key, what) in [
+        ("urls = [\"redis://here\"]", "secret", "16 characters"),
+        (
+            &*format!("{redis}\ndeployment = \"a b\""),
+            "deployment",
+            "without braces",
+        ),
+        (
+            &*format!("{redis}\ntimeout = \"2s\""),
+            "timeout",
+            "a second at most",
+        ),
+        (&*format!("{redis}\nlease = \"100ms\""), "lease", "from 1s"),
+    ] {
+        let section = format!("[cache.redis]\n{written}\n[users.app]");
+        check("[users.app]", &section, &format!("cache.redis.{key}"), what);
     }
     for (written, key, what) in [
         (

@@ -36,3 +36,4 @@ mod raw;
 mod sessions;
 mod settings;
 mod tls;
+mod traps;

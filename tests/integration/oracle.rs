@@ -5,6 +5,7 @@
 //! The format of a case is described in `tests/oracle/README.md`.
 
 mod random;
+mod twice;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
@@ -106,6 +107,8 @@ struct Case {
     autocommit: bool,
     status_only: bool,
     copy_fails: bool,
+    /// The extended protocol's statement is not described by itself, as drivers leave it out that know its columns.
+    undescribed: bool,
     error: Option<String>,
     cleanup: Vec<String>,
     steps: Vec<Step>,
@@ -250,12 +253,14 @@ struct House {
 
 fn house() -> &'static House {
     static HOUSE: OnceLock<House> = OnceLock::new();
-    HOUSE.get_or_init(build_house)
+    HOUSE.get_or_init(|| build_house("oracle", ""))
 }
 
-fn build_house() -> House {
+/// `more`: of its configuration.
+fn build_house(name: &str, more: &str) -> House {
     let env = Setup {
-        name: "oracle",
+        name,
+        more,
         tables: TABLES,
         types: &file("oracle/types.sql"),
         schema: &file("oracle/schema.sql"),
@@ -287,7 +292,7 @@ fn build_house() -> House {
             }
         }
     }
-    let keyway = Side::new(env.target.clone(), &direct_target("oracle_s0"));
+    let keyway = Side::new(env.target.clone(), &direct_target(&format!("{name}_s0")));
     House {
         env,
         keyway,
@@ -341,6 +346,7 @@ fn read_cases(text: &str) -> Vec<Case> {
                 autocommit: false,
                 status_only: false,
                 copy_fails: false,
+                undescribed: false,
                 error: None,
                 cleanup: Vec::new(),
                 steps: Vec::new(),
@@ -660,7 +666,9 @@ fn run_step(
             )
             .collect();
         bytes.extend(raw::parse("", &step.sql, &oids));
-        bytes.extend(raw::describe(b'S', ""));
+        if !case.undescribed {
+            bytes.extend(raw::describe(b'S', ""));
+        }
         bytes.extend(raw::bind("", "", &values, i16::from(mode == Mode::Binary)));
         bytes.extend(raw::describe(b'P', ""));
         bytes.extend(raw::execute("", 0));

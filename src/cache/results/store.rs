@@ -213,8 +213,8 @@ pub struct Results {
     seed: u64,
     askers: Mutex<HashMap<Box<[u8]>, Arc<Asker>>>,
     next_asker: AtomicU64,
-    /// Snapshots that were published before, and when the next one was.
-    past: Mutex<VecDeque<(Cell, Instant)>>,
+    /// Digests of snapshots that were published before, and when the next one was.
+    past: Mutex<VecDeque<(u128, Instant)>>,
     /// Are there any?
     has_past: AtomicBool,
     flushes: AtomicU64,
@@ -462,13 +462,14 @@ impl Results {
         self.options.entry_max
     }
 
-    /// From now on statements are planned by another snapshot than that of this cell. Sessions may still write by the one
-    /// before. What is kept for those who ask by it is void: should it come back, its answers would not know of writes that
-    /// were planned meanwhile, by other cells.
-    pub fn next_snapshot(&self, before: Cell) {
+    /// From now on statements are planned by the snapshot of this digest, and no more by the one `before`. Sessions may
+    /// still write by that. What is kept for those who ask by it is void: should it come back, its answers would not know
+    /// of writes that were planned meanwhile, by other cells.
+    pub fn next_snapshot(&self, before: u128, now: u128) {
         self.cells.change(Cell::EVERYTHING);
         let mut past = self.past.lock().unwrap_or_else(PoisonError::into_inner);
-        past.retain(|(cell, _)| *cell != before);
+        // What was changed back is known by the same cells again. Were it past, every write would void everything.
+        past.retain(|(digest, _)| *digest != before && *digest != now);
         past.push_back((before, Instant::now()));
         self.has_past.store(true, Ordering::Release);
     }
@@ -487,10 +488,10 @@ impl Results {
     #[cold]
     fn look_back(&self) -> Option<Seen> {
         let mut past = self.past.lock().unwrap_or_else(PoisonError::into_inner);
-        while let Some((cell, since)) = past.front() {
+        while let Some((digest, since)) = past.front() {
             // One that nobody writes by any more, and that no session can still be about to plan by.
             if since.elapsed() < PAST && past.len() <= PAST_MAX
-                || self.cells.look([*cell]).is_none()
+                || self.cells.look([Cell::of_snapshot(*digest)]).is_none()
             {
                 break;
             }
@@ -500,7 +501,8 @@ impl Results {
         if past.len() > PAST_MAX {
             return None;
         }
-        self.cells.look(past.iter().map(|(cell, _)| *cell))
+        let cells = past.iter().map(|(digest, _)| Cell::of_snapshot(*digest));
+        self.cells.look(cells)
     }
 
     /// Drops everything.
@@ -632,6 +634,33 @@ mod tests {
         assert!(!found("b"), "its time is over");
     }
 
+    /// Whatever a key is called by, its hash here or its MD5 name elsewhere, it is compared whole.
+    #[test]
+    fn two_questions_of_one_hash_have_two_answers() {
+        let results = results(1 << 20, 1 << 16);
+        let hour = Duration::from_secs(3600);
+        let keep = |text: &str, length: usize| {
+            let asking = asking(&results, text, users(), hour);
+            let key = asking.key.clone().with_hash(5);
+            assert_eq!(
+                results
+                    .keep(Asking { key, ..asking }, reply(length))
+                    .map(drop),
+                Ok(())
+            );
+        };
+        let found = |text: &str| {
+            let key = key(&results, text).with_hash(5);
+            let entry = results.find(key.as_ref(), ASKED, 0, hour, Instant::now());
+            entry.map(|entry| entry.reply.len())
+        };
+        keep("a", 10);
+        assert_eq!(found("b"), None, "a collision is a miss");
+        keep("b", 20);
+        assert_eq!(found("b"), found("a").map(|length| length + 10));
+        assert_eq!(results.standing().entries, 2);
+    }
+
     #[test]
     fn what_was_asked_before_a_write_is_not_kept_behind_it() {
         let results = results(1 << 20, 1 << 16);
@@ -669,23 +698,24 @@ mod tests {
     fn writes_by_a_snapshot_before_are_seen() {
         let results = results(1 << 20, 1 << 16);
         let (before, other) = (Cell::of_snapshot(1), Cell::of_snapshot(2));
+        let now = 1_000;
         let seen = results.look([users()]).expect("no write on its way");
         assert_eq!(seen.len(), 1);
         let marks = results.cells.mark([before]);
-        results.next_snapshot(before);
+        results.next_snapshot(1, now);
         assert_eq!(results.look([users()]), None, "it may write to users");
         drop(marks);
         let seen = results.look([users()]).expect("it is over");
         assert_eq!(seen.len(), 2);
         drop(results.cells.mark([before]));
         assert!(!results.cells.holds(&seen), "a session was late");
-        results.next_snapshot(other);
-        results.next_snapshot(before);
+        results.next_snapshot(2, now);
+        results.next_snapshot(1, now);
         assert_eq!(results.look([users()]).map(|seen| seen.len()), Some(3));
         // Many at once: nothing is kept while any is written by, and then all of them are forgotten.
         let marks = results.cells.mark([other]);
         for digest in 3..100 {
-            results.next_snapshot(Cell::of_snapshot(digest));
+            results.next_snapshot(digest, now);
         }
         assert_eq!(results.look([users()]), None);
         drop(marks);
@@ -709,10 +739,26 @@ mod tests {
         };
         assert!(is_found());
         // The next one knows the rows by another cell, and somebody writes.
-        results.next_snapshot(Cell::of_snapshot(1));
+        results.next_snapshot(1, 2);
         drop(results.cells.mark([Cell::of_snapshot(2)]));
-        results.next_snapshot(Cell::of_snapshot(2));
+        results.next_snapshot(2, 1);
         assert!(!is_found());
+    }
+
+    #[test]
+    fn a_snapshot_that_is_back_is_not_past() {
+        let results = results(1 << 20, 1 << 16);
+        results.next_snapshot(1, 2);
+        results.next_snapshot(2, 1);
+        let seen = results.look([users()]).expect("no write on its way");
+        assert_eq!(seen.len(), 2, "the other one is past");
+        drop(results.cells.mark([Cell::of_snapshot(1)]));
+        assert!(
+            results.cells.holds(&seen),
+            "it writes by cells that are known"
+        );
+        drop(results.cells.mark([Cell::of_snapshot(2)]));
+        assert!(!results.cells.holds(&seen));
     }
 
     #[test]

@@ -113,7 +113,7 @@ impl Session {
             let (told, described) = entry.reply.parts();
             self.remember_kept(query.prepared, &told[..described]);
         }
-        self.told_at_once(query.prepared, false);
+        self.told_at_once(query.prepared, false, query.bind);
         self.tell_kept(&entry, asked);
         self.notes().items_done += items.len();
         if self.block.is_none() {

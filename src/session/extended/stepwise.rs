@@ -178,6 +178,17 @@ impl Session {
                 self.describe_on(shard, name, &prepared, &body, To::Client)
                     .await
             }
+            // A kept answer was given: no server has seen it.
+            Place::Ran(_) if portal.access == Access::Read => {
+                let body = portal.bind.clone();
+                let Need::Any(shards) = self.parse_need(&prepared)? else {
+                    self.describe_own(&prepared);
+                    return Ok(());
+                };
+                let shard = self.choose_among(&shards);
+                self.describe_on(shard, name, &prepared, &body, To::Client)
+                    .await
+            }
             _ => {
                 self.describe_own(&prepared);
                 Ok(())

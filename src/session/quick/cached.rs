@@ -197,15 +197,21 @@ impl Session {
         }
     }
 
-    /// A batch was answered by a kept answer: its names are as if a server had run it.
-    pub(in crate::session) fn told_at_once(&mut self, prepared: &Rc<Prepared>, parses: bool) {
+    /// A batch was answered by a kept answer: its names are as if a server had run it. `bind` is the body of its Bind.
+    pub(in crate::session) fn told_at_once(
+        &mut self,
+        prepared: &Rc<Prepared>,
+        parses: bool,
+        bind: &[u8],
+    ) {
         if parses {
             self.names.unnamed = Some(Rc::clone(prepared));
         }
         self.names.unnamed_portal = self.block.as_ref().map(|block| {
             Box::new(Portal {
                 prepared: Rc::clone(prepared),
-                bind: Bytes::new(),
+                // Should the client ask for its columns.
+                bind: Bytes::copy_from_slice(bind),
                 place: Place::Ran(Ran {
                     columns: None,
                     again: Again::Tag(NO_MORE_ROWS),

@@ -391,7 +391,7 @@ impl Session {
         };
         let cached = self.cached_at_once(&recipe, &values, Some(&bound), request, started)?;
         if matches!(cached, Cached::Told) {
-            self.told_at_once(&prepared, batch.parse.is_some());
+            self.told_at_once(&prepared, batch.parse.is_some(), &bytes[batch.bind]);
             return Some(Asked::Told(started));
         }
         let shard = self.quick_shard(&recipe, &values)?;

@@ -1172,7 +1172,9 @@ impl Reader<'_> {
                 what.push_str(" MATERIALIZED VIEW");
                 if self.words(&["materialized", "view"]) {
                     self.word("concurrently");
-                    name = Some(self.name()?);
+                    let view = self.name()?;
+                    tables.push(view.clone());
+                    name = Some(view);
                 }
             }
             "CREATE" | "ALTER" | "DROP" => {

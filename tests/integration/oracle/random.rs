@@ -296,6 +296,7 @@ fn case(number: u64, sql: Vec<String>, unordered: bool) -> Case {
         autocommit: false,
         status_only: false,
         copy_fails: false,
+        undescribed: false,
         error: None,
         cleanup: Vec::new(),
         steps: sql
