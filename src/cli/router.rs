@@ -129,16 +129,6 @@ impl Router {
         if let Some(results) = &results {
             metrics.watch_cache(watch_cache(results));
         }
-        // Before the first statement: nothing is kept until changes are heard.
-        let follow = results.as_ref().filter(|_| config.cache.follow);
-        let follow = follow.map(|results| {
-            let (connect, cells) = (options.connect.clone(), Arc::clone(&results.cells));
-            Arc::new(Follow::start(&topology, connect, tls.clone(), cells))
-        });
-        if let Some(follow) = &follow {
-            let follow = Arc::clone(follow);
-            metrics.watch_follow(FollowWatch(Box::new(move || follow.numbers())));
-        }
         let remote = results
             .as_ref()
             .zip(config.cache.redis.as_ref())
@@ -147,6 +137,23 @@ impl Router {
         if let Some(remote) = &remote {
             remote.snapshot(topology.digest);
             metrics.watch_shared(watch_shared(remote));
+        }
+        // Before the first statement: nothing is kept until changes are heard.
+        let follow = results.as_ref().filter(|_| config.cache.follow);
+        let follow = follow.map(|results| {
+            let (connect, cells) = (options.connect.clone(), Arc::clone(&results.cells));
+            let remote = remote.clone();
+            Arc::new(Follow::start(
+                &topology,
+                connect,
+                tls.clone(),
+                cells,
+                remote,
+            ))
+        });
+        if let Some(follow) = &follow {
+            let follow = Arc::clone(follow);
+            metrics.watch_follow(FollowWatch(Box::new(move || follow.numbers())));
         }
         let shared = Arc::new(Shared {
             remote,

@@ -4,7 +4,8 @@
 //! much later. A read between the two has the old rows and would be kept as true after the change. So the cells of a commit
 //! stay marked until a snapshot of the shard shows that the transaction is over.
 
-use crate::cache::results::cells::{Cell, Cells, Marks};
+use crate::cache::results::cells::{Cell, Marks};
+use crate::follow::board::Board;
 use crate::follow::line::FollowError;
 use crate::topology::TableName;
 use crate::topology::reach::Family;
@@ -35,7 +36,7 @@ const OWN_SCHEMA: &str = "keyway";
 pub(super) struct Commits {
     /// The shard's stable id.
     shard: u16,
-    cells: Arc<Cells>,
+    board: Board,
     families: Arc<Families>,
     /// The names by their numbers in the stream; `None` is one that is not in UTF-8.
     relations: HashMap<u32, Option<TableName>>,
@@ -59,10 +60,10 @@ pub(super) enum Heard {
 
 impl Commits {
     /// Of a stream that begins now.
-    pub(super) fn new(shard: u16, cells: Arc<Cells>, families: Arc<Families>) -> Self {
+    pub(super) fn new(shard: u16, board: Board, families: Arc<Families>) -> Self {
         Self {
             shard,
-            cells,
+            board,
             families,
             relations: HashMap::new(),
             xid: 0,
@@ -149,13 +150,13 @@ impl Commits {
             return Ok(Heard::Nothing);
         }
         if self.waiting.len() < WAITING_MAX {
-            self.waiting.push((self.xid, self.cells.mark(cells)));
+            self.waiting.push((self.xid, self.board.mark(cells)));
             return Ok(Heard::Change);
         }
         if self.beyond.len() >= BEYOND_MAX {
             return Err(FollowError::TooMany);
         }
-        let whole = || self.cells.mark([Cell::of_shard(self.shard)]);
+        let whole = || self.board.mark([Cell::of_shard(self.shard)]);
         self.whole.get_or_insert_with(whole);
         self.beyond.push(self.xid);
         Ok(Heard::Change)
@@ -179,7 +180,7 @@ impl Commits {
     pub(super) fn adopt(&mut self, families: Arc<Families>) {
         self.families = families;
         for (_, marks) in &mut self.waiting {
-            *marks = self.cells.mark([Cell::of_shard(self.shard)]);
+            *marks = self.board.mark([Cell::of_shard(self.shard)]);
         }
     }
 }
@@ -232,6 +233,7 @@ impl Snapshot {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cache::results::cells::Cells;
 
     const SHARD: u16 = 3;
 
@@ -256,7 +258,7 @@ mod tests {
     }
 
     fn commits(cells: &Arc<Cells>) -> Commits {
-        let mut commits = Commits::new(SHARD, Arc::clone(cells), families());
+        let mut commits = Commits::new(SHARD, Board::new(Arc::clone(cells), None), families());
         let tables = [
             (1, "public", "users"),
             (2, "public", "users_1"),

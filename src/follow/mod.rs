@@ -10,6 +10,7 @@
 //! Reading order: `line` (a connection), `refusal` (what a shard needs), `commits` (what a transaction changed, and from when on
 //! others see it), `shard` (one shard's task).
 
+mod board;
 mod commits;
 mod line;
 mod refusal;
@@ -17,7 +18,9 @@ mod shard;
 
 use crate::backend::connect::{ConnectOptions, Role, ServerAddress};
 use crate::backend::tls::ServerConnectors;
+use crate::cache::remote::Remote;
 use crate::cache::results::cells::{Cell, Cells, Marks};
+use crate::follow::board::Board;
 use crate::follow::commits::Families;
 use crate::follow::shard::{Follower, follow};
 use crate::metrics::FollowStanding;
@@ -47,7 +50,7 @@ impl fmt::Debug for Follow {
 struct How {
     options: ConnectOptions,
     tls: ServerConnectors,
-    cells: Arc<Cells>,
+    board: Board,
 }
 
 /// One shard's task, from outside.
@@ -100,12 +103,13 @@ impl Follow {
         options: ConnectOptions,
         tls: ServerConnectors,
         cells: Arc<Cells>,
+        remote: Option<Arc<Remote>>,
     ) -> Self {
         let follow = Self {
             how: How {
                 options,
                 tls,
-                cells,
+                board: Board::new(cells, remote),
             },
             followed: Mutex::default(),
         };
@@ -127,7 +131,7 @@ impl Follow {
                 continue;
             }
             let families = Arc::new(families_of(topology, id));
-            let mark = || self.how.cells.mark([Cell::of_shard(shard.stable_id)]);
+            let mark = || self.how.board.mark([Cell::of_shard(shard.stable_id)]);
             let same = gone
                 .remove(&shard.stable_id)
                 .filter(|known| known.name == shard.name && known.primary == shard.primary);

@@ -155,7 +155,7 @@ fn in_words(error: &FollowError) -> String {
 
 impl Follower {
     fn mark(&self) -> Marks {
-        self.how.cells.mark([Cell::of_shard(self.stable_id)])
+        self.how.board.mark([Cell::of_shard(self.stable_id)])
     }
 
     /// One connection's life. Out of step when it begins; it may be in step when it ends.
@@ -196,7 +196,7 @@ impl Follower {
         let fence = fence.and_then(|text| text.parse().ok());
         let families = Arc::clone(&self.news.borrow().families);
         let streaming = streaming.insert(Streaming {
-            commits: Commits::new(self.stable_id, Arc::clone(&self.how.cells), families),
+            commits: Commits::new(self.stable_id, self.how.board.clone(), families),
             heard: begin,
             places: VecDeque::new(),
             current: None,

@@ -234,6 +234,8 @@ impl<W: Word> Marks<W> {
 
 impl<W: Word> Drop for Marks<W> {
     fn drop(&mut self) {
+        // What is elsewhere first: whoever looks there has looked here before.
+        self.held = None;
         for cell in &self.cells {
             // One change more, one mark less.
             self.table.word(*cell).add(CHANGE - 1);

@@ -101,13 +101,16 @@ impl BlockWord {
 impl Session {
     /// Answers such a statement, or sends it to the transaction's server.
     pub(super) fn block_at_once(&mut self, asked: BlockRequest) -> Arrived {
+        let is_strict = self.is_strict();
         let server = match (asked.word, &mut self.block) {
             (BlockWord::Begin | BlockWord::StartTransaction, None) => None,
             (BlockWord::Commit, Some(block)) if !block.changed_schema => {
                 match block.participants.as_mut_slice() {
                     [] => None,
-                    // Somebody must know of it still.
-                    [_] if self.worker.remote.is_some() => return Arrived::Ordinary,
+                    // Other Keyways must know of it still.
+                    [only] if is_strict && only.lease.as_ref().is_some_and(|s| s.is_writing()) => {
+                        return Arrived::Ordinary;
+                    }
                     [only] if only.wrote != Wrote::Schema && only.is_ready() => {
                         only.lease.take().map(|lease| (only.shard, lease))
                     }
