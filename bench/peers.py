@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 USER = DATABASE = PASSWORD = "bench"
-NAMES = ["direct", "pgbouncer", "keyway-1", "keyway-1-cached", "keyway-1-one-worker", "keyway-2"]
+NAMES = ["direct", "pgbouncer", "keyway-1", "keyway-1-cached", "keyway-1-strict", "keyway-1-one-worker", "keyway-2"]
 # What shows the result cache: every answer kept already, or none ever asked for twice.
 CACHE_SCRIPTS = ["hot-1", "hot-100", "cold"]
 # How long a process may take to listen, or to leave.
@@ -39,7 +39,7 @@ class Bench:
             self.postgres = Postgres(self)
             undo.callback(self.postgres.stop)
             self.postgres.start()
-            makers = {maker.name: maker for maker in (Direct, PgBouncer, KeywayOne, KeywayCached, KeywayOneWorker, KeywayTwo)}
+            makers = {maker.name: maker for maker in (Direct, PgBouncer, KeywayOne, KeywayCached, KeywayStrict, KeywayOneWorker, KeywayTwo)}
             for name in self.options.peers:
                 peer = makers[name](self)
                 undo.callback(peer.stop)
@@ -327,6 +327,40 @@ class KeywayCached(KeywayOne):
 
     def tables(self):
         return super().tables() + "[cache]\nenabled = true\n"
+
+
+class Redis(Process):
+    """Where versions are shared."""
+
+    name, log = "redis", "redis.log"
+
+    def command(self):
+        program = shutil.which("redis-server") or missing("redis-server")
+        return [program, "--port", self.port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+
+
+class KeywayStrict(KeywayCached):
+    """With kept answers whose versions are asked of Redis each time, as if there were more Keyways."""
+
+    name = "keyway-1-strict"
+
+    def __init__(self, bench):
+        super().__init__(bench)
+        self.redis = Redis(bench)
+
+    def start(self):
+        if self.redis.process is None:
+            self.redis.start()
+        super().start()
+
+    def stop(self):
+        super().stop()
+        self.redis.stop()
+        self.redis.process = None
+
+    def tables(self):
+        shared = f'urls = ["redis://127.0.0.1:{self.redis.port}"]\nsecret = "only of this benchmark"\nlease = "1s"\n'
+        return super().tables() + 'consistency = "strict"\n[cache.redis]\n' + shared
 
 
 class KeywayOneWorker(KeywayOne):
