@@ -409,6 +409,11 @@ impl Setup<'_> {
 }
 
 impl Env {
+    /// Another router on the same shards.
+    pub(crate) fn another_router(&self) -> Router {
+        Router::start(&self.config)
+    }
+
     /// A new session through the router.
     pub(crate) fn client(&self) -> Client {
         Client::connect(&self.target)

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 use crate::cache::numbers;
 use crate::crowd::{Dice, seed};
-use crate::harness::{Env, Setup, direct_target};
+use crate::harness::{Env, Router, Setup, direct_target};
 use crate::raw::{
     Canceller, Client, Message, Target, Value, bind, execute, message, parse, query, rows_of, sync,
 };
@@ -70,8 +70,21 @@ register_set = { reads = [], writes = [\"leaves\", \"echoes\"] }
 struct Keyways {
     /// The first, and the shards.
     env: Env,
+    /// The others.
+    others: Vec<Router>,
     /// Where clients connect, to one after the other.
     targets: Vec<Target>,
+}
+
+/// Two Keyways.
+fn two() -> Keyways {
+    let mut keyways = one();
+    let other = keyways.env.another_router();
+    let mut target = keyways.targets[0].clone();
+    target.port = other.port;
+    keyways.targets.push(target);
+    keyways.others.push(other);
+    keyways
 }
 
 /// One Keyway.
@@ -88,7 +101,11 @@ fn one() -> Keyways {
     .start();
     assert_eq!(env.schema_failures, Vec::<String>::new());
     let targets = vec![env.target.clone()];
-    Keyways { env, targets }
+    Keyways {
+        env,
+        others: Vec::new(),
+        targets,
+    }
 }
 
 /// What goes wrong meanwhile.
@@ -988,9 +1005,14 @@ fn cancel(_: &Keyways, world: &World, dice: &mut Dice) {
 /// A Keyway stands still.
 fn pause(keyways: &Keyways, world: &World, dice: &mut Dice) {
     world.count("fault: a pause");
-    keyways.env.router.signal("STOP");
+    let turn = dice.below(1 + keyways.others.len() as u64) as usize;
+    let router = match turn.checked_sub(1) {
+        None => &keyways.env.router,
+        Some(other) => &keyways.others[other],
+    };
+    router.signal("STOP");
     thread::park_timeout(Duration::from_millis(10 + dice.below(200)));
-    keyways.env.router.signal("CONT");
+    router.signal("CONT");
 }
 
 /// Lets clients read and write, and things go wrong, for some time.
@@ -1098,4 +1120,10 @@ fn check(start: fn() -> Keyways, clients: usize, faults: &[Fault]) {
 fn soak_kept_answers_are_what_one_register_would_say() {
     let clients = if crate::crowd::is_soak() { 32 } else { 8 };
     check(one, clients, &[end_a_server, cancel, pause]);
+}
+
+#[test]
+fn soak_two_keyways_say_what_one_register_would_say() {
+    let clients = if crate::crowd::is_soak() { 32 } else { 8 };
+    check(two, clients, &[end_a_server, cancel, pause]);
 }
