@@ -510,11 +510,12 @@ fn drop_flushed(
         .iter()
         .filter(|(table, number)| before.flushed.get(table) != Some(number));
     for (table, _) in news {
+        // Redis first: what it still has is not to be found, and kept, by whoever misses what is dropped here.
         let Some(table) = table else {
-            results.flush();
             if let Some(remote) = remote {
                 remote.change([Cell::EVERYTHING]);
             }
+            results.flush();
             continue;
         };
         // Another database may know it by another family.
@@ -523,14 +524,20 @@ fn drop_flushed(
             Some(table.reach.family)
         });
         let shards = || topology.shards.iter().map(|shard| shard.stable_id);
-        results.flush_cells(families.flat_map(|family| {
-            shards().flat_map(move |shard| {
-                [
-                    Cell::of_table(shard, family),
-                    Cell::of_unpinned(shard, family),
-                ]
+        let cells: Vec<Cell> = families
+            .flat_map(|family| {
+                shards().flat_map(move |shard| {
+                    [
+                        Cell::of_table(shard, family),
+                        Cell::of_unpinned(shard, family),
+                    ]
+                })
             })
-        }));
+            .collect();
+        if let Some(remote) = remote {
+            remote.change(cells.iter().copied());
+        }
+        results.flush_cells(cells);
     }
 }
 
