@@ -35,4 +35,5 @@ mod protocol;
 mod raw;
 mod sessions;
 mod settings;
+mod shared;
 mod tls;
