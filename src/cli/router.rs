@@ -291,6 +291,7 @@ async fn bind(key: &str, address: SocketAddr) -> Result<TcpListener, Failure> {
 fn pool_options(config: &Config) -> PoolOptions {
     let bounded = |size: usize| u32::try_from(size).unwrap_or(u32::MAX);
     let pool = &config.pool;
+    let redis = config.cache.redis.as_ref().filter(|_| config.cache.enabled);
     PoolOptions {
         size: bounded(pool.size),
         minimum: bounded(pool.minimum),
@@ -301,6 +302,8 @@ fn pool_options(config: &Config) -> PoolOptions {
             connect_timeout: pool.connect_timeout,
             tcp_keepalive: pool.tcp_keepalive.unwrap_or_default(),
             tcp_user_timeout: pool.tcp_user_timeout.unwrap_or_default(),
+            // A statement must not go on, and be committed, when others have forgotten that it is on its way.
+            presence_check: redis.map_or(Duration::ZERO, |redis| redis.lease / 4),
             prepared_max: pool.prepared_max,
         },
     }
