@@ -617,19 +617,21 @@ impl Env {
             {
                 keyspace = named.trim().to_owned();
             }
-            let error = match client
-                .send(&crate::raw::query(&sql))
-                .and_then(|()| client.until_ready())
-            {
-                Ok(messages) => messages
-                    .iter()
-                    .find(|m| m.tag == b'E')
-                    .map(|e| format!("{e:?}")),
-                Err(error) => {
-                    client = self.client();
-                    Some(error.to_string())
-                }
-            };
+            // A strict Keyway refuses what it cannot tell Redis of: it may not have found it yet.
+            let error = eventually("the statement is not refused for Redis", || {
+                let error = match client
+                    .send(&crate::raw::query(&sql))
+                    .and_then(|()| client.until_ready())
+                {
+                    Ok(messages) => messages.into_iter().find(|m| m.tag == b'E'),
+                    Err(error) => {
+                        client = self.client();
+                        return Some(Some(error.to_string()));
+                    }
+                };
+                let is_early = error.as_ref().is_some_and(|e| e.sqlstate() == "57P03");
+                (!is_early).then(|| error.map(|e| format!("{e:?}")))
+            });
             let Some(error) = error else { continue };
             self.schema_failures.push(format!("{sql}\n    {error}"));
             restart = true;
