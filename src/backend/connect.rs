@@ -74,6 +74,9 @@ pub struct ConnectOptions {
     pub tcp_keepalive: Duration,
     /// How long sent data may stay unacknowledged; zero leaves the system's default.
     pub tcp_user_timeout: Duration,
+    /// How often a server that runs a statement looks whether this end is still there, and gives up when it is not
+    /// (`client_connection_check_interval`; PostgreSQL 14). Zero leaves the server's own setting.
+    pub presence_check: Duration,
     /// Prepared statements a server keeps.
     pub prepared_max: usize,
 }
@@ -392,11 +395,18 @@ async fn login(
     options: &ConnectOptions,
     budget: Permit,
 ) -> Result<Server, ConnectError> {
+    let every = options.presence_check.as_millis().to_string();
+    let presence = [("client_connection_check_interval", every.as_str())];
+    let presence: &[(&str, &str)] = if options.presence_check.is_zero() {
+        &[]
+    } else {
+        &presence
+    };
     let LoggedIn {
         stream,
         cancel_key,
         settings,
-    } = log_in(stream, address, role, &[]).await?;
+    } = log_in(stream, address, role, presence).await?;
     Ok(Server::new(
         stream,
         cancel_key,

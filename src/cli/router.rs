@@ -301,6 +301,7 @@ async fn bind(key: &str, address: SocketAddr) -> Result<TcpListener, Failure> {
 fn pool_options(config: &Config) -> PoolOptions {
     let bounded = |size: usize| u32::try_from(size).unwrap_or(u32::MAX);
     let pool = &config.pool;
+    let redis = config.cache.redis.as_ref().filter(|_| config.cache.enabled);
     PoolOptions {
         size: bounded(pool.size),
         minimum: bounded(pool.minimum),
@@ -311,6 +312,8 @@ fn pool_options(config: &Config) -> PoolOptions {
             connect_timeout: pool.connect_timeout,
             tcp_keepalive: pool.tcp_keepalive.unwrap_or_default(),
             tcp_user_timeout: pool.tcp_user_timeout.unwrap_or_default(),
+            // A statement must not go on, and be committed, when others have forgotten that it is on its way.
+            presence_check: redis.map_or(Duration::ZERO, |redis| redis.lease / 4),
             prepared_max: pool.prepared_max,
         },
     }
@@ -543,11 +546,12 @@ fn drop_flushed(
         .iter()
         .filter(|(table, number)| before.flushed.get(table) != Some(number));
     for (table, _) in news {
+        // Redis first: what it still has is not to be found, and kept, by whoever misses what is dropped here.
         let Some(table) = table else {
-            results.flush();
             if let Some(remote) = remote {
                 remote.change([Cell::EVERYTHING]);
             }
+            results.flush();
             continue;
         };
         // Another database may know it by another family.
@@ -556,14 +560,20 @@ fn drop_flushed(
             Some(table.reach.family)
         });
         let shards = || topology.shards.iter().map(|shard| shard.stable_id);
-        results.flush_cells(families.flat_map(|family| {
-            shards().flat_map(move |shard| {
-                [
-                    Cell::of_table(shard, family),
-                    Cell::of_unpinned(shard, family),
-                ]
+        let cells: Vec<Cell> = families
+            .flat_map(|family| {
+                shards().flat_map(move |shard| {
+                    [
+                        Cell::of_table(shard, family),
+                        Cell::of_unpinned(shard, family),
+                    ]
+                })
             })
-        }));
+            .collect();
+        if let Some(remote) = remote {
+            remote.change(cells.iter().copied());
+        }
+        results.flush_cells(cells);
     }
 }
 

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 use crate::cache::numbers;
 use crate::crowd::{Dice, seed};
-use crate::harness::{Env, Setup, direct_target};
+use crate::harness::{Env, Redis, Router, Setup, direct_target, eventually};
 use crate::raw::{
     Canceller, Client, Message, Target, Value, bind, execute, message, parse, query, rows_of, sync,
 };
@@ -30,6 +30,8 @@ const KEYS: usize = 6;
 const NULL: &str = "∅";
 /// Events of a register that are told when something is wrong with it.
 const EVENTS: usize = 24;
+/// A fault that takes its time comes once in so many turns.
+const SELDOM: u64 = 20;
 /// Nothing takes longer than a lock's wait, a pause and a slow machine.
 const ANSWERED: Duration = Duration::from_secs(45);
 
@@ -59,8 +61,6 @@ create function bump(int, bigint) returns bigint language sql as $$ update regis
 const SETTINGS: &str = "do $$ begin execute format('alter database %I set deadlock_timeout = ''100ms''', current_database()); execute format('alter database %I set lock_timeout = ''2s''', current_database()); end $$;";
 
 const FUNCTIONS: &str = "
-[cache]
-enabled = true
 [functions]
 register_new = { reads = [], writes = [\"leaves\", \"echoes\"] }
 register_set = { reads = [], writes = [\"leaves\", \"echoes\"] }
@@ -68,27 +68,76 @@ register_set = { reads = [], writes = [\"leaves\", \"echoes\"] }
 
 /// Keyways in front of the same shards, to be written and read through as if they were one.
 struct Keyways {
+    /// What its databases' names begin with.
+    name: &'static str,
     /// The first, and the shards.
     env: Env,
+    /// The others.
+    others: Vec<Mutex<Router>>,
+    /// What they share.
+    redis: Option<Mutex<Redis>>,
     /// Where clients connect, to one after the other.
     targets: Vec<Target>,
 }
 
+/// Two Keyways that share what is written and kept, strictly.
+fn two() -> Keyways {
+    let redis = Redis::start();
+    let cache = format!(
+        "consistency = \"strict\"\n[cache.redis]\nurls = [\"{}\"]\nsecret = \"a secret of the tests\"\nlease = \"2s\"\ntimeout = \"500ms\"\n",
+        redis.url()
+    );
+    let mut keyways = with_cache(&cache);
+    let other = keyways.env.another_router();
+    let mut target = keyways.targets[0].clone();
+    target.port = other.port;
+    keyways.targets.push(target);
+    keyways.others.push(Mutex::new(other));
+    keyways.redis = Some(Mutex::new(redis));
+    // Nothing is kept in the first lease of a Redis.
+    for target in &keyways.targets {
+        let mut client = Client::connect(target);
+        eventually("answers are kept", || {
+            client.run("select k from registers where k = 0");
+            let kept = client.rows("show keyway.cache_entries");
+            (!kept.is_empty()).then_some(())
+        });
+        client.bye();
+    }
+    keyways
+}
+
 /// One Keyway.
 fn one() -> Keyways {
+    with_cache("")
+}
+
+/// One Keyway with more of `[cache]`.
+fn with_cache(cache: &str) -> Keyways {
+    let name = if cache.is_empty() {
+        "linear"
+    } else {
+        "linear_two"
+    };
     let env = Setup {
-        name: "linear",
+        name,
         pool_size: 6,
         tables: TABLES,
         types: SETTINGS,
         schema: SCHEMA,
-        more: FUNCTIONS,
+        more: &format!("[cache]\nenabled = true\n{cache}{FUNCTIONS}"),
         ..Setup::default()
     }
     .start();
     assert_eq!(env.schema_failures, Vec::<String>::new());
     let targets = vec![env.target.clone()];
-    Keyways { env, targets }
+    Keyways {
+        name,
+        env,
+        others: Vec::new(),
+        redis: None,
+        targets,
+    }
 }
 
 /// What goes wrong meanwhile.
@@ -967,12 +1016,13 @@ fn shown(row: &[String]) -> Vec<Shown> {
 }
 
 /// A server process ends, whatever it does.
-fn end_a_server(_: &Keyways, world: &World, _: &mut Dice) {
+fn end_a_server(keyways: &Keyways, world: &World, _: &mut Dice) {
     world.count("fault: a server's end");
-    Client::connect(&direct_target("postgres")).run(
-        "select pg_terminate_backend(pid) from pg_stat_activity where datname like 'linear\\_s%' \
+    Client::connect(&direct_target("postgres")).run(&format!(
+        "select pg_terminate_backend(pid) from pg_stat_activity where datname like '{}\\_s%' \
          and backend_type = 'client backend' and application_name <> 'keyway control' order by random() limit 1",
-    );
+        keyways.name
+    ));
 }
 
 /// Somebody's statement is cancelled.
@@ -988,9 +1038,53 @@ fn cancel(_: &Keyways, world: &World, dice: &mut Dice) {
 /// A Keyway stands still.
 fn pause(keyways: &Keyways, world: &World, dice: &mut Dice) {
     world.count("fault: a pause");
-    keyways.env.router.signal("STOP");
+    let turn = dice.below(1 + keyways.others.len() as u64) as usize;
+    let other = turn
+        .checked_sub(1)
+        .map(|other| lock(&keyways.others[other]));
+    let router = other.as_deref().unwrap_or(&keyways.env.router);
+    router.signal("STOP");
     thread::park_timeout(Duration::from_millis(10 + dice.below(200)));
-    keyways.env.router.signal("CONT");
+    router.signal("CONT");
+}
+
+/// One of the other Keyways is killed, now and then: some time goes by until it keeps anything again.
+fn kill_a_keyway(keyways: &Keyways, world: &World, dice: &mut Dice) {
+    if dice.below(SELDOM) > 0 {
+        return;
+    }
+    world.count("fault: a Keyway is killed");
+    for other in &keyways.others {
+        let mut router = lock(other);
+        router.kill_and_restart();
+        router.wait_ready();
+    }
+}
+
+/// Redis is gone with all that it knew, for a moment.
+fn restart_redis(keyways: &Keyways, world: &World, dice: &mut Dice) {
+    if dice.below(SELDOM) > 0 {
+        return;
+    }
+    let Some(redis) = &keyways.redis else { return };
+    world.count("fault: Redis is restarted");
+    let mut redis = lock(redis);
+    redis.kill();
+    thread::park_timeout(Duration::from_millis(dice.below(3_000)));
+    redis.restart();
+}
+
+/// Redis stands still, at times for longer than a lease.
+fn pause_redis(keyways: &Keyways, world: &World, dice: &mut Dice) {
+    if dice.below(SELDOM) > 0 {
+        return;
+    }
+    let Some(redis) = &keyways.redis else { return };
+    world.count("fault: Redis stands still");
+    let redis = lock(redis);
+    redis.signal("STOP");
+    thread::park_timeout(Duration::from_millis(dice.below(3_000)));
+    redis.signal("CONT");
 }
 
 /// Lets clients read and write, and things go wrong, for some time.
@@ -1079,6 +1173,9 @@ fn check(start: fn() -> Keyways, clients: usize, faults: &[Fault]) {
         wrong.join("\n")
     );
     assert!(!keyways.env.router.log().contains("panicked"));
+    for other in &keyways.others {
+        assert!(!lock(other).log().contains("panicked"));
+    }
     // Where nothing goes wrong, only locks are refused, what follows in their transactions, and a DO
     // whose row is gone.
     let errors: Vec<&String> = peaceful
@@ -1098,4 +1195,22 @@ fn check(start: fn() -> Keyways, clients: usize, faults: &[Fault]) {
 fn soak_kept_answers_are_what_one_register_would_say() {
     let clients = if crate::crowd::is_soak() { 32 } else { 8 };
     check(one, clients, &[end_a_server, cancel, pause]);
+}
+
+#[test]
+fn soak_two_strict_keyways_say_what_one_register_would_say() {
+    let clients = if crate::crowd::is_soak() { 32 } else { 8 };
+    if crate::crowd::is_soak() {
+        let faults: &[Fault] = &[
+            end_a_server,
+            cancel,
+            pause,
+            kill_a_keyway,
+            restart_redis,
+            pause_redis,
+        ];
+        check(two, clients, faults);
+    } else {
+        check(two, clients, &[end_a_server, cancel, pause]);
+    }
 }

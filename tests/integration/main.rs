@@ -35,5 +35,6 @@ mod protocol;
 mod raw;
 mod sessions;
 mod settings;
+mod shared;
 mod tls;
 mod traps;
