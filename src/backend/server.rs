@@ -113,6 +113,8 @@ pub struct Server {
     pub traffic: Traffic,
     /// What the transaction at hand may have changed, for the result cache.
     writing: Option<Box<Writing>>,
+    /// One ended whose marks could not be counted on any more.
+    outlived: bool,
     _budget: Permit,
     metrics: Option<Arc<ShardMetrics>>,
 }
@@ -178,6 +180,7 @@ impl Server {
             opened: Instant::now(),
             traffic: Traffic::default(),
             writing: None,
+            outlived: false,
             _budget: budget,
             metrics: None,
         }
@@ -264,7 +267,7 @@ impl Server {
                 ServerState::Busy { syncs: syncs - 1 }
             }
             (ServerState::Busy { .. }, b'I') => {
-                self.writing = None;
+                self.wrote();
                 ServerState::Idle
             }
             (ServerState::Busy { .. }, b'T') => ServerState::InTransaction,
@@ -282,7 +285,14 @@ impl Server {
 
     /// What its transaction may have changed is as it will be.
     pub fn wrote(&mut self) {
-        self.writing = None;
+        if let Some(writing) = self.writing.take() {
+            self.outlived |= !writing.marks.iter().all(|marks| marks.is_sure());
+        }
+    }
+
+    /// Has a transaction ended since this was last asked whose marks could not be counted on up to its end?
+    pub fn take_outlived(&mut self) -> bool {
+        std::mem::take(&mut self.outlived)
     }
 
     /// A statement that is about to be sent may change what these cells stand for. They stay marked until the transaction

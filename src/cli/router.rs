@@ -61,6 +61,9 @@ const AGAIN: Duration = Duration::from_secs(300);
 /// How often it is asked whether a write in doubt is over.
 const DOUBT: Duration = Duration::from_millis(200);
 
+/// How long a start waits for Redis.
+const REDIS_PATIENCE: Duration = Duration::from_secs(2);
+
 /// How often a stop looks whether the clients have left.
 const LEAVING: Duration = Duration::from_millis(20);
 
@@ -137,6 +140,11 @@ impl Router {
         if let Some(remote) = &remote {
             remote.snapshot(topology.digest);
             metrics.watch_shared(watch_shared(remote));
+            if !remote.is_there(REDIS_PATIENCE).await {
+                tracing::warn!(
+                    "Redis has not answered yet: nothing is kept, and with cache.consistency = \"strict\" nothing written, until it does"
+                );
+            }
         }
         // Before the first statement: nothing is kept until changes are heard.
         let follow = results.as_ref().filter(|_| config.cache.follow);

@@ -111,6 +111,9 @@ impl Session {
         if !self.ahead.is_empty() {
             self.give_back_ahead();
         }
+        if std::mem::take(&mut self.outlived) {
+            self.make_sure().await?;
+        }
         self.is_through(started)?;
         self.say_rest().await
     }

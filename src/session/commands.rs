@@ -378,6 +378,7 @@ impl Session {
         participants: Vec<Participant>,
         before: &Arc<Settings>,
     ) -> Result<(), SessionError> {
+        let outlived = self.outlived;
         for participant in participants {
             // A participant that cannot be rolled back is closed, which rolls it back.
             if let Err(SessionError::ClientGone) = self
@@ -387,6 +388,8 @@ impl Session {
                 return Err(SessionError::ClientGone);
             }
         }
+        // What was undone, others need not know.
+        self.outlived = outlived;
         Ok(())
     }
 

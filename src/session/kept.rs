@@ -719,6 +719,50 @@ impl Session {
         }
     }
 
+    /// A write is done whose marks in Redis had expired before, as Redis was away for a lease: other Keyways may have kept
+    /// what was there before. The client is not told that it is done before they know.
+    ///
+    /// # Errors
+    /// Redis stays away. The client is not told what came of its statement.
+    pub(super) async fn make_sure(&mut self) -> Result<(), SessionError> {
+        let Some(remote) = self
+            .worker
+            .remote
+            .clone()
+            .filter(|remote| remote.is_strict())
+        else {
+            return Ok(());
+        };
+        let config = self.worker.shared.config.load_full();
+        let lease = config.cache.redis.as_ref().map(|redis| redis.lease);
+        if config.cache.on_loss == OnLoss::Degrade {
+            return Ok(());
+        }
+        let until = Instant::now() + lease.unwrap_or_default() * 2;
+        loop {
+            // As long as everything is marked, and ever after, nothing that was kept before is given.
+            if remote
+                .mark(self.topology.digest, &[Cell::EVERYTHING])
+                .await
+                .is_ok()
+            {
+                return Ok(());
+            }
+            if Instant::now() > until {
+                break;
+            }
+            tokio::time::sleep(AGAIN).await;
+        }
+        self.client.outbox.clear();
+        let fields = ErrorFields::fatal(
+            SqlState::TRANSACTION_RESOLUTION_UNKNOWN,
+            "other Keyways cannot be told of a write that is done",
+        );
+        Err(SessionError::Fatal(Box::new(fields.detail(
+            "Redis has been away for longer than a lease, and cache.consistency is \"strict\".",
+        ))))
+    }
+
     /// A statement that changes this must wait until the other Keyways know.
     #[inline]
     pub(super) fn tells_first(&self, spoils: Option<&Spoils>) -> bool {
@@ -806,6 +850,9 @@ pub(super) fn parse_ttl(text: &str) -> Option<Duration> {
     let ttl = parse_time(text)?;
     (!ttl.is_zero() && ttl <= CACHE_TTL_MAX).then_some(ttl)
 }
+
+/// How soon Redis is asked again that was away.
+const AGAIN: Duration = Duration::from_millis(50);
 
 /// Bytes of a buffer that stays with its worker.
 const TELLING_KEPT_MAX: usize = 64 * 1024;

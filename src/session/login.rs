@@ -293,6 +293,7 @@ impl Ready {
             again: None,
             is_stale: false,
             is_shared: false,
+            outlived: false,
             is_unreachable: false,
             changed: None,
         }

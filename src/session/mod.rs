@@ -126,6 +126,8 @@ pub struct Session {
     asking: Option<Box<kept::AskingNow>>,
     /// It has no client, and asks again for an answer that may be given so long.
     again: Option<std::time::Duration>,
+    /// A write of its is done whose marks other Keyways may have forgotten before.
+    outlived: bool,
     /// The answer that it gives next was kept by another Keyway.
     is_shared: bool,
     /// The answer that it gives next is void, and its shard cannot be reached.

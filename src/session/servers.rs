@@ -501,6 +501,7 @@ impl Session {
             // It was marked for a statement that was not sent after all.
             lease.wrote();
         }
+        self.outlived |= lease.take_outlived();
         if self.pinned.contains(shard) || self.worker_keeps {
             if lease.state() == ServerState::Idle {
                 // It holds state of this session, so it is closed when the session ends.

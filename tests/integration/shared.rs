@@ -817,3 +817,38 @@ fn a_write_that_outlives_its_keyway_is_seen() {
     assert_eq!(two.rows(sql), now);
     assert_eq!(until_kept(&pair.other, &mut two, sql), now);
 }
+
+#[test]
+fn a_write_that_outlives_its_mark_is_not_told_before_others_know() {
+    let pair = strict("shared_long");
+    let sql = "select name from users where id = 2";
+    pair.both_keep(sql);
+    let (mut one, mut two) = (pair.one(), pair.two());
+    let long = LEASE.as_secs() * 2;
+    let update = format!("update users set name = 'late' || pg_sleep({long}) where id = 2");
+    one.send(&crate::raw::query(&update)).expect("sent");
+    let shards = ["s0", "s1", "s2"];
+    pair.env.wait_running(&shards, "'late' || pg_sleep");
+    pair.redis.signal("STOP");
+    let (told, hears) = std::sync::mpsc::channel();
+    let waiting = std::thread::spawn(move || {
+        let answer = one.until_ready().expect("an answer");
+        told.send(answer).expect("somebody hears");
+        one
+    });
+    eventually("the row is written", || {
+        let rows = |shard: &&str| pair.env.direct(shard).rows(sql);
+        shards
+            .iter()
+            .flat_map(rows)
+            .any(|row| row == ["late"])
+            .then_some(())
+    });
+    let early = hears.recv_timeout(Duration::from_millis(300));
+    assert!(early.is_err(), "told while Redis is away: {early:?}");
+    pair.redis.signal("CONT");
+    let answer = hears.recv_timeout(LEASE * 4).expect("an answer");
+    assert_eq!(error_of(&answer), None, "{answer:?}");
+    assert_eq!(two.rows(sql), [["late"]]);
+    waiting.join().expect("the client").bye();
+}

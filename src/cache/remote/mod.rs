@@ -57,6 +57,9 @@ use tokio::time::{Instant, timeout};
 /// Answers that wait to be put to Redis.
 const PUTS_MAX: usize = 1_024;
 
+/// How often it is looked whether Redis has answered for the first time.
+const FIRST_LOOK: Duration = Duration::from_millis(5);
+
 /// Bytes of them.
 const PUTS_BYTES: usize = 32 * 1024 * 1024;
 
@@ -427,6 +430,16 @@ impl Remote {
     pub fn change(&self, cells: impl IntoIterator<Item = Cell>) {
         self.shared.own.changed(cells);
         self.shared.work.notify_one();
+    }
+
+    /// Waits for Redis's first answer, but no longer than this. Says whether it came.
+    pub async fn is_there(&self, patience: Duration) -> bool {
+        let asking = async {
+            while self.shared.line.is_away() || self.numbers().connections == 0 {
+                tokio::time::sleep(FIRST_LOOK).await;
+            }
+        };
+        timeout(patience, asking).await.is_ok()
     }
 
     /// How answers are sealed.
