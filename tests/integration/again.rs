@@ -120,7 +120,7 @@ fn what_is_wanted_is_asked_for_again_when_it_is_written() {
 }
 
 #[test]
-fn what_was_asked_often_is_asked_at_the_start() {
+fn r40_what_was_asked_often_is_asked_at_the_start() {
     let cache = "keep_popular = 2
 [cache.warmup.cheapest]
 sql = \"select name from stock where id = 1\"
@@ -182,7 +182,7 @@ schedule = \"* * * * * *\"\n";
 }
 
 #[test]
-fn an_answer_outlives_its_shard_for_a_while() {
+fn r39_an_answer_outlives_its_shard_for_a_while() {
     let mut cluster: Cluster = new_cluster(50);
     cluster.create_database("lone").expect("a database");
     cluster

@@ -199,7 +199,7 @@ fn seen(client: &mut Client, table: &str, id: i32, expected: &str) {
 }
 
 #[test]
-fn a_row_that_is_changed_on_its_shard_is_seen() {
+fn r34_a_row_that_is_changed_on_its_shard_is_seen() {
     let env = env();
     let mut client = env.client();
     for id in 1..=16 {
@@ -260,7 +260,7 @@ fn a_transaction_of_several_tables_is_seen_in_all_of_them() {
 }
 
 #[test]
-fn a_table_that_is_emptied_is_seen() {
+fn r35_a_table_that_is_emptied_is_seen() {
     let env = env();
     let mut client = env.client();
     client.run("insert into emptied values (1, 'first')");
@@ -303,7 +303,7 @@ fn what_is_rolled_back_voids_nothing() {
 
 /// The server is killed, the stream is cut, the router leaves.
 #[test]
-fn nothing_is_given_while_nobody_hears_of_changes() {
+fn r35_nothing_is_given_while_nobody_hears_of_changes() {
     let mut cluster = telling_cluster();
     // What is killed has what it said it has.
     cluster
@@ -447,7 +447,7 @@ fn a_reload_changes_who_is_followed() {
 }
 
 #[test]
-fn changes_that_arrive_too_late_are_not_waited_for() {
+fn r35_changes_that_arrive_too_late_are_not_waited_for() {
     let cluster = telling_cluster();
     let env = Followed::two(&cluster, "late");
     env.wait_in_step();

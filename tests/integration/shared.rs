@@ -159,7 +159,7 @@ impl Pair {
 }
 
 #[test]
-fn a_strict_keyway_sees_at_once_what_another_has_written() {
+fn r34_a_strict_keyway_sees_at_once_what_another_has_written() {
     let pair = strict("shared_strict");
     let (mut one, mut two) = (pair.one(), pair.two());
     for shard in ["s0", "s1", "s2"] {
@@ -383,7 +383,7 @@ fn answers_are_found_where_another_has_kept_them() {
 }
 
 #[test]
-fn what_lies_in_redis_and_is_no_answer_is_never_given() {
+fn r38_what_lies_in_redis_and_is_no_answer_is_never_given() {
     let pair = strict("shared_garbage");
     let mut one = pair.one();
     let sql = |id: i32| format!("select name from users where id = {id}");
@@ -567,7 +567,7 @@ fn check_strict_without_redis(pair: &Pair, then: &str) {
 }
 
 #[test]
-fn a_strict_keyway_without_redis_reads_and_refuses_to_write() {
+fn r37_a_strict_keyway_without_redis_reads_and_refuses_to_write() {
     let mut pair = start("shared_away", "consistency = \"strict\"", "100ms");
     let sql = "select name from users where id = 1";
     pair.both_keep(sql);
@@ -657,7 +657,7 @@ fn a_keyway_that_may_degrade_writes_without_redis() {
 }
 
 #[test]
-fn a_bounded_keyway_without_redis_goes_on_and_keeps_nothing() {
+fn r36_a_bounded_keyway_without_redis_goes_on_and_keeps_nothing() {
     let mut pair = start("shared_adrift", "", "20ms");
     let sql = "select name from users where id = 1";
     for (turn, is_killed) in [false, true].into_iter().enumerate() {

@@ -3,13 +3,14 @@
 //!
 //! A row that is changed on its shard directly, behind the router's back, shows what was kept: that still has the old value.
 //!
-//! Traps without a test here:
+//! Traps whose tests are elsewhere, or that cannot occur:
 //!
 //! - R9, answers filled from replicas: no statement is sent to a replica yet.
-//! - R34 beyond `ttl`, and R35: changes that pass no Keyway are followed by a part of its own, with its tests.
-//! - R36 to R38, a second layer that is shared: a part of its own, with its tests.
-//! - R39, old answers when a shard is away: there are none; nothing is given that a write has voided.
-//! - R40, warming up: there is none.
+//! - R34 beyond `ttl`, changes that do not pass this Keyway: `follow::r34_…`, and those that pass another: `shared::r34_…`.
+//! - R35, what a replication stream does not tell, and when it is late or lost: `follow::r35_…`.
+//! - R36 to R38, a channel that loses messages, Redis away or slow, what lies in Redis and is none of ours: `shared::r36_…` to `r38_…`.
+//! - R39, answers that outlive their shard: `again::r39_…`.
+//! - R40, warming up in the name of who asked: `again::r40_…`.
 //! - R27, two questions of one MD5: `src/cache/results/key.rs` and `src/cache/results/store.rs`, since nothing finds an answer by
 //!   its MD5 name alone; `fidelity` gives two parameters of one MD5 to the router.
 
