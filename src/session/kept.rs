@@ -622,12 +622,7 @@ impl Session {
 
     /// Is an answer that holds here one that holds on every Keyway?
     async fn holds_for_others(&self, entry: &Entry) -> bool {
-        let Some(remote) = self
-            .worker
-            .remote
-            .as_deref()
-            .filter(|remote| remote.is_strict())
-        else {
+        let Some(remote) = self.strict() else {
             return true;
         };
         match entry.tokens() {
@@ -682,12 +677,7 @@ impl Session {
         spoils: &Spoils,
         shards: &[ShardId],
     ) -> Result<Option<Box<dyn Held>>, SessionError> {
-        let Some(remote) = self
-            .worker
-            .remote
-            .as_deref()
-            .filter(|remote| remote.is_strict())
-        else {
+        let Some(remote) = self.strict() else {
             return Ok(None);
         };
         let spoils = self.by_this_snapshot(spoils);
@@ -725,12 +715,7 @@ impl Session {
     /// # Errors
     /// Redis stays away. The client is not told what came of its statement.
     pub(super) async fn make_sure(&mut self) -> Result<(), SessionError> {
-        let Some(remote) = self
-            .worker
-            .remote
-            .clone()
-            .filter(|remote| remote.is_strict())
-        else {
+        let Some(remote) = self.strict().map(Arc::clone) else {
             return Ok(());
         };
         let config = self.worker.shared.config.load_full();
@@ -772,8 +757,14 @@ impl Session {
     /// No answer is given without asking Redis, and nothing changed without telling it.
     #[inline]
     pub(super) fn is_strict(&self) -> bool {
-        let remote = self.worker.remote.as_deref();
-        remote.is_some_and(Remote::is_strict)
+        self.strict().is_some()
+    }
+
+    /// Redis, where it is asked before each answer and told before each write.
+    #[inline]
+    fn strict(&self) -> Option<&Arc<Remote>> {
+        let remote = self.worker.remote.as_ref();
+        remote.filter(|remote| remote.is_strict())
     }
 
     /// May a transaction commit whose participants these are?

@@ -368,6 +368,13 @@ impl Session {
         shard: ShardId,
         settings: &Arc<Settings>,
     ) -> Result<Lease, SessionError> {
+        if self.again.is_some() && self.asking.is_none() {
+            // Without a client nothing is run but what is asked for to be kept, whatever a list of questions says.
+            return Err(SessionError::refuse(
+                SqlState::FEATURE_NOT_SUPPORTED,
+                "without a client only queries whose answers are kept are asked",
+            ));
+        }
         let at_hand = |servers: &mut Vec<(ShardId, Lease)>| {
             let index = servers.iter().position(|(held, _)| *held == shard)?;
             Some(servers.swap_remove(index).1)

@@ -126,6 +126,15 @@ fn r40_what_was_asked_often_is_asked_at_the_start() {
 sql = \"select name from stock where id = 1\"
 database = \"app\"
 user = \"app\"
+[cache.warmup.wrong]
+sql = \"delete from plain\"
+database = \"app\"
+user = \"app\"
+[cache.warmup.one_too]
+sql = \"delete from plain where id = 1\"
+database = \"app\"
+user = \"app\"
+schedule = \"* * * * * *\"
 [cache.warmup.bound]
 sql = \"select name from stock where id = $1 and name <> $2\"
 params = [\"2\", \"nobody\"]
@@ -155,7 +164,7 @@ schedule = \"* * * * * *\"\n";
     });
     let log = env.router.log();
     assert!(
-        log.contains("warm-up: 4 of 4 questions, 4 answers kept"),
+        log.contains("warm-up: 6 of 6 questions, 4 answers kept"),
         "{log}"
     );
     // What is listed is there, in the form in which it is listed.
@@ -169,6 +178,8 @@ schedule = \"* * * * * *\"\n";
     assert_eq!(asked(&mut client, "prices", 2), "behind");
     assert_eq!(asked(&mut client, "prices", 3), "first", "kept");
 
+    // What is no question is not asked.
+    assert_eq!(client.one("select count(*) from plain"), "20");
     // And when answers were dropped they are asked again.
     let before = refreshes(&env)[KEPT];
     client.run("select keyway.cache_flush()");
@@ -262,6 +273,12 @@ stock = { stale_if_error = \"1s\" }\n";
         let messages = client.simple(&one("stock", id));
         (error(&messages).as_deref() == Some("08006")).then_some(())
     });
+
+    // Behind a REVOKE nobody knows who may have it, whether or not the shard has heard of it.
+    let messages = client.simple("revoke select on prices from public");
+    assert!(error(&messages).is_some(), "the shard is away");
+    let messages = client.simple(&one("prices", id));
+    assert_eq!(error(&messages).as_deref(), Some("08006"));
 
     cluster.start_again().expect("start the shard");
     eventually("the shard is used again", || {

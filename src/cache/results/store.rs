@@ -97,9 +97,10 @@ impl Entry {
             .is_ok()
     }
 
-    /// How long ago it was known to be true, for as little as anybody has noted.
+    /// How long ago it was known to be true, for as little as anybody has noted. Where versions are asked for elsewhere, the
+    /// cells do not tell of others' writes.
     fn doubted_for(&self, cells: &Cells, now: Instant) -> Duration {
-        let known = if cells.holds(&self.seen) {
+        let known = if self.tokens.is_none() && cells.holds(&self.seen) {
             self.until
         } else {
             self.made + Duration::from_millis(self.given.load(Ordering::Relaxed))
@@ -329,7 +330,8 @@ impl Results {
         holds.then_some(entry)
     }
 
-    /// The answer, if there is one that was true at most `age` ago. `has_changed` says whether the asking session itself has
+    /// The answer, if there is one that was true at most `age` ago, and nothing but rows has changed since: behind a REVOKE or
+    /// a change of the schema nobody knows who may still have it. `has_changed` says whether the asking session itself has
     /// changed one of these cells since the answer was made.
     #[must_use]
     pub fn find_stale(
@@ -342,7 +344,10 @@ impl Results {
     ) -> Option<Arc<Entry>> {
         let entry = self.entries.get(&key)?;
         let own = |(cell, _): &(Cell, u64)| has_changed(*cell, entry.made);
-        let may = entry.reply.answers(asked)
+        let mut all = entry.seen.iter().filter(|(c, _)| *c == Cell::EVERYTHING);
+        let only_rows = all.all(|seen| self.cells.holds(std::slice::from_ref(seen)));
+        let may = only_rows
+            && entry.reply.answers(asked)
             && entry.doubted_for(&self.cells, now) <= age
             && !entry.seen.iter().any(own);
         may.then_some(entry)
@@ -512,12 +517,14 @@ impl Results {
         self.entries.clear();
     }
 
-    /// What these cells stand for is void.
+    /// What these cells stand for is void, and with it dropped: it is not given when a shard is away either.
     pub fn flush_cells(&self, cells: impl IntoIterator<Item = Cell>) {
         self.flushes.fetch_add(1, Ordering::Relaxed);
         for cell in cells {
             self.cells.change(cell);
         }
+        self.entries
+            .retain(|_, entry| self.cells.holds(&entry.seen));
     }
 
     /// How it stands.
@@ -759,6 +766,38 @@ mod tests {
         );
         drop(results.cells.mark([Cell::of_snapshot(2)]));
         assert!(!results.cells.holds(&seen));
+    }
+
+    #[test]
+    fn a_void_answer_is_stale_only_while_nothing_but_rows_has_changed() {
+        let results = results(1 << 20, 1 << 16);
+        let hour = Duration::from_secs(3600);
+        let key = key(&results, "a");
+        let stale = |age: Duration, has_changed: bool| {
+            let now = Instant::now();
+            let own = |_: Cell, _: Instant| has_changed;
+            results
+                .find_stale(key.as_ref(), ASKED, age, now, own)
+                .is_some()
+        };
+        let keep = || {
+            let mut asking = asking(&results, "a", users(), hour);
+            let all = results.look([Cell::EVERYTHING]).expect("nobody writes");
+            asking.seen.extend(all);
+            assert_eq!(results.keep(asking, reply(10)).map(drop), Ok(()));
+        };
+        keep();
+        assert!(stale(Duration::ZERO, false), "it is true");
+        drop(results.cells.mark([users()]));
+        assert!(stale(hour, false));
+        assert!(!stale(hour, true), "one's own write");
+        assert!(!stale(Duration::ZERO, false), "too long ago");
+        results.cells.change(Cell::EVERYTHING);
+        assert!(!stale(hour, false), "a REVOKE, or a change of the schema");
+        keep();
+        assert!(stale(hour, false));
+        results.flush_cells([users()]);
+        assert!(!stale(hour, false), "somebody wished it gone");
     }
 
     #[test]
