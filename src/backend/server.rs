@@ -284,13 +284,27 @@ impl Server {
     }
 
     /// What its transaction may have changed is as it will be.
+    #[inline]
     pub fn wrote(&mut self) {
         if let Some(writing) = self.writing.take() {
-            self.outlived |= !writing.marks.iter().all(|marks| marks.is_sure());
+            self.unmark(&writing);
         }
     }
 
+    #[inline(never)]
+    fn unmark(&mut self, writing: &Writing) {
+        self.outlived |= !writing.marks.iter().all(|marks| marks.is_sure());
+    }
+
+    /// Is there anything to be said of marks: some it still has, or some it had?
+    #[inline]
+    #[must_use]
+    pub fn is_marked(&self) -> bool {
+        self.writing.is_some() || self.outlived
+    }
+
     /// Has a transaction ended since this was last asked whose marks could not be counted on up to its end?
+    #[inline]
     pub fn take_outlived(&mut self) -> bool {
         std::mem::take(&mut self.outlived)
     }

@@ -880,7 +880,7 @@ pub(super) async fn read_refused(
     let mut refused = Vec::new();
     for row in reading
         .query(
-            "SELECT database, schema, name, reason FROM keyway.refused",
+            "SELECT database, schema, name, reason FROM keyway.refused ORDER BY 1, 2, 3",
             &[],
         )
         .await?

@@ -504,11 +504,13 @@ impl Session {
 
     /// A server leaves the session's transaction or statement.
     pub(super) fn let_go(&mut self, shard: ShardId, mut lease: Lease) {
-        if lease.state() == ServerState::Idle {
-            // It was marked for a statement that was not sent after all.
-            lease.wrote();
+        if lease.is_marked() {
+            if lease.state() == ServerState::Idle {
+                // It was marked for a statement that was not sent after all.
+                lease.wrote();
+            }
+            self.outlived |= lease.take_outlived();
         }
-        self.outlived |= lease.take_outlived();
         if self.pinned.contains(shard) || self.worker_keeps {
             if lease.state() == ServerState::Idle {
                 // It holds state of this session, so it is closed when the session ends.

@@ -151,6 +151,34 @@ fn alone() -> RwLockWriteGuard<'static, ()> {
     TURN.write().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// An answer was not kept that could have been: nothing is wrong, but the trap is not set. A write to its row may not have been
+/// through yet, or something has voided everything.
+struct NotKept(String);
+
+/// Is what was kept given again? What is said of the router if not is for whoever reads of it.
+#[track_caller]
+fn kept(env: &Env, is_kept: bool, what: impl std::fmt::Display) {
+    if !is_kept {
+        let place = std::panic::Location::caller();
+        let state = state(env);
+        std::panic::resume_unwind(Box::new(NotKept(format!("{place}: {what}: {state}"))));
+    }
+}
+
+/// Runs a test, three times over if answers were not kept on which its traps depend. A wrong answer fails it at once.
+fn tried(test: impl Fn()) {
+    for _ in 0..3 {
+        let Err(panic) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(&test)) else {
+            return;
+        };
+        match panic.downcast::<NotKept>() {
+            Ok(not_kept) => eprintln!("not kept: {}", not_kept.0),
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    }
+    panic!("an answer is not kept, three times over");
+}
+
 /// An id that no other test has.
 fn fresh_id() -> i32 {
     static NEXT: AtomicI32 = AtomicI32::new(1);
@@ -246,7 +274,11 @@ fn keeps_by(env: &Env, client: &mut Client, way: Way, table: &str, question: &st
 /// The same for every way, which must agree.
 fn keeps(env: &Env, client: &mut Client, table: &str, question: &str) -> bool {
     let [simple, extended] = Way::ALL.map(|way| keeps_by(env, client, way, table, question));
-    assert_eq!(simple, extended, "{question}: simple, and extended");
+    kept(
+        env,
+        simple == extended,
+        format_args!("{question}: simple, and extended"),
+    );
     simple
 }
 
@@ -301,7 +333,8 @@ fn kept_by(env: &Env, reader: &mut Client, way: Way, table: &str, question: &str
             return id;
         }
     }
-    panic!("{question} is not kept: {}", state(env));
+    kept(env, false, question);
+    unreachable!("it is not")
 }
 
 fn state(env: &Env) -> String {
@@ -312,5 +345,6 @@ fn state(env: &Env) -> String {
         .rows("explain (route) select v from things where id = 1");
     let log = env.router.log();
     let tail: Vec<&str> = log.lines().rev().take(12).collect();
-    format!("{passed_by:?} {route:?} {tail:#?}")
+    let cache = env.client().rows("show keyway.cache");
+    format!("{passed_by:?} {route:?} {cache:?} {tail:#?}")
 }

@@ -132,6 +132,7 @@ impl Session {
     }
 
     /// The answer to come will be kept, unless a write is on its way, or somebody else keeps it.
+    #[inline]
     pub(super) fn asking_at_once(
         &self,
         cached: Cached,
@@ -142,13 +143,23 @@ impl Session {
         let Cached::Missing(missing) = cached else {
             return None;
         };
+        self.ask_to_keep(*missing, recipe, values, shard)
+    }
+
+    fn ask_to_keep(
+        &self,
+        missing: Missing,
+        recipe: &Recipe,
+        values: &Values<'_>,
+        shard: ShardId,
+    ) -> Option<Box<AskingNow>> {
         let Missing {
             key,
             asked,
             ttl,
             made,
             asker,
-        } = *missing;
+        } = missing;
         let results = self.worker.results.as_ref()?;
         let reads = recipe.keeps.as_ref().ok()?;
         let wanted = self.wanted(reads, asker);

@@ -76,8 +76,6 @@ pub(super) struct Running {
     request: Request,
     sent: Sent,
     started: Instant,
-    /// Its answer is to be kept.
-    asking: Option<Box<AskingNow>>,
 }
 
 /// What a client's bytes ask for.
@@ -487,13 +485,13 @@ impl Session {
         self.outcome = Outcome::Done;
         self.sync_void = false;
         self.batch = None;
+        self.asking = planned.asking;
         Ok(Running {
             shard,
             lease,
             request: planned.request,
             sent,
             started: planned.started,
-            asking: planned.asking,
         })
     }
 
@@ -653,14 +651,15 @@ impl Session {
                     // A server that has left the transaction has failed it.
                     Some((b'I', _)) if self.block.is_some() && running.sent != Sent::Commit => {}
                     Some((status, own)) => {
+                        // What it has changed is so before the client hears of it.
+                        lease.ready(status);
                         // Of a COMMIT nothing, and some of its answer may be waiting.
                         if !own.is_empty() {
                             self.client.send_now(own);
                         }
-                        if let Some(asking) = running.asking.take() {
+                        if let Some(asking) = self.asking.take() {
                             self.keep_at_once(*asking, own);
                         }
-                        lease.ready(status);
                         return Poll::Ready(Heard::Whole);
                     }
                     None => {}
@@ -684,9 +683,8 @@ impl Session {
 
     /// The ordinary way from where the reply begins.
     async fn go_on(&mut self, running: Running) -> Result<(), SessionError> {
-        if let (Some(asking), Some(results)) = (running.asking, &self.worker.results) {
+        if let (Some(_), Some(results)) = (&self.asking, &self.worker.results) {
             self.client.record(results.entry_max(), &self.worker.copies);
-            self.asking = Some(asking);
         }
         let mut script = Script::new();
         if running.sent == Sent::BeginAndStatement {

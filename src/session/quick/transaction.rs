@@ -147,7 +147,6 @@ impl Session {
             request: asked.request,
             sent: Sent::Commit,
             started: asked.started,
-            asking: None,
         })
     }
 

@@ -8,8 +8,8 @@ use crate::raw::{
 };
 use crate::traps::writes::waiting;
 use crate::traps::{
-    PLAIN, Way, alone, among_others, behind, env, fresh_id, is_old, keeps_things, kept_by,
-    kept_row, own_row,
+    PLAIN, Way, alone, among_others, behind, env, fresh_id, is_old, keeps_things, kept, kept_by,
+    kept_row, own_row, tried,
 };
 
 const SQL: &str = "select v, id from things where id = $1";
@@ -214,36 +214,38 @@ fn shard_of(env: &Env, id: i32) -> Client {
 
 #[test]
 fn r24_a_session_goes_on_as_if_a_server_had_answered() {
-    let (env, _turn) = (env(), among_others());
-    for (name, script) in SCRIPTS {
+    tried(|| {
+        let (env, _turn) = (env(), among_others());
+        for (name, script) in SCRIPTS {
+            let id = own_row(env, "things");
+            let requests = script(id);
+            let expected = talk(&mut shard_of(env, id), &requests);
+            let miss = talk(&mut env.client(), &requests);
+            assert_eq!(miss, expected, "{name}: not kept yet");
+            // Every question of a script in another session first, so that each is kept.
+            talk(&mut env.client(), &script(id));
+            let hit = talk(&mut env.client(), &requests);
+            assert_eq!(hit, expected, "{name}: kept");
+        }
         let id = own_row(env, "things");
-        let requests = script(id);
-        let expected = talk(&mut shard_of(env, id), &requests);
-        let miss = talk(&mut env.client(), &requests);
-        assert_eq!(miss, expected, "{name}: not kept yet");
-        // Every question of a script in another session first, so that each is kept.
-        talk(&mut env.client(), &script(id));
-        let hit = talk(&mut env.client(), &requests);
-        assert_eq!(hit, expected, "{name}: kept");
-    }
-    let id = own_row(env, "things");
-    let mut client = env.client();
-    let before = client.exchange(&asked(id));
-    behind(
-        env,
-        &format!("update things set v = 'behind' where id = {id}"),
-    );
-    assert_eq!(client.exchange(&asked(id)), before, "kept");
-    let again = talk(
-        &mut client,
-        &[
-            query("begin"),
-            asked(id),
-            joined(&[describe(b'P', "")]),
-            query("commit"),
-        ],
-    );
-    assert!(again.iter().any(|line| line.contains("first")), "{again:?}");
+        let mut client = env.client();
+        let before = client.exchange(&asked(id));
+        behind(
+            env,
+            &format!("update things set v = 'behind' where id = {id}"),
+        );
+        kept(env, client.exchange(&asked(id)) == before, "kept");
+        let again = talk(
+            &mut client,
+            &[
+                query("begin"),
+                asked(id),
+                joined(&[describe(b'P', "")]),
+                query("commit"),
+            ],
+        );
+        assert!(again.iter().any(|line| line.contains("first")), "{again:?}");
+    });
 }
 
 #[test]
@@ -301,53 +303,56 @@ fn r24_named_statements_are_the_clients_own() {
 
 #[test]
 fn r24_portals_read_in_pieces_are_not_kept() {
-    let (env, _turn) = (env(), among_others());
-    let mut client = env.client();
-    let ids = [
-        own_row(env, "things"),
-        own_row(env, "things"),
-        own_row(env, "things"),
-    ];
-    let sql = format!(
-        "select v, id from things where id in ({}, {}, {}) order by id",
-        ids[0], ids[1], ids[2]
-    );
-    let all = joined(&[parse("", &sql, &[]), bind("", "", &[], 0), execute("", 0)]);
-    let part = joined(&[parse("", &sql, &[]), bind("", "", &[], 0), execute("", 2)]);
-    for first in [&part, &all] {
-        let tag = |sent: &[u8]| if sent == part { "12DDs" } else { "12DDDC" };
-        assert_eq!(tags(&client.exchange(first)), tag(first));
-        assert_eq!(tags(&client.exchange(&all)), "12DDDC");
-        assert_eq!(tags(&client.exchange(&part)), "12DDs");
-        assert_eq!(tags(&client.exchange(&all)), "12DDDC");
-        env.client()
-            .run(&format!("update things set n = 1 where id = {}", ids[0]));
-    }
-    // In a transaction the rest follows, whole and once.
-    for _ in 0..2 {
-        client.run("begin");
-        let opened = joined(&[parse("", &sql, &[]), bind("p", "", &[], 0), execute("p", 2)]);
-        assert_eq!(tags(&client.exchange(&opened)), "12DDs");
-        assert_eq!(tags(&client.exchange(&all)), "12DDDC");
-        assert_eq!(tags(&client.exchange(&joined(&[execute("p", 0)]))), "DC");
-        assert_eq!(tags(&client.exchange(&joined(&[execute("p", 0)]))), "C");
-        client.run("commit");
-    }
-    behind(
-        env,
-        &format!(
-            "update things set v = 'behind' where id in ({}, {}, {})",
+    tried(|| {
+        let (env, _turn) = (env(), among_others());
+        let mut client = env.client();
+        let ids = [
+            own_row(env, "things"),
+            own_row(env, "things"),
+            own_row(env, "things"),
+        ];
+        let sql = format!(
+            "select v, id from things where id in ({}, {}, {}) order by id",
             ids[0], ids[1], ids[2]
-        ),
-    );
-    assert!(
-        is_old(&rows_of(&client.exchange(&all)).concat()),
-        "all is kept"
-    );
-    assert!(
-        !is_old(&rows_of(&client.exchange(&part)).concat()),
-        "a part is not"
-    );
+        );
+        let all = joined(&[parse("", &sql, &[]), bind("", "", &[], 0), execute("", 0)]);
+        let part = joined(&[parse("", &sql, &[]), bind("", "", &[], 0), execute("", 2)]);
+        for first in [&part, &all] {
+            let tag = |sent: &[u8]| if sent == part { "12DDs" } else { "12DDDC" };
+            assert_eq!(tags(&client.exchange(first)), tag(first));
+            assert_eq!(tags(&client.exchange(&all)), "12DDDC");
+            assert_eq!(tags(&client.exchange(&part)), "12DDs");
+            assert_eq!(tags(&client.exchange(&all)), "12DDDC");
+            env.client()
+                .run(&format!("update things set n = 1 where id = {}", ids[0]));
+        }
+        // In a transaction the rest follows, whole and once.
+        for _ in 0..2 {
+            client.run("begin");
+            let opened = joined(&[parse("", &sql, &[]), bind("p", "", &[], 0), execute("p", 2)]);
+            assert_eq!(tags(&client.exchange(&opened)), "12DDs");
+            assert_eq!(tags(&client.exchange(&all)), "12DDDC");
+            assert_eq!(tags(&client.exchange(&joined(&[execute("p", 0)]))), "DC");
+            assert_eq!(tags(&client.exchange(&joined(&[execute("p", 0)]))), "C");
+            client.run("commit");
+        }
+        behind(
+            env,
+            &format!(
+                "update things set v = 'behind' where id in ({}, {}, {})",
+                ids[0], ids[1], ids[2]
+            ),
+        );
+        kept(
+            env,
+            is_old(&rows_of(&client.exchange(&all)).concat()),
+            "all is kept",
+        );
+        assert!(
+            !is_old(&rows_of(&client.exchange(&part)).concat()),
+            "a part is not"
+        );
+    });
 }
 
 #[test]
@@ -425,159 +430,177 @@ fn r24_pipelines_and_named_portals_are_answered_in_order() {
 
 #[test]
 fn r25_formats_and_descriptions_are_part_of_the_shape() {
-    let (env, _turn) = (env(), among_others());
-    let formats: [&[i16]; 6] = [&[], &[0], &[1], &[0, 0], &[0, 1], &[1, 0]];
-    let id = own_row(env, "things");
-    let binary = Value {
-        format: 1,
-        bytes: Some(id.to_be_bytes().to_vec()),
-    };
-    let questions: Vec<(Vec<u8>, bool)> = formats
-        .iter()
-        .flat_map(|results| {
-            [id_value(id)[0].clone(), binary.clone()]
-                .into_iter()
-                .flat_map(|value| {
-                    [false, true].map(|described| {
-                        let mut parts = vec![
-                            parse("", SQL, &[23]),
-                            bind_with("", "", std::slice::from_ref(&value), results),
-                        ];
-                        if described {
-                            parts.push(describe(b'P', ""));
-                        }
-                        parts.push(execute("", 0));
-                        (joined(&parts), described)
-                    })
-                })
-        })
-        .collect();
-    // Each by a session of its own, in one order and the other: whoever is first fills what the others are given.
-    let mut direct = shard_of(env, id);
-    let expected: Vec<Vec<String>> = questions
-        .iter()
-        .map(|(q, _)| talk(&mut direct, std::slice::from_ref(q)))
-        .collect();
-    let ask_all = |backwards: bool| -> Vec<Vec<String>> {
-        let mut client = env.client();
-        let mut answers: Vec<(usize, Vec<String>)> = Vec::new();
-        let order: Vec<usize> = if backwards {
-            (0..questions.len()).rev().collect()
-        } else {
-            (0..questions.len()).collect()
+    tried(|| {
+        let (env, _turn) = (env(), among_others());
+        let formats: [&[i16]; 6] = [&[], &[0], &[1], &[0, 0], &[0, 1], &[1, 0]];
+        let id = own_row(env, "things");
+        let binary = Value {
+            format: 1,
+            bytes: Some(id.to_be_bytes().to_vec()),
         };
-        for number in order {
-            answers.push((
-                number,
-                talk(&mut client, std::slice::from_ref(&questions[number].0)),
-            ));
-        }
-        answers.sort();
-        answers.into_iter().map(|(_, answer)| answer).collect()
-    };
-    for backwards in [false, true] {
-        env.client()
-            .run(&format!("update things set n = n + 1 where id = {id}"));
-        assert_eq!(ask_all(backwards), expected);
-        assert_eq!(ask_all(!backwards), expected);
-        behind(
-            env,
-            &format!("update things set v = 'later' where id = {id}"),
-        );
-        assert_eq!(ask_all(backwards), expected, "kept");
-        behind(
-            env,
-            &format!("update things set v = 'first' where id = {id}"),
-        );
-    }
-    // Formats that are not as many as columns are an error, kept or not.
-    let wrong = joined(&[
-        parse("", SQL, &[23]),
-        bind_with("", "", &id_value(id), &[0, 0, 0]),
-        execute("", 0),
-    ]);
-    for _ in 0..2 {
-        assert_eq!(
+        let questions: Vec<(Vec<u8>, bool)> = formats
+            .iter()
+            .flat_map(|results| {
+                [id_value(id)[0].clone(), binary.clone()]
+                    .into_iter()
+                    .flat_map(|value| {
+                        [false, true].map(|described| {
+                            let mut parts = vec![
+                                parse("", SQL, &[23]),
+                                bind_with("", "", std::slice::from_ref(&value), results),
+                            ];
+                            if described {
+                                parts.push(describe(b'P', ""));
+                            }
+                            parts.push(execute("", 0));
+                            (joined(&parts), described)
+                        })
+                    })
+            })
+            .collect();
+        // Each by a session of its own, in one order and the other: whoever is first fills what the others are given.
+        let mut direct = shard_of(env, id);
+        let expected: Vec<Vec<String>> = questions
+            .iter()
+            .map(|(q, _)| talk(&mut direct, std::slice::from_ref(q)))
+            .collect();
+        let ask_all = |backwards: bool| -> Vec<Vec<String>> {
+            let mut client = env.client();
+            let mut answers: Vec<(usize, Vec<String>)> = Vec::new();
+            let order: Vec<usize> = if backwards {
+                (0..questions.len()).rev().collect()
+            } else {
+                (0..questions.len()).collect()
+            };
+            for number in order {
+                answers.push((
+                    number,
+                    talk(&mut client, std::slice::from_ref(&questions[number].0)),
+                ));
+            }
+            answers.sort();
+            answers.into_iter().map(|(_, answer)| answer).collect()
+        };
+        for backwards in [false, true] {
             env.client()
-                .exchange(&wrong)
-                .last()
-                .expect("an error")
-                .sqlstate(),
-            "08P01"
-        );
-    }
-    // Simple and extended say the same.
-    let simple = env
-        .client()
-        .simple(&format!("select v, id from things where id = {id}"));
-    assert_eq!(rows_of(&simple), [["first".to_owned(), id.to_string()]]);
+                .run(&format!("update things set n = n + 1 where id = {id}"));
+            assert_eq!(ask_all(backwards), expected);
+            assert_eq!(ask_all(!backwards), expected);
+            behind(
+                env,
+                &format!("update things set v = 'later' where id = {id}"),
+            );
+            kept(env, ask_all(backwards) == expected, "kept");
+            behind(
+                env,
+                &format!("update things set v = 'first' where id = {id}"),
+            );
+        }
+        // Formats that are not as many as columns are an error, kept or not.
+        let wrong = joined(&[
+            parse("", SQL, &[23]),
+            bind_with("", "", &id_value(id), &[0, 0, 0]),
+            execute("", 0),
+        ]);
+        for _ in 0..2 {
+            assert_eq!(
+                env.client()
+                    .exchange(&wrong)
+                    .last()
+                    .expect("an error")
+                    .sqlstate(),
+                "08P01"
+            );
+        }
+        // Simple and extended say the same.
+        let simple = env
+            .client()
+            .simple(&format!("select v, id from things where id = {id}"));
+        assert_eq!(rows_of(&simple), [["first".to_owned(), id.to_string()]]);
+    });
 }
 
 #[test]
 fn r26_the_status_is_the_sessions_own() {
-    let (env, _turn) = (env(), among_others());
-    for way in Way::ALL {
-        let mut client = env.client();
-        let id = kept_by(env, &mut client, way, "things", PLAIN);
-        assert_eq!(client.status, b'I');
-        client.run("begin");
-        assert!(is_old(&way.values(&mut client, PLAIN, id)));
-        assert_eq!(client.status, b'T');
-        client.error("select 1 / 0");
-        assert_eq!(client.status, b'E');
-        let refused = way.ask(&mut client, PLAIN, id);
-        assert_eq!(refused.last().expect("an error").sqlstate(), "25P02");
-        assert_eq!(client.status, b'E');
-        client.run("rollback");
-        assert!(is_old(&way.values(&mut client, PLAIN, id)));
-        assert_eq!(client.status, b'I');
-        // What was first asked in a transaction, outside.
-        let second = own_row(env, "things");
-        client.run("begin");
-        way.values(&mut client, PLAIN, second);
-        assert_eq!(client.status, b'T');
-        client.run("commit");
-        behind(
-            env,
-            &format!("update things set v = 'behind' where id = {second}"),
-        );
-        assert!(is_old(&way.values(&mut client, PLAIN, second)), "kept");
-        assert_eq!(client.status, b'I');
-    }
+    tried(|| {
+        let (env, _turn) = (env(), among_others());
+        for way in Way::ALL {
+            let mut client = env.client();
+            let id = kept_by(env, &mut client, way, "things", PLAIN);
+            assert_eq!(client.status, b'I');
+            client.run("begin");
+            kept(
+                env,
+                is_old(&way.values(&mut client, PLAIN, id)),
+                "it still is",
+            );
+            assert_eq!(client.status, b'T');
+            client.error("select 1 / 0");
+            assert_eq!(client.status, b'E');
+            let refused = way.ask(&mut client, PLAIN, id);
+            assert_eq!(refused.last().expect("an error").sqlstate(), "25P02");
+            assert_eq!(client.status, b'E');
+            client.run("rollback");
+            kept(
+                env,
+                is_old(&way.values(&mut client, PLAIN, id)),
+                "it still is",
+            );
+            assert_eq!(client.status, b'I');
+            // What was first asked in a transaction, outside.
+            let second = own_row(env, "things");
+            client.run("begin");
+            way.values(&mut client, PLAIN, second);
+            assert_eq!(client.status, b'T');
+            client.run("commit");
+            behind(
+                env,
+                &format!("update things set v = 'behind' where id = {second}"),
+            );
+            kept(env, is_old(&way.values(&mut client, PLAIN, second)), "kept");
+            assert_eq!(client.status, b'I');
+        }
+    });
 }
 
 #[test]
 fn r26_answers_with_notices_or_new_parameters_are_not_kept() {
-    let (env, _turn) = (env(), among_others());
-    let mut client = env.client();
-    let noticed = "select v, notices(id) from things where id = {id}";
-    assert!(keeps_things(
-        env,
-        &mut client,
-        "select v, steady(id) from things where id = {id}"
-    ));
-    assert!(!keeps_things(env, &mut client, noticed));
-    let id = own_row(env, "things");
-    for way in Way::ALL {
-        for _ in 0..3 {
-            let answer = way.ask(&mut client, noticed, id);
-            assert!(tags(&answer).contains('N'), "{answer:?}");
+    tried(|| {
+        let (env, _turn) = (env(), among_others());
+        let mut client = env.client();
+        let noticed = "select v, notices(id) from things where id = {id}";
+        kept(
+            env,
+            keeps_things(
+                env,
+                &mut client,
+                "select v, steady(id) from things where id = {id}",
+            ),
+            "it is what may be",
+        );
+        assert!(!keeps_things(env, &mut client, noticed));
+        let id = own_row(env, "things");
+        for way in Way::ALL {
+            for _ in 0..3 {
+                let answer = way.ask(&mut client, noticed, id);
+                assert!(tags(&answer).contains('N'), "{answer:?}");
+            }
         }
-    }
-    // A notice that is not asked for changes what is asked.
-    client.run("set client_min_messages = error");
-    let answer = client.simple(&noticed.replace("{id}", &id.to_string()));
-    assert_eq!(tags(&answer), "TDC");
-    client.run("reset client_min_messages");
-    let answer = client.simple(&noticed.replace("{id}", &id.to_string()));
-    assert!(tags(&answer).contains('N'), "{answer:?}");
-    // Parameters that a statement changes are told each time.
-    for name in ["one", "two"] {
-        client.run(&format!(
-            "select set_config('application_name', '{name}', false)"
-        ));
-        assert_eq!(client.parameters["application_name"], name);
-    }
+        // A notice that is not asked for changes what is asked.
+        client.run("set client_min_messages = error");
+        let answer = client.simple(&noticed.replace("{id}", &id.to_string()));
+        assert_eq!(tags(&answer), "TDC");
+        client.run("reset client_min_messages");
+        let answer = client.simple(&noticed.replace("{id}", &id.to_string()));
+        assert!(tags(&answer).contains('N'), "{answer:?}");
+        // Parameters that a statement changes are told each time.
+        for name in ["one", "two"] {
+            client.run(&format!(
+                "select set_config('application_name', '{name}', false)"
+            ));
+            assert_eq!(client.parameters["application_name"], name);
+        }
+    });
 }
 
 #[test]
@@ -654,72 +677,80 @@ fn r28_different_questions_never_look_alike() {
 
 #[test]
 fn r29_comments_do_not_make_another_question() {
-    let (env, _turn) = (env(), among_others());
-    let mut client = env.client();
-    for way in Way::ALL {
-        let id = kept_by(env, &mut client, way, "things", PLAIN);
-        for text in [
-            "/* controller='users',traceparent='00-5bd66ef5095369c7b0d1f8f4bd33716a-c532cb4098ac3dd2-01' */ select v from things where id = {id}",
-            "select v from things where id = {id} /* request=1 */",
-            "select v/* a /* nested */ one */ from things where id = {id} -- to the end",
-        ] {
-            let answer = way.values(&mut client, text, id);
-            assert!(is_old(&answer), "{text}, {way:?}: {answer:?}");
+    tried(|| {
+        let (env, _turn) = (env(), among_others());
+        let mut client = env.client();
+        for way in Way::ALL {
+            let id = kept_by(env, &mut client, way, "things", PLAIN);
+            for text in [
+                "/* controller='users',traceparent='00-5bd66ef5095369c7b0d1f8f4bd33716a-c532cb4098ac3dd2-01' */ select v from things where id = {id}",
+                "select v from things where id = {id} /* request=1 */",
+                "select v/* a /* nested */ one */ from things where id = {id} -- to the end",
+            ] {
+                let answer = way.values(&mut client, text, id);
+                kept(
+                    env,
+                    is_old(&answer),
+                    format_args!("{text}, {way:?}: {answer:?}"),
+                );
+            }
+            // A hint is no comment.
+            for hint in ["/* keyway: cache=off */", "/* keyway: key={id} */"] {
+                let text = format!("{hint} {PLAIN}").replace("key={id}", &format!("key={id}"));
+                assert_eq!(way.values(&mut client, &text, id), ["behind"], "{text}");
+            }
+            // What looks like a comment in a string is none.
+            let quoted = "select v || '/* a */' from things where id = {id}";
+            assert_eq!(way.values(&mut client, quoted, id), ["behind/* a */"]);
+            let other = "select v || '/* b */' from things where id = {id}";
+            assert_eq!(way.values(&mut client, other, id), ["behind/* b */"]);
         }
-        // A hint is no comment.
-        for hint in ["/* keyway: cache=off */", "/* keyway: key={id} */"] {
-            let text = format!("{hint} {PLAIN}").replace("key={id}", &format!("key={id}"));
-            assert_eq!(way.values(&mut client, &text, id), ["behind"], "{text}");
-        }
-        // What looks like a comment in a string is none.
-        let quoted = "select v || '/* a */' from things where id = {id}";
-        assert_eq!(way.values(&mut client, quoted, id), ["behind/* a */"]);
-        let other = "select v || '/* b */' from things where id = {id}";
-        assert_eq!(way.values(&mut client, other, id), ["behind/* b */"]);
-    }
-    assert_eq!(client.error("/* keyway: cach=off */ select 1"), "42601");
+        assert_eq!(client.error("/* keyway: cach=off */ select 1"), "42601");
+    });
 }
 
 #[test]
 fn r33_errors_are_not_kept() {
-    let (env, _turn) = (env(), among_others());
-    let mut client = env.client();
-    for way in Way::ALL {
-        let id = own_row(env, "things");
-        let question = "select v, 10 / n from things where id = {id}";
-        for _ in 0..2 {
-            let answer = way.ask(&mut client, question, id);
-            assert_eq!(answer.last().expect("an error").sqlstate(), "22012");
+    tried(|| {
+        let (env, _turn) = (env(), among_others());
+        let mut client = env.client();
+        for way in Way::ALL {
+            let id = own_row(env, "things");
+            let question = "select v, 10 / n from things where id = {id}";
+            for _ in 0..2 {
+                let answer = way.ask(&mut client, question, id);
+                assert_eq!(answer.last().expect("an error").sqlstate(), "22012");
+            }
+            behind(env, &format!("update things set n = 5 where id = {id}"));
+            assert_eq!(way.values(&mut client, question, id), ["first", "2"]);
+            behind(env, &format!("update things set n = 0 where id = {id}"));
+            kept(
+                env,
+                way.values(&mut client, question, id) == ["first", "2"],
+                "kept",
+            );
         }
-        behind(env, &format!("update things set n = 5 where id = {id}"));
-        assert_eq!(way.values(&mut client, question, id), ["first", "2"]);
-        behind(env, &format!("update things set n = 0 where id = {id}"));
-        assert_eq!(
-            way.values(&mut client, question, id),
-            ["first", "2"],
-            "kept"
+        // One that fails behind its first rows.
+        let ids = [own_row(env, "things"), own_row(env, "things")];
+        behind(
+            env,
+            &format!("update things set n = 1 where id = {}", ids[0]),
         );
-    }
-    // One that fails behind its first rows.
-    let ids = [own_row(env, "things"), own_row(env, "things")];
-    behind(
-        env,
-        &format!("update things set n = 1 where id = {}", ids[0]),
-    );
-    let some = format!(
-        "select repeat(v, 5000), 10 / n from things where id in ({}, {}) order by id",
-        ids[0], ids[1]
-    );
-    for _ in 0..2 {
-        assert_eq!(client.error(&some), "22012");
-    }
-    behind(
-        env,
-        &format!("update things set n = 1 where id = {}", ids[1]),
-    );
-    assert_eq!(client.rows(&some).len(), 2);
-    // An unknown table or column that comes to be.
-    assert_eq!(client.error("select w from things where id = 1"), "42703");
+        let some = format!(
+            "select repeat(v, 5000), 10 / n from things where id in ({}, {}) order by id",
+            ids[0], ids[1]
+        );
+        for _ in 0..2 {
+            assert_eq!(client.error(&some), "22012");
+        }
+        behind(
+            env,
+            &format!("update things set n = 1 where id = {}", ids[1]),
+        );
+        assert_eq!(client.rows(&some).len(), 2);
+        // An unknown table or column that comes to be.
+        assert_eq!(client.error("select w from things where id = 1"), "42703");
+    });
 }
 
 #[test]
@@ -767,49 +798,51 @@ fn r33_a_cancelled_question_is_asked_again_by_those_who_wait() {
 
 #[test]
 fn r44_a_prepared_statement_whose_columns_change_is_not_answered_as_before() {
-    let (env, _turn) = (env(), alone());
-    let mut client = env.client();
-    let all = "select * from altered where id = $1";
-    let id = fresh_id();
-    client.run(&format!(
-        "insert into altered (id, v) values ({id}, 'first')"
-    ));
-    let mut prepared = env.client();
-    prepared.exchange(&joined(&[parse("all", all, &[23]), describe(b'S', "all")]));
-    let ask = |prepared: &mut Client| {
-        prepared.exchange(&joined(&[
-            bind("", "all", &id_value(id), 0),
-            execute("", 0),
-        ]))
-    };
-    let before = ask(&mut prepared);
-    assert_eq!(rows_of(&before)[0].len(), 2);
-    behind(
-        env,
-        &format!("update altered set v = 'behind' where id = {id}"),
-    );
-    assert_eq!(ask(&mut prepared), before, "kept");
-    client.run("alter table altered add column more int default 7");
-    let after = ask(&mut prepared);
-    // PostgreSQL refuses it where the client was told of other columns.
-    assert_eq!(
-        after.last().map(Message::sqlstate).as_deref(),
-        Some("0A000"),
-        "{after:?}"
-    );
-    let fresh = client.extended(all, &[&id.to_string()]);
-    assert_eq!(rows_of(&fresh)[0].len(), 3);
-    kept_row(
-        env,
-        &mut client,
-        "altered",
-        "select v, more from altered where id = {id}",
-    );
-    client.run("alter table altered drop column more");
-    let fresh = client.extended(all, &[&id.to_string()]);
-    assert_eq!(rows_of(&fresh)[0].len(), 2);
-    assert_eq!(
-        rows_of(&ask(&mut prepared)),
-        [[id.to_string(), "behind".to_owned()]]
-    );
+    tried(|| {
+        let (env, _turn) = (env(), alone());
+        let mut client = env.client();
+        let all = "select * from altered where id = $1";
+        let id = fresh_id();
+        client.run(&format!(
+            "insert into altered (id, v) values ({id}, 'first')"
+        ));
+        let mut prepared = env.client();
+        prepared.exchange(&joined(&[parse("all", all, &[23]), describe(b'S', "all")]));
+        let ask = |prepared: &mut Client| {
+            prepared.exchange(&joined(&[
+                bind("", "all", &id_value(id), 0),
+                execute("", 0),
+            ]))
+        };
+        let before = ask(&mut prepared);
+        assert_eq!(rows_of(&before)[0].len(), 2);
+        behind(
+            env,
+            &format!("update altered set v = 'behind' where id = {id}"),
+        );
+        kept(env, ask(&mut prepared) == before, "kept");
+        client.run("alter table altered add column more int default 7");
+        let after = ask(&mut prepared);
+        // PostgreSQL refuses it where the client was told of other columns.
+        assert_eq!(
+            after.last().map(Message::sqlstate).as_deref(),
+            Some("0A000"),
+            "{after:?}"
+        );
+        let fresh = client.extended(all, &[&id.to_string()]);
+        assert_eq!(rows_of(&fresh)[0].len(), 3);
+        kept_row(
+            env,
+            &mut client,
+            "altered",
+            "select v, more from altered where id = {id}",
+        );
+        client.run("alter table altered drop column more");
+        let fresh = client.extended(all, &[&id.to_string()]);
+        assert_eq!(rows_of(&fresh)[0].len(), 2);
+        assert_eq!(
+            rows_of(&ask(&mut prepared)),
+            [[id.to_string(), "behind".to_owned()]]
+        );
+    });
 }

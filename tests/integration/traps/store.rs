@@ -3,12 +3,12 @@
 use std::thread;
 
 use crate::cache::numbers;
-use crate::harness::{Setup, eventually};
+use crate::harness::{Env, Setup, eventually};
 use crate::raw::Client;
 use crate::traps::writes::waiting;
 use crate::traps::{
-    PLAIN, Way, alone, among_others, behind, env, fresh_id, is_old, keeps, keeps_things, kept_row,
-    own_row,
+    PLAIN, Way, alone, among_others, behind, env, fresh_id, is_old, keeps, keeps_things, kept,
+    kept_row, own_row, tried,
 };
 
 /// One value of `SHOW keyway.cache`.
@@ -22,25 +22,35 @@ fn shown(client: &mut Client, name: &str) -> u64 {
 
 #[test]
 fn r30_large_answers_go_through_and_are_not_kept() {
-    let (env, _turn) = (env(), among_others());
-    let mut client = env.client();
-    let sized =
-        |size: usize| format!("select v, repeat('x', {size}) from things where id = {{id}}");
-    assert!(keeps_things(env, &mut client, &sized(500_000)));
-    let large = sized(2_000_000);
-    assert!(!keeps_things(env, &mut client, &large));
-    let id = own_row(env, "things");
-    for way in Way::ALL {
-        let values = way.values(&mut client, &large, id);
-        assert_eq!([values[0].len(), values[1].len()], [5, 2_000_000]);
-    }
-    // Many rows that are large together.
-    let many = "select v, repeat('x', 1000) from things cross join generate_series(1, 3000) where id = {id}";
-    for way in Way::ALL {
-        assert_eq!(way.values(&mut client, many, id).len(), 6000);
-    }
-    assert!(!keeps_things(env, &mut client, many));
-    assert!(keeps_things(env, &mut client, PLAIN), "the session goes on");
+    tried(|| {
+        let (env, _turn) = (env(), among_others());
+        let mut client = env.client();
+        let sized =
+            |size: usize| format!("select v, repeat('x', {size}) from things where id = {{id}}");
+        kept(
+            env,
+            keeps_things(env, &mut client, &sized(500_000)),
+            "it is what may be",
+        );
+        let large = sized(2_000_000);
+        assert!(!keeps_things(env, &mut client, &large));
+        let id = own_row(env, "things");
+        for way in Way::ALL {
+            let values = way.values(&mut client, &large, id);
+            assert_eq!([values[0].len(), values[1].len()], [5, 2_000_000]);
+        }
+        // Many rows that are large together.
+        let many = "select v, repeat('x', 1000) from things cross join generate_series(1, 3000) where id = {id}";
+        for way in Way::ALL {
+            assert_eq!(way.values(&mut client, many, id).len(), 6000);
+        }
+        assert!(!keeps_things(env, &mut client, many));
+        kept(
+            env,
+            keeps_things(env, &mut client, PLAIN),
+            "the session goes on",
+        );
+    });
 }
 
 #[test]
@@ -88,145 +98,158 @@ fn r31_many_who_miss_the_same_answer_ask_once() {
 
 #[test]
 fn r32_no_rows_are_an_answer_too() {
-    let (env, _turn) = (env(), among_others());
-    let mut client = env.client();
-    let questions = [
-        "select v from others where id = {id}",
-        "select v from others where id in ({id}, -{id})",
-        "select coalesce(max(v), 'none') from others where id = {id}",
-    ];
-    for question in questions {
-        for way in Way::ALL {
-            let id = fresh_id();
-            let none = way.values(&mut client, question, id);
-            assert!(!is_old(&none));
-            behind(env, &format!("insert into others values ({id}, 'first')"));
-            assert_eq!(
-                way.values(&mut client, question, id),
-                none,
-                "{question} is kept"
-            );
-            behind(env, &format!("delete from others where id = {id}"));
-            client.run(&format!("insert into others values ({id}, 'first')"));
-            assert!(is_old(&way.values(&mut client, question, id)), "{question}");
-            client.run(&format!("delete from others where id = {id}"));
-            assert_eq!(way.values(&mut client, question, id), none, "{question}");
+    tried(|| {
+        let (env, _turn) = (env(), among_others());
+        let mut client = env.client();
+        let questions = [
+            "select v from others where id = {id}",
+            "select v from others where id in ({id}, -{id})",
+            "select coalesce(max(v), 'none') from others where id = {id}",
+        ];
+        for question in questions {
+            for way in Way::ALL {
+                let id = fresh_id();
+                let none = way.values(&mut client, question, id);
+                assert!(!is_old(&none));
+                behind(env, &format!("insert into others values ({id}, 'first')"));
+                kept(
+                    env,
+                    way.values(&mut client, question, id) == none,
+                    format_args!("{question} is kept"),
+                );
+                behind(env, &format!("delete from others where id = {id}"));
+                client.run(&format!("insert into others values ({id}, 'first')"));
+                assert!(is_old(&way.values(&mut client, question, id)), "{question}");
+                client.run(&format!("delete from others where id = {id}"));
+                assert_eq!(way.values(&mut client, question, id), none, "{question}");
+            }
         }
-    }
+    });
 }
 
 #[test]
 fn r34_what_passes_no_keyway_is_seen_when_the_time_is_over() {
-    let (env, _turn) = (env(), among_others());
-    let mut client = env.client();
-    let short = "select v from short_lived where id = {id}";
-    let joined = "select s.v from short_lived s join things t on t.id = s.id or t.id <> s.id where s.id = {id} and t.id = {id}";
-    let id = own_row(env, "short_lived");
-    client.run(&format!("insert into things (id, v) values ({id}, 'x')"));
-    for question in [short, joined] {
-        assert!(keeps(env, &mut client, "short_lived", short));
-        behind(
-            env,
-            &format!("update short_lived set v = 'first' where id = {id}"),
-        );
-        eventually("the answer before is over", || {
-            is_old(&Way::Simple.values(&mut client, question, id)).then_some(())
+    tried(|| {
+        let (env, _turn) = (env(), among_others());
+        let mut client = env.client();
+        let short = "select v from short_lived where id = {id}";
+        let joined = "select s.v from short_lived s join things t on t.id = s.id or t.id <> s.id where s.id = {id} and t.id = {id}";
+        let id = own_row(env, "short_lived");
+        client.run(&format!("insert into things (id, v) values ({id}, 'x')"));
+        for question in [short, joined] {
+            kept(
+                env,
+                keeps(env, &mut client, "short_lived", short),
+                "it is what may be",
+            );
+            behind(
+                env,
+                &format!("update short_lived set v = 'first' where id = {id}"),
+            );
+            eventually("the answer before is over", || {
+                is_old(&Way::Simple.values(&mut client, question, id)).then_some(())
+            });
+            behind(
+                env,
+                &format!("update short_lived set v = 'behind' where id = {id}"),
+            );
+            eventually("its time is over", || {
+                (!is_old(&Way::Simple.values(&mut client, question, id))).then_some(())
+            });
+        }
+        // A hint shortens it, for those who give it.
+        let id = kept_row(env, &mut client, "things", PLAIN);
+        let hinted = format!("/* keyway: ttl=1ms */ {PLAIN}");
+        eventually("it is older than that", || {
+            (!is_old(&Way::Simple.values(&mut client, &hinted, id))).then_some(())
         });
-        behind(
-            env,
-            &format!("update short_lived set v = 'behind' where id = {id}"),
-        );
-        eventually("its time is over", || {
-            (!is_old(&Way::Simple.values(&mut client, question, id))).then_some(())
-        });
-    }
-    // A hint shortens it, for those who give it.
-    let id = kept_row(env, &mut client, "things", PLAIN);
-    let hinted = format!("/* keyway: ttl=1ms */ {PLAIN}");
-    eventually("it is older than that", || {
-        (!is_old(&Way::Simple.values(&mut client, &hinted, id))).then_some(())
     });
 }
 
 #[test]
 fn r41_answers_of_several_shards_hold_while_all_of_them_do() {
-    let (env, _turn) = (env(), alone());
-    let (mut client, mut writer) = (env.client(), env.client());
-    // One row on each shard at least.
-    let mut ids: Vec<i32> = Vec::new();
-    let mut found: Vec<&str> = Vec::new();
-    while found.len() < 3 {
-        let id = own_row(env, "scratch");
-        let has = |shard: &&str| {
-            let count = format!("select count(*) from scratch where id = {id}");
-            env.direct(shard).one(&count) == "1"
-        };
-        let shard = ["s0", "s1", "s2"]
-            .into_iter()
-            .find(has)
-            .expect("a shard has it");
-        if !found.contains(&shard) {
-            found.push(shard);
-            ids.push(id);
+    tried(|| {
+        let (env, _turn) = (env(), alone());
+        let (mut client, mut writer) = (env.client(), env.client());
+        // One row on each shard at least.
+        let mut ids: Vec<i32> = Vec::new();
+        let mut found: Vec<&str> = Vec::new();
+        while found.len() < 3 {
+            let id = own_row(env, "scratch");
+            let has = |shard: &&str| {
+                let count = format!("select count(*) from scratch where id = {id}");
+                env.direct(shard).one(&count) == "1"
+            };
+            let shard = ["s0", "s1", "s2"]
+                .into_iter()
+                .find(has)
+                .expect("a shard has it");
+            if !found.contains(&shard) {
+                found.push(shard);
+                ids.push(id);
+            }
         }
-    }
-    let all = format!(
-        "select count(*) from scratch where v = 'first' and id >= {}",
-        ids[0]
-    );
-    let sum = format!(
-        "select sum(n), min(v) from scratch where id in ({}, {}, {})",
-        ids[0], ids[1], ids[2]
-    );
-    for id in &ids {
-        let before = client.one(&all);
-        let summed = client.rows(&sum);
-        behind(env, "update scratch set n = n + 100");
-        assert_eq!(client.rows(&sum), summed, "kept");
-        assert_eq!(client.one(&all), before, "kept");
-        writer.run(&format!("update scratch set v = 'x' where id = {id}"));
-        let after: i64 = client.one(&all).parse().expect("a count");
-        assert_eq!(after, before.parse::<i64>().expect("a count") - 1);
-        assert_ne!(client.rows(&sum), summed);
-    }
-    // A key of another shard's row does not matter to an answer of one shard.
-    let id = kept_row(
-        env,
-        &mut client,
-        "scratch",
-        "select v from scratch where id = {id}",
-    );
-    for other in &ids {
-        writer.run(&format!("update scratch set v = 'y' where id = {other}"));
-    }
-    assert!(
-        is_old(&Way::Simple.values(&mut client, "select v from scratch where id = {id}", id)),
-        "{}",
-        crate::traps::state(env)
-    );
-    // Another topology: what was answered by the one before is nobody's answer any more.
-    let id = kept_row(env, &mut client, "things", PLAIN);
-    let config = env.config().replacen(
-        "scratch = { key",
-        "scratch_too = { key = \"id\" }\nscratch = { key",
-        1,
-    );
-    assert_ne!(config, env.config());
-    env.router.replace_config(&config);
-    env.router.signal("HUP");
-    eventually("the new topology answers", || {
-        let answer = Way::Simple.values(&mut client, PLAIN, id);
-        (!is_old(&answer)).then_some(())
+        let all = format!(
+            "select count(*) from scratch where v = 'first' and id >= {}",
+            ids[0]
+        );
+        let sum = format!(
+            "select sum(n), min(v) from scratch where id in ({}, {}, {})",
+            ids[0], ids[1], ids[2]
+        );
+        for id in &ids {
+            let before = client.one(&all);
+            let summed = client.rows(&sum);
+            behind(env, "update scratch set n = n + 100");
+            kept(env, client.rows(&sum) == summed, "kept");
+            kept(env, client.one(&all) == before, "kept");
+            writer.run(&format!("update scratch set v = 'x' where id = {id}"));
+            let after: i64 = client.one(&all).parse().expect("a count");
+            assert_eq!(after, before.parse::<i64>().expect("a count") - 1);
+            assert_ne!(client.rows(&sum), summed);
+        }
+        // A key of another shard's row does not matter to an answer of one shard.
+        let id = kept_row(
+            env,
+            &mut client,
+            "scratch",
+            "select v from scratch where id = {id}",
+        );
+        for other in &ids {
+            writer.run(&format!("update scratch set v = 'y' where id = {other}"));
+        }
+        kept(
+            env,
+            is_old(&Way::Simple.values(&mut client, "select v from scratch where id = {id}", id)),
+            "another key's row",
+        );
+        // Another topology: what was answered by the one before is nobody's answer any more.
+        let id = kept_row(env, &mut client, "things", PLAIN);
+        let config = env.config().replacen(
+            "scratch = { key",
+            "scratch_too = { key = \"id\" }\nscratch = { key",
+            1,
+        );
+        assert_ne!(config, env.config());
+        configure(env, &config);
+        assert!(!is_old(&Way::Simple.values(&mut client, PLAIN, id)));
+        kept(
+            env,
+            keeps_things(env, &mut client, PLAIN),
+            "it is what may be",
+        );
+        configure(env, env.config());
     });
-    assert!(keeps_things(env, &mut client, PLAIN));
-    env.router.replace_config(env.config());
+}
+
+/// Gives the router another configuration, which is applied when this returns: nothing of it comes later, in another test.
+fn configure(env: &Env, config: &str) {
+    let applied = || env.router.log().matches("configuration is applied").count();
+    let before = applied();
+    env.router.replace_config(config);
     env.router.signal("HUP");
-    eventually("the old one is back", || {
-        client
-            .simple("create table scratch_too (id int)")
-            .iter()
-            .any(|m| m.tag == b'E')
-            .then_some(())
+    eventually("the configuration is applied", || {
+        (applied() > before).then_some(())
     });
 }
 
@@ -291,7 +314,7 @@ fn r46_a_write_voids_many_answers_without_looking_for_them() {
         .iter()
         .filter(|question| client.rows(question)[0][0] == "first")
         .count();
-    assert!(given > 190, "{given} are kept");
+    kept(env, given > 190, format_args!("{given} are kept"));
     let entries = shown(&mut watcher, "entries");
     client.run(&format!("update scratch set n = 1 where id = {id}"));
     assert_eq!(
