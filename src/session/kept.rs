@@ -6,14 +6,13 @@
 
 use crate::backend::server::Server;
 use crate::backend::settings::Settings;
-use crate::cache::remote::sealed::{Opened, Sealing, open, seal};
-use crate::cache::remote::{Name, NotTold, Remote, Tokens, Why};
+use crate::cache::remote::Remote;
 use crate::cache::results::cells::{Cell, Held, Marks};
 use crate::cache::results::flight::{Boarding, Flight};
-use crate::cache::results::key::{Asker, Key, KeyRef, KeyWriter};
+use crate::cache::results::key::{Asker, KeyRef, KeyWriter};
 use crate::cache::results::reply::{Asked, Kept};
 use crate::cache::results::store::{Asking, Entry, Question, Results};
-use crate::config::{CACHE_TTL_MAX, OnLoss, OnWrite, TableCache, parse_time};
+use crate::config::{CACHE_TTL_MAX, OnWrite, TableCache, parse_time};
 use crate::metrics::QueryPlan;
 use crate::route::keep::{NotKept, Reads, Spoils, Touches};
 use crate::route::key::Values;
@@ -23,7 +22,8 @@ use crate::session::Session;
 use crate::session::again::asker_bytes;
 use crate::session::commands::is_one_snapshot;
 use crate::session::error::SessionError;
-use crate::session::transaction::{BlockKind, Participant, Wrote};
+use crate::session::others::{Shared, found_elsewhere};
+use crate::session::transaction::{BlockKind, Wrote};
 use crate::statement::scan::{Hints, ScanSettings, Scanned, says_time, without_comments};
 use crate::topology::{Placement, ShardId, Topology};
 use crate::wire::backend as reply;
@@ -31,7 +31,7 @@ use crate::wire::error::{ErrorFields, SqlState};
 use crate::wire::frontend::{Bind, Format};
 use smallvec::SmallVec;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 use tokio::time::Instant;
 
 /// Settings that change no answer.
@@ -56,14 +56,6 @@ pub(super) struct AskingNow {
     pub(super) shared: Option<Shared>,
 }
 
-/// What an answer is found by that Keyways share.
-#[derive(Debug)]
-pub(super) struct Shared {
-    name: Name,
-    /// The question, with whoever asks it in full.
-    question: Vec<u8>,
-}
-
 /// Who asks, and what that is true of.
 #[derive(Debug)]
 pub(super) struct Who {
@@ -74,44 +66,6 @@ pub(super) struct Who {
     one_snapshot: bool,
     /// How its texts are read.
     strings: ScanSettings,
-}
-
-/// What other Keyways and Redis know of a question.
-struct Others {
-    tokens: Tokens,
-    shared: Option<Shared>,
-    found: Option<Opened>,
-}
-
-/// Keeps what another Keyway has kept, if that may be given as long as this is asked for.
-fn found_elsewhere(results: &Results, asking: &Asking, found: &Opened) -> Option<Arc<Entry>> {
-    // Its maker's clock may be ahead of ours.
-    let age = Duration::from_millis(unix_ms().saturating_sub(found.made_ms));
-    let ttl = asking.ttl.min(Duration::from_millis(found.ttl_ms));
-    let made = asking.made.checked_sub(age).filter(|_| age < ttl)?;
-    let described = usize::try_from(found.described).ok()?;
-    let reply = Kept::from_parts(&found.reply, described)?;
-    if !reply.answers(asking.asked) {
-        return None;
-    }
-    let again = Asking {
-        key: asking.key.clone(),
-        seen: asking.seen.clone(),
-        tokens: asking.tokens.clone(),
-        wanted: asking.wanted.clone(),
-        made,
-        ttl,
-        ..*asking
-    };
-    results.keep(again, reply).ok()
-}
-
-#[cold]
-fn cannot_tell(message: &str) -> SessionError {
-    let fields = ErrorFields::error(SqlState::CANNOT_CONNECT_NOW, message)
-        .detail("Redis has not acknowledged it in time, and cache.consistency is \"strict\".")
-        .hint("Try again. With cache.on_loss = \"degrade\" it would be done, and other Keyways might give old answers.");
-    SessionError::Statement(Some(Box::new(fields)))
 }
 
 /// What a session has changed, and when.
@@ -359,12 +313,6 @@ impl Session {
         Ok(Some(results.cells.mark(cells).with(held)))
     }
 
-    /// Other Keyways are told of a change that nobody waits for them to know.
-    fn tell_soon(&self, cells: &[Cell]) -> Option<Box<dyn Held>> {
-        let remote = self.worker.remote.as_deref()?;
-        Some(Box::new(remote.mark_soon(self.topology.digest, cells)))
-    }
-
     /// What the session changes is nothing that it is given void answers about.
     fn note_changed(&mut self, cells: &[Cell]) {
         let config = self.worker.shared.config.load();
@@ -439,7 +387,7 @@ impl Session {
     }
 
     /// What was planned by a snapshot that is none any more may change rows that others know by other cells by now.
-    fn by_this_snapshot<'s>(&self, spoils: &'s Spoils) -> &'s Spoils {
+    pub(super) fn by_this_snapshot<'s>(&self, spoils: &'s Spoils) -> &'s Spoils {
         let current = self.worker.shared.topology.load().digest;
         if current == self.topology.digest || *spoils == Spoils::Nothing {
             spoils
@@ -620,173 +568,6 @@ impl Session {
         }
     }
 
-    /// Is an answer that holds here one that holds on every Keyway?
-    async fn holds_for_others(&self, entry: &Entry) -> bool {
-        let Some(remote) = self.strict() else {
-            return true;
-        };
-        match entry.tokens() {
-            Some(tokens) => remote.holds(self.topology.digest, tokens).await,
-            None => false,
-        }
-    }
-
-    /// The versions that Redis has for a question, and the answer that another Keyway has kept. Nothing when versions are not
-    /// shared.
-    async fn ask_others(
-        &self,
-        key: &Key,
-        asker: &Asker,
-        cells: &[Cell],
-    ) -> Result<Option<Others>, NotKept> {
-        let Some(remote) = &self.worker.remote else {
-            return Ok(None);
-        };
-        let shared = remote.shares_answers().then(|| Shared {
-            name: key.name(asker, remote.secret()),
-            question: key.whole(asker),
-        });
-        let name = shared.as_ref().map(|shared| &shared.name);
-        let looked = remote.look(self.topology.digest, cells, name).await;
-        let tokens = looked.tokens.map_err(|why| match why {
-            Why::Marked => NotKept::WriteOnItsWay,
-            Why::Unsettled | Why::OtherTopology | Why::Away | Why::TooMany => NotKept::NoVersions,
-        })?;
-        let found = looked
-            .entry
-            .zip(shared.as_ref())
-            .and_then(|(bytes, shared)| {
-                // What is no answer, or no answer to this, is replaced by the one to come.
-                let opened = open(&bytes, remote.secret(), &shared.question).ok()?;
-                (opened.tokens == tokens).then_some(opened)
-            });
-        Ok(Some(Others {
-            tokens,
-            shared,
-            found,
-        }))
-    }
-
-    /// Marks for a change, where other Keyways see them, before it is sent: nothing when versions are not shared, or nobody
-    /// waits for that.
-    ///
-    /// # Errors
-    /// When Redis has not got them, and must.
-    pub(super) async fn tell_others(
-        &self,
-        spoils: &Spoils,
-        shards: &[ShardId],
-    ) -> Result<Option<Box<dyn Held>>, SessionError> {
-        let Some(remote) = self.strict() else {
-            return Ok(None);
-        };
-        let spoils = self.by_this_snapshot(spoils);
-        let cells = cells_of_spoils(spoils, shards.iter().copied(), &self.topology);
-        let cells = match (shards, &self.block) {
-            // What its transaction has marked already is marked.
-            ([shard], Some(block)) => {
-                let mut known = block.participants.iter().filter(|p| p.shard == *shard);
-                match known.next().and_then(|p| p.lease.as_deref()) {
-                    Some(server) => server.not_marked(&cells),
-                    None => cells,
-                }
-            }
-            _ => cells,
-        };
-        if cells.is_empty() {
-            return Ok(None);
-        }
-        match remote.mark(self.topology.digest, &cells).await {
-            Ok(marks) => Ok(Some(Box::new(marks))),
-            Err(NotTold) if self.worker.shared.config.load().cache.on_loss == OnLoss::Degrade => {
-                Ok(Some(Box::new(
-                    remote.mark_soon(self.topology.digest, &cells),
-                )))
-            }
-            Err(NotTold) => Err(cannot_tell(
-                "the statement would change what other Keyways keep answers about, and they cannot be told",
-            )),
-        }
-    }
-
-    /// A write is done whose marks in Redis had expired before, as Redis was away for a lease: other Keyways may have kept
-    /// what was there before. The client is not told that it is done before they know.
-    ///
-    /// # Errors
-    /// Redis stays away. The client is not told what came of its statement.
-    pub(super) async fn make_sure(&mut self) -> Result<(), SessionError> {
-        let Some(remote) = self.strict().map(Arc::clone) else {
-            return Ok(());
-        };
-        let config = self.worker.shared.config.load_full();
-        let lease = config.cache.redis.as_ref().map(|redis| redis.lease);
-        if config.cache.on_loss == OnLoss::Degrade {
-            return Ok(());
-        }
-        let until = Instant::now() + lease.unwrap_or_default() * 2;
-        loop {
-            // As long as everything is marked, and ever after, nothing that was kept before is given.
-            if remote
-                .mark(self.topology.digest, &[Cell::EVERYTHING])
-                .await
-                .is_ok()
-            {
-                return Ok(());
-            }
-            if Instant::now() > until {
-                break;
-            }
-            tokio::time::sleep(AGAIN).await;
-        }
-        self.client.outbox.clear();
-        let fields = ErrorFields::fatal(
-            SqlState::TRANSACTION_RESOLUTION_UNKNOWN,
-            "other Keyways cannot be told of a write that is done",
-        );
-        Err(SessionError::Fatal(Box::new(fields.detail(
-            "Redis has been away for longer than a lease, and cache.consistency is \"strict\".",
-        ))))
-    }
-
-    /// A statement that changes this must wait until the other Keyways know.
-    #[inline]
-    pub(super) fn tells_first(&self, spoils: Option<&Spoils>) -> bool {
-        spoils.is_some_and(|spoils| *spoils != Spoils::Nothing) && self.is_strict()
-    }
-
-    /// No answer is given without asking Redis, and nothing changed without telling it.
-    #[inline]
-    pub(super) fn is_strict(&self) -> bool {
-        self.strict().is_some()
-    }
-
-    /// Redis, where it is asked before each answer and told before each write.
-    #[inline]
-    fn strict(&self) -> Option<&Arc<Remote>> {
-        let remote = self.worker.remote.as_ref();
-        remote.filter(|remote| remote.is_strict())
-    }
-
-    /// May a transaction commit whose participants these are?
-    ///
-    /// # Errors
-    /// Other Keyways may have forgotten what it changes.
-    pub(super) fn others_still_know(
-        &self,
-        participants: &[Participant],
-    ) -> Result<(), SessionError> {
-        if !self.is_strict() || self.worker.shared.config.load().cache.on_loss == OnLoss::Degrade {
-            return Ok(());
-        }
-        let mut servers = participants.iter().filter_map(|p| p.lease.as_deref());
-        if servers.all(Server::is_sure) {
-            return Ok(());
-        }
-        Err(cannot_tell(
-            "the transaction was rolled back: other Keyways cannot be told of what it changes",
-        ))
-    }
-
     /// An answer that is given often is asked for again before its time is over.
     #[inline]
     pub(super) fn refresh_if_due(
@@ -842,9 +623,6 @@ pub(super) fn parse_ttl(text: &str) -> Option<Duration> {
     (!ttl.is_zero() && ttl <= CACHE_TTL_MAX).then_some(ttl)
 }
 
-/// How soon Redis is asked again that was away.
-const AGAIN: Duration = Duration::from_millis(50);
-
 /// Bytes of a buffer that stays with its worker.
 const TELLING_KEPT_MAX: usize = 64 * 1024;
 
@@ -864,21 +642,16 @@ pub(super) fn keep(
         None => Err(NotKept::NotPlain),
         Some(reply) => {
             let sealed = match (remote, &shared, &asking.tokens) {
-                (Some(remote), Some(shared), Some(tokens)) => Some((
-                    remote,
-                    shared,
-                    seal_answer(remote, shared, &asking, tokens, &reply),
-                )),
+                (Some(remote), Some(shared), Some(tokens)) => {
+                    Some((remote, shared, shared.seal(remote, &asking, tokens, &reply)))
+                }
                 _ => None,
             };
             let ttl = asking.ttl;
             results.keep(asking, reply).map(|entry| {
                 if let Some((remote, shared, sealed)) = sealed {
-                    remote.put(
-                        &shared.name,
-                        sealed,
-                        ttl.saturating_sub(entry.made().elapsed()),
-                    );
+                    let left = ttl.saturating_sub(entry.made().elapsed());
+                    shared.put(remote, sealed, left);
                 }
             })
         }
@@ -891,35 +664,6 @@ pub(super) fn keep(
     // Only now do the others look.
     drop(flight);
     kept
-}
-
-fn seal_answer(
-    remote: &Remote,
-    shared: &Shared,
-    asking: &Asking,
-    tokens: &Tokens,
-    reply: &Kept,
-) -> Vec<u8> {
-    let (bytes, described) = reply.parts();
-    let sealing = Sealing {
-        question: &shared.question,
-        tokens,
-        reply: bytes,
-        described: u32::try_from(described).unwrap_or(u32::MAX),
-        made_ms: unix_ms().saturating_sub(millis(asking.made.elapsed())),
-        ttl_ms: millis(asking.ttl),
-    };
-    seal(&sealing, remote.secret())
-}
-
-fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// Milliseconds since 1970.
-fn unix_ms() -> u64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    since.map_or(0, millis)
 }
 
 /// Puts a question together. Says whether one of its values says 'now', 'today' or the like.

@@ -19,6 +19,7 @@ mod kept;
 pub mod keys;
 pub mod listener;
 pub mod login;
+mod others;
 pub mod own;
 pub mod planner;
 pub mod portal;

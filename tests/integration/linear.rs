@@ -57,6 +57,9 @@ create trigger of_set after update on registers for each row execute function re
 create function bump(int, bigint) returns bigint language sql as $$ update registers set n = n + 1, w = $2 where k = $1 returning n $$;
 ";
 
+/// How long a Keyway's marks last in Redis when nobody renews them.
+const LEASE: Duration = Duration::from_secs(2);
+
 /// Locks are waited for, but not for ever: two shards do not know of each other's.
 const SETTINGS: &str = "do $$ begin execute format('alter database %I set deadlock_timeout = ''100ms''', current_database()); execute format('alter database %I set lock_timeout = ''2s''', current_database()); end $$;";
 
@@ -84,8 +87,9 @@ struct Keyways {
 fn two() -> Keyways {
     let redis = Redis::start();
     let cache = format!(
-        "consistency = \"strict\"\n[cache.redis]\nurls = [\"{}\"]\nsecret = \"a secret of the tests\"\nlease = \"2s\"\ntimeout = \"500ms\"\n",
-        redis.url()
+        "consistency = \"strict\"\n[cache.redis]\nurls = [\"{}\"]\nsecret = \"a secret of the tests\"\nlease = \"{}s\"\ntimeout = \"500ms\"\n",
+        redis.url(),
+        LEASE.as_secs()
     );
     let mut keyways = with_cache(&cache);
     let other = keyways.env.another_router();
@@ -1038,13 +1042,28 @@ fn cancel(_: &Keyways, world: &World, dice: &mut Dice) {
 /// A Keyway stands still.
 fn pause(keyways: &Keyways, world: &World, dice: &mut Dice) {
     world.count("fault: a pause");
+    let length = Duration::from_millis(10 + dice.below(200));
+    stand_still(keyways, length, dice);
+}
+
+/// One of the Keyways stands still for longer than a lease, now and then: its marks expire meanwhile.
+fn pause_past_a_lease(keyways: &Keyways, world: &World, dice: &mut Dice) {
+    if dice.below(SELDOM) > 0 {
+        return;
+    }
+    world.count("fault: a pause longer than a lease");
+    let length = LEASE + Duration::from_millis(200 + dice.below(2_000));
+    stand_still(keyways, length, dice);
+}
+
+fn stand_still(keyways: &Keyways, length: Duration, dice: &mut Dice) {
     let turn = dice.below(1 + keyways.others.len() as u64) as usize;
     let other = turn
         .checked_sub(1)
         .map(|other| lock(&keyways.others[other]));
     let router = other.as_deref().unwrap_or(&keyways.env.router);
     router.signal("STOP");
-    thread::park_timeout(Duration::from_millis(10 + dice.below(200)));
+    thread::park_timeout(length);
     router.signal("CONT");
 }
 
@@ -1205,6 +1224,7 @@ fn soak_two_strict_keyways_say_what_one_register_would_say() {
             end_a_server,
             cancel,
             pause,
+            pause_past_a_lease,
             kill_a_keyway,
             restart_redis,
             pause_redis,
