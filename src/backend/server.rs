@@ -261,6 +261,7 @@ impl Server {
     }
 
     /// A ReadyForQuery with this status byte was consumed.
+    #[inline]
     pub fn ready(&mut self, status: u8) {
         self.state = match (self.state, status) {
             (ServerState::Busy { syncs }, b'I' | b'T' | b'E') if syncs > 1 => {

@@ -71,7 +71,10 @@ fn declared_partitions_are_made_and_made_again() {
     }
     assert_eq!(app.one("select count(*) from events"), "8");
     for router in [&first, &second] {
-        let seconds = eventually("how far they reach", || metric(router, HORIZON));
+        // The one that makes none may have looked before.
+        let seconds = eventually("how far they reach", || {
+            metric(router, HORIZON).filter(|seconds| *seconds > 0)
+        });
         assert!((56 * 86_400..93 * 86_400).contains(&seconds), "{seconds}");
     }
     assert!(

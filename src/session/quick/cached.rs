@@ -22,8 +22,34 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
+/// What the cache has to do with a statement.
+pub(super) enum CachesPart {
+    /// The client has been told a kept answer.
+    Told,
+    /// A shard is to be asked.
+    Asks {
+        shard: ShardId,
+        /// What the statement changes, if the cache must know.
+        spoils: Option<Box<Spoils>>,
+        /// The answer is to be kept.
+        asking: Option<Box<AskingNow>>,
+    },
+}
+
+impl CachesPart {
+    /// The shard is asked, and nothing else.
+    #[inline]
+    pub(super) fn none(shard: ShardId) -> Self {
+        Self::Asks {
+            shard,
+            spoils: None,
+            asking: None,
+        }
+    }
+}
+
 /// What the cache says to a statement.
-pub(super) enum Cached {
+enum Cached {
     /// It has no part in it.
     No,
     /// It has no answer, and would keep one.
@@ -33,7 +59,7 @@ pub(super) enum Cached {
 }
 
 /// A question that is to be asked.
-pub(super) struct Missing {
+struct Missing {
     key: Key,
     asked: Asked,
     ttl: Duration,
@@ -42,9 +68,36 @@ pub(super) struct Missing {
 }
 
 impl Session {
+    /// Looks for an answer; else for the shard that is asked. `None`: the statement goes the ordinary way.
+    pub(super) fn caches_part(
+        &mut self,
+        recipe: &Recipe,
+        values: &Values<'_>,
+        bound: Option<&BoundTo<'_, '_>>,
+        request: Request,
+        now: Instant,
+    ) -> Option<CachesPart> {
+        let missing = match self.cached_at_once(recipe, values, bound, request, now)? {
+            Cached::Told => return Some(CachesPart::Told),
+            Cached::Missing(missing) => Some(missing),
+            Cached::No => None,
+        };
+        let shard = self.quick_shard(recipe, values)?;
+        let spoils = self.quick_spoils(recipe, values);
+        if self.tells_first(spoils.as_deref()) {
+            return None;
+        }
+        let asking =
+            missing.and_then(|missing| self.asking_at_once(*missing, recipe, values, shard));
+        Some(CachesPart::Asks {
+            shard,
+            spoils,
+            asking,
+        })
+    }
+
     /// Looks for an answer. `None`: somebody asks for it already, and is waited for on the ordinary way.
-    #[inline]
-    pub(super) fn cached_at_once(
+    fn cached_at_once(
         &mut self,
         recipe: &Recipe,
         values: &Values<'_>,
@@ -52,9 +105,6 @@ impl Session {
         request: Request,
         now: Instant,
     ) -> Option<Cached> {
-        if self.worker.results.is_none() {
-            return Some(Cached::No);
-        }
         if self.is_strict() && recipe.keeps.is_ok() {
             // Redis is asked first.
             return None;
@@ -132,21 +182,7 @@ impl Session {
     }
 
     /// The answer to come will be kept, unless a write is on its way, or somebody else keeps it.
-    #[inline]
-    pub(super) fn asking_at_once(
-        &self,
-        cached: Cached,
-        recipe: &Recipe,
-        values: &Values<'_>,
-        shard: ShardId,
-    ) -> Option<Box<AskingNow>> {
-        let Cached::Missing(missing) = cached else {
-            return None;
-        };
-        self.ask_to_keep(*missing, recipe, values, shard)
-    }
-
-    fn ask_to_keep(
+    fn asking_at_once(
         &self,
         missing: Missing,
         recipe: &Recipe,
@@ -191,13 +227,10 @@ impl Session {
         }))
     }
 
-    /// What a statement changes, if the cache must know.
-    #[inline]
-    pub(super) fn quick_spoils(&self, recipe: &Recipe, values: &Values<'_>) -> Option<Box<Spoils>> {
-        if self.worker.results.is_none() || recipe.changes == Changes::Nothing {
-            return None;
-        }
-        Some(Box::new(recipe.spoils(values, &self.topology)))
+    /// What a statement changes, if it does.
+    fn quick_spoils(&self, recipe: &Recipe, values: &Values<'_>) -> Option<Box<Spoils>> {
+        let changes = recipe.changes != Changes::Nothing;
+        changes.then(|| Box::new(recipe.spoils(values, &self.topology)))
     }
 
     /// Keeps an answer that has come whole.

@@ -26,7 +26,7 @@ use crate::session::kept::{AskingNow, BoundTo};
 use crate::session::planner::Bound;
 use crate::session::portal::{Effects, Hold, Place, Portal};
 use crate::session::prepared::{Body, Canonical, Known, MadeRecipe, Prepared};
-use crate::session::quick::cached::Cached;
+use crate::session::quick::cached::CachesPart;
 use crate::session::quick::messages::{Batch, Request, Sent};
 use crate::session::quick::transaction::{BlockRequest, BlockWord};
 use crate::session::servers::{Taken, wrote};
@@ -309,17 +309,21 @@ impl Session {
             statement: &scanned,
             params: &NoParams,
         };
-        let cached = self.cached_at_once(recipe, &values, None, Request::Query, started)?;
-        if matches!(cached, Cached::Told) {
+        let part = if self.worker.results.is_none() {
+            CachesPart::none(self.quick_shard(recipe, &values)?)
+        } else {
+            self.caches_part(recipe, &values, None, Request::Query, started)?
+        };
+        let CachesPart::Asks {
+            shard,
+            spoils,
+            asking,
+        } = part
+        else {
             self.names.unnamed = None;
             self.names.unnamed_portal = None;
             return Some(Asked::Told(started));
-        }
-        let shard = self.quick_shard(recipe, &values)?;
-        let spoils = self.quick_spoils(recipe, &values);
-        if self.tells_first(spoils.as_deref()) {
-            return None;
-        }
+        };
         Some(Asked::Statement(Planned {
             shard,
             access: recipe.access,
@@ -327,7 +331,7 @@ impl Session {
             bound: None,
             started,
             spoils,
-            asking: self.asking_at_once(cached, recipe, &values, shard),
+            asking,
         }))
     }
 
@@ -383,28 +387,31 @@ impl Session {
             statement: scanned,
             params: &params,
         };
-        let bound = BoundTo {
-            types: &prepared.types,
-            bind: &bind,
+        let part = if self.worker.results.is_none() {
+            CachesPart::none(self.quick_shard(&recipe, &values)?)
+        } else {
+            let bound = BoundTo {
+                types: &prepared.types,
+                bind: &bind,
+            };
+            self.caches_part(&recipe, &values, Some(&bound), request, started)?
         };
-        let cached = self.cached_at_once(&recipe, &values, Some(&bound), request, started)?;
-        if matches!(cached, Cached::Told) {
+        let CachesPart::Asks {
+            shard,
+            spoils,
+            asking,
+        } = part
+        else {
             self.told_at_once(&prepared, batch.parse.is_some(), &bytes[batch.bind]);
             return Some(Asked::Told(started));
-        }
-        let shard = self.quick_shard(&recipe, &values)?;
-        let spoils = self.quick_spoils(&recipe, &values);
-        if self.tells_first(spoils.as_deref()) {
-            return None;
-        }
-        let asking = self.asking_at_once(cached, &recipe, &values, shard);
+        };
         let canonical = prepared.canonical(&self.worker.statements, reading);
         Some(Asked::Statement(Planned {
             shard,
             access: recipe.access,
             request,
             bound: Some(BoundStatement {
-                prepared: Rc::clone(&prepared),
+                prepared,
                 canonical,
                 bind: batch.bind,
             }),
