@@ -48,6 +48,11 @@ struct Pair {
 /// `cache` is more of `[cache]`; rows 1 to 60 of `users` are there.
 fn start(name: &str, cache: &str, timeout: &str) -> Pair {
     let redis = Redis::start();
+    let url = redis.url();
+    start_with(name, cache, timeout, redis, &url)
+}
+
+fn start_with(name: &str, cache: &str, timeout: &str, redis: Redis, url: &str) -> Pair {
     let env = Setup {
         name,
         tables: TABLES,
@@ -57,7 +62,7 @@ fn start(name: &str, cache: &str, timeout: &str) -> Pair {
              [cache]\nenabled = true\n{cache}\n\
              [cache.redis]\nurls = [\"{}\"]\nsecret = \"{SECRET}\"\nlease = \"{}s\"\ntimeout = \"{timeout}\"\n",
             crate::harness::PASSWORD,
-            redis.url(),
+            url,
             LEASE.as_secs(),
         ),
         ..Setup::default()
@@ -455,6 +460,37 @@ fn r38_what_lies_in_redis_and_is_no_answer_is_never_given() {
     pair.redis.set("{keyway:keyway}:versions", b"no hash");
     behind(&pair.env, "update users set name = 'again'");
     assert_eq!(name_of(&mut pair.two(), 1), "again");
+}
+
+/// docs/cache.md says what rights a user of Redis needs.
+#[test]
+fn the_rights_that_the_manual_asks_for_are_enough() {
+    let redis = Redis::start();
+    let said = include_str!("../../docs/cache.md")
+        .lines()
+        .find(|line| line.starts_with("ACL SETUSER"))
+        .expect("the rights");
+    let words: Vec<&str> = said.split_whitespace().collect();
+    redis.ask::<()>(&words);
+    let url = format!("{}?user=keyway&pass=PASSWORD", redis.url());
+    let pair = start_with(
+        "shared_rights",
+        "consistency = \"strict\"",
+        UNHURRIED,
+        redis,
+        &url,
+    );
+    let sql = "select name from users where id = 1";
+    pair.both_keep(sql);
+    pair.one()
+        .run("update users set name = 'second' where id = 1");
+    assert_eq!(name_of(&mut pair.two(), 1), "second");
+    pair.both_keep(sql);
+    pair.one().run("select keyway.cache_flush()");
+    pair.both_keep(sql);
+    // The log of what was refused is empty.
+    let refused: Vec<redis::Value> = pair.redis.ask(&["ACL", "LOG"]);
+    assert_eq!(refused, []);
 }
 
 #[test]
