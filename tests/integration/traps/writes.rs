@@ -481,7 +481,10 @@ fn r20_views_are_what_they_are_made_of() {
                 "/* keyway: key={id} */ update of_things set v = 'new' where id = {id}",
             );
         }
-        // A materialized view is what it was when it was last made.
+        // A materialized view is what it was when it was last made. That its shard makes it anew is seen as a change of the
+        // schema, when the router next looks for one.
+        client.run("drop materialized view if exists activity_kinds");
+        client.run("drop table if exists user_activities");
         client.run("create table user_activities (id int primary key, v text)");
         client.run("insert into user_activities values (1, 'first')");
         client.run("create materialized view activity_kinds as select id, v from user_activities");
@@ -496,7 +499,7 @@ fn r20_views_are_what_they_are_made_of() {
             client.run(&format!(
                 "update user_activities set v = '{value}' where id = 1"
             ));
-            assert_eq!(client.one(made), before, "it is no view");
+            kept(env, client.one(made) == before, "it is no view");
             client.run("refresh materialized view activity_kinds");
             assert_eq!(client.one(made), value);
         }
