@@ -165,6 +165,19 @@ fn kept(env: &Env, is_kept: bool, what: impl std::fmt::Display) {
     }
 }
 
+/// As [`kept`], of a whole answer: it is the old one, or the one that is true by now, and nothing else.
+#[track_caller]
+fn gives<T: PartialEq + std::fmt::Debug>(env: &Env, answer: &T, old: &T, new: impl FnOnce() -> T) {
+    if answer != old {
+        assert_eq!(
+            *answer,
+            new(),
+            "neither what was kept ({old:?}) nor what is true"
+        );
+        kept(env, false, format_args!("{old:?}"));
+    }
+}
+
 /// Runs a test, three times over if answers were not kept on which its traps depend. A wrong answer fails it at once.
 fn tried(test: impl Fn()) {
     for _ in 0..3 {

@@ -2,8 +2,8 @@
 
 use crate::raw::{Client, Message, Value, bind, execute, parse, rows_of, sync};
 use crate::traps::{
-    PLAIN, Way, alone, among_others, behind, env, fresh_id, is_old, keeps, keeps_by, keeps_things,
-    kept, kept_row, own_row, tried,
+    PLAIN, Way, alone, among_others, behind, env, fresh_id, gives, is_old, keeps, keeps_by,
+    keeps_things, kept, kept_row, own_row, tried,
 };
 
 #[test]
@@ -416,11 +416,11 @@ fn r42_cursors_and_what_describes_are_not_kept() {
             env,
             &format!("update things set v = 'behind' where id = {id}"),
         );
-        kept(env, client.one(&plain) == "first", "kept");
+        gives(env, &client.one(&plain).as_str(), &"first", || "behind");
         assert_eq!(fetched(&mut client), "behind");
         assert_eq!(held(&mut client), "behind");
         let mut other = env.client();
-        kept(env, other.one(&plain) == "first", "kept");
+        gives(env, &other.one(&plain).as_str(), &"first", || "behind");
         // EXPLAIN names the plan as it is now; SHOW what is set now.
         let explain = format!("explain {plain}");
         let index = |rows: &[Vec<String>]| rows.concat().join(" ").contains("Index");
