@@ -23,7 +23,8 @@ SELECT CASE coalesce(to_jsonb(d)->>'datlocprovider', 'c')
        current_setting('max_connections')::bigint - current_setting('superuser_reserved_connections')::bigint,
        d.datcollate::text || coalesce(' (' || (to_jsonb(d)->>'datlocprovider') || ')', ''),
        pg_catalog.pg_encoding_to_char(d.encoding)::text, current_setting('server_version_num')::int,
-       pg_catalog.pg_is_in_recovery()
+       pg_catalog.pg_is_in_recovery(),
+       EXISTS (SELECT FROM pg_catalog.pg_event_trigger v WHERE v.evtenabled <> 'D')
 FROM pg_catalog.pg_database d WHERE d.datname = current_database()";
 
 const RELATIONS: &str = "
@@ -280,33 +281,42 @@ JOIN pg_catalog.pg_type t ON t.oid = e.enumtypid
 JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
 WHERE ";
 
-/// Sums over the row versions of everything that the other questions look at, so that any change of it shows.
-/// Vacuum and analyze update pg_class in place, without a new version.
+/// Sums over the row versions of everything that the other questions look at, so that any change of it shows. Of pg_class and
+/// pg_index the columns that say what a relation is: TRUNCATE, REFRESH MATERIALIZED VIEW, REINDEX, CLUSTER and VACUUM FULL make new
+/// versions that say only where it lies, and in what condition (manual, 53.11 and 53.26).
 const FINGERPRINT: &str = "
 WITH classes AS (
-  SELECT c.oid, c.xmin FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-  WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND USERS
+  SELECT c.oid, pg_catalog.md5(pg_catalog.row_to_json(ROW(c.relname, c.relnamespace, c.reltype, c.reloftype, c.relowner, c.relam,
+      c.relisshared, c.relpersistence, c.relkind, c.relnatts, c.relchecks, c.relrowsecurity, c.relforcerowsecurity, c.relreplident,
+      c.relispartition, c.relacl, c.reloptions, c.relpartbound))::text) AS version
+  FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+  WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'c') AND USERS
 ), versions(place, version) AS (
-  SELECT 'c' || oid, xmin FROM classes
-  UNION ALL SELECT 'a' || a.attrelid || ' ' || a.attnum, a.xmin FROM pg_catalog.pg_attribute a JOIN classes c ON c.oid = a.attrelid
-  UNION ALL SELECT 'd' || d.oid, d.xmin FROM pg_catalog.pg_attrdef d JOIN classes c ON c.oid = d.adrelid
-  UNION ALL SELECT 'k' || k.oid, k.xmin FROM pg_catalog.pg_constraint k JOIN classes c ON c.oid = k.conrelid
-  UNION ALL SELECT 'x' || i.indexrelid, i.xmin FROM pg_catalog.pg_index i JOIN classes c ON c.oid = i.indrelid
-  UNION ALL SELECT 't' || t.oid, t.xmin FROM pg_catalog.pg_trigger t JOIN classes c ON c.oid = t.tgrelid
-  UNION ALL SELECT 'r' || r.oid, r.xmin FROM pg_catalog.pg_rewrite r JOIN classes c ON c.oid = r.ev_class
-  UNION ALL SELECT 'l' || l.oid, l.xmin FROM pg_catalog.pg_policy l JOIN classes c ON c.oid = l.polrelid
-  UNION ALL SELECT 'i' || i.inhrelid || ' ' || i.inhparent, i.xmin FROM pg_catalog.pg_inherits i JOIN classes c ON c.oid = i.inhrelid
-  UNION ALL SELECT 's' || s.seqrelid, s.xmin FROM pg_catalog.pg_sequence s
+  SELECT 'c' || oid, version FROM classes
+  UNION ALL SELECT 'a' || a.attrelid || ' ' || a.attnum, a.xmin::text FROM pg_catalog.pg_attribute a JOIN classes c ON c.oid = a.attrelid
+  UNION ALL SELECT 'd' || d.oid, d.xmin::text FROM pg_catalog.pg_attrdef d JOIN classes c ON c.oid = d.adrelid
+  UNION ALL SELECT 'k' || k.oid, k.xmin::text FROM pg_catalog.pg_constraint k JOIN classes c ON c.oid = k.conrelid
+  UNION ALL SELECT 'x' || i.indexrelid, pg_catalog.md5(pg_catalog.row_to_json(ROW(i.indnatts, i.indnkeyatts, i.indisunique,
+      i.indisprimary, i.indisexclusion, i.indimmediate, i.indisvalid, i.indisreplident, i.indkey, i.indcollation, i.indclass,
+      i.indoption, i.indexprs, i.indpred))::text)
+    FROM pg_catalog.pg_index i JOIN classes c ON c.oid = i.indrelid
+  UNION ALL SELECT 't' || t.oid, t.xmin::text FROM pg_catalog.pg_trigger t JOIN classes c ON c.oid = t.tgrelid
+  UNION ALL SELECT 'r' || r.oid, r.xmin::text FROM pg_catalog.pg_rewrite r JOIN classes c ON c.oid = r.ev_class
+  UNION ALL SELECT 'l' || l.oid, l.xmin::text FROM pg_catalog.pg_policy l JOIN classes c ON c.oid = l.polrelid
+  UNION ALL SELECT 'i' || i.inhrelid || ' ' || i.inhparent, i.xmin::text FROM pg_catalog.pg_inherits i JOIN classes c ON c.oid = i.inhrelid
+  UNION ALL SELECT 's' || s.seqrelid, s.xmin::text FROM pg_catalog.pg_sequence s
             JOIN pg_catalog.pg_class c ON c.oid = s.seqrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE USERS
-  UNION ALL SELECT 'p' || p.oid, p.xmin FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace WHERE USERS
-  UNION ALL SELECT 'y' || t.oid, t.xmin FROM pg_catalog.pg_type t JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
+  UNION ALL SELECT 'p' || p.oid, p.xmin::text FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace WHERE USERS
+  UNION ALL SELECT 'y' || t.oid, t.xmin::text FROM pg_catalog.pg_type t JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
             WHERE t.oid > 16383 AND USERS
-  UNION ALL SELECT 'n' || k.oid, k.xmin FROM pg_catalog.pg_constraint k WHERE k.contypid <> 0 AND k.oid > 16383
-  UNION ALL SELECT 'o' || o.oid, o.xmin FROM pg_catalog.pg_operator o WHERE o.oid > 16383
-  UNION ALL SELECT 'q' || q.oid, q.xmin FROM pg_catalog.pg_cast q WHERE q.oid > 16383
-  UNION ALL SELECT 'e' || e.oid, e.xmin FROM pg_catalog.pg_enum e
+  UNION ALL SELECT 'n' || k.oid, k.xmin::text FROM pg_catalog.pg_constraint k WHERE k.contypid <> 0 AND k.oid > 16383
+  UNION ALL SELECT 'o' || o.oid, o.xmin::text FROM pg_catalog.pg_operator o WHERE o.oid > 16383
+  UNION ALL SELECT 'q' || q.oid, q.xmin::text FROM pg_catalog.pg_cast q WHERE q.oid > 16383
+  UNION ALL SELECT 'e' || e.oid, e.xmin::text FROM pg_catalog.pg_enum e
+  UNION ALL SELECT 'v' || v.oid, v.xmin::text FROM pg_catalog.pg_event_trigger v
+  UNION ALL SELECT 'h' || n.oid, n.nspname::text FROM pg_catalog.pg_namespace n WHERE USERS
 )
-SELECT coalesce(sum(pg_catalog.hashtextextended(place || ' ' || version::text, 0)), 0)::text FROM versions";
+SELECT coalesce(sum(pg_catalog.hashtextextended(place || ' ' || version, 0)), 0)::text FROM versions";
 
 /// Versions that have run; no runner has been where the table is missing.
 pub(super) async fn migrations(
@@ -352,6 +362,7 @@ pub(super) async fn schema(client: &mut tokio_postgres::Client) -> Result<Schema
         schema.encoding = row.try_get(3)?;
         schema.version = row.try_get(4)?;
         schema.in_recovery = row.try_get(5)?;
+        schema.event_triggers = row.try_get(6)?;
     }
 
     let mut places: HashMap<u32, usize> = HashMap::new();

@@ -359,6 +359,10 @@ impl DatabaseBuilder<'_> {
             name: name.to_owned(),
             functions: self.functions(&ids),
             implied: self.implied(&ids),
+            event_triggers: participants.iter().any(|shard| {
+                self.schema(*shard)
+                    .is_none_or(|schema| schema.event_triggers)
+            }),
             attached: self.attached(&ids),
             keyspaces: ids,
             default,

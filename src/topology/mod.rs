@@ -113,6 +113,8 @@ pub struct Database {
     pub functions: HashMap<TableName, Vec<Arc<Function>>>,
     /// Functions that run without being named.
     pub implied: ImpliedCalls,
+    /// A shard has event triggers, or nobody knows: a change of the schema may do anything.
+    pub event_triggers: bool,
     /// Indexes and sequences found on the shards, and the keyspaces that have one of the name.
     pub attached: HashMap<TableName, Vec<KeyspaceId>>,
     /// True once schemas were read from the shards; offline planning has none.

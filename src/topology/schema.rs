@@ -29,6 +29,8 @@ pub struct Schema {
     pub version: i32,
     /// The server follows another (it is a standby).
     pub in_recovery: bool,
+    /// It has event triggers that are on: a change of the schema may do anything.
+    pub event_triggers: bool,
     /// Changes with every change of the schema.
     pub fingerprint: String,
     /// `max_connections` less the reserved ones.

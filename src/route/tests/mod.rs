@@ -501,6 +501,7 @@ fn topology() -> Arc<Topology> {
         implied: Default::default(),
         functions: by_name,
         schema_known: true,
+        event_triggers: false,
         oid_maps: Default::default(),
         collation_is_c: true,
         refused: HashMap::from([(
