@@ -28,6 +28,8 @@ use crate::raw::{
 const KEYS: usize = 6;
 /// As rows show it.
 const NULL: &str = "∅";
+/// As long as writes come thick; three times as long they hardly come.
+const BUSY: Duration = Duration::from_millis(40);
 /// Events of a register that are told when something is wrong with it.
 const EVENTS: usize = 24;
 /// A fault that takes its time comes once in so many turns.
@@ -189,6 +191,7 @@ struct World {
     shards: Vec<(String, Vec<usize>)>,
     cancellers: Vec<Mutex<Option<Canceller>>>,
     clock: AtomicU64,
+    begun: Instant,
     wrong: Mutex<Vec<String>>,
     over: AtomicBool,
     /// How often each thing was done, and what came of it.
@@ -220,10 +223,16 @@ impl World {
             shards: shards.into(),
             cancellers: (0..clients).map(|_| Mutex::default()).collect(),
             clock: AtomicU64::new(0),
+            begun: Instant::now(),
             wrong: Mutex::default(),
             over: AtomicBool::new(false),
             counts: Mutex::default(),
         }
+    }
+
+    /// Is hardly anything written just now?
+    fn is_calm(&self) -> bool {
+        !(self.begun.elapsed().as_millis() / BUSY.as_millis()).is_multiple_of(4)
     }
 
     fn count(&self, what: &str) {
@@ -977,14 +986,19 @@ impl<'a> Guest<'a> {
         }
     }
 
-    /// Most clients read most of the time, or hardly anything would be kept.
+    /// Most clients read most of the time, or hardly anything would be kept: what is written all the time is never kept.
     fn act(&mut self) {
-        let writes = if self.number.is_multiple_of(4) { 5 } else { 0 };
-        match self.dice.below(100) {
+        let writes = match (self.number.is_multiple_of(4), self.world.is_calm()) {
+            (false, _) => 0,
+            (true, false) => 50,
+            (true, true) => 1,
+        };
+        match self.dice.below(1_000) {
             turn if turn < writes => self.write(),
-            12 | 13 => self.read_in_one_snapshot(),
-            16 => self.change_twig(),
-            14 | 15 => {
+            120..140 => self.read_in_one_snapshot(),
+            160 => self.change_twig(),
+            161..170 if !self.world.is_calm() => self.change_twig(),
+            140..160 => {
                 self.ask("begin", &[]);
                 for _ in 0..4 {
                     self.read();
