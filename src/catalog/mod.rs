@@ -248,6 +248,17 @@ impl Catalog {
         self.read_again(current).await
     }
 
+    /// Is a shard's schema another than the one that was read last? Also when a shard does not say.
+    pub async fn schema_differs(&self) -> bool {
+        let state = self.state.load_full();
+        let known = state.fingerprints.len() == state.servers.names().count();
+        let comparing = state
+            .fingerprints
+            .iter()
+            .map(|(shard, known)| watch::is_as_known(&state, shard, known));
+        !known || join_all(comparing).await.contains(&false)
+    }
+
     /// Marks a table as not to be used, on all Keyways, until `keyway check` finds its shards equal again.
     ///
     /// # Errors

@@ -194,16 +194,25 @@ async fn answers(state: &State, shard: &str) -> bool {
     matches!(tokio::time::timeout(PATIENCE, asking).await, Ok(Some(())))
 }
 
+/// Does the shard say that its schema's fingerprint is the one `known`?
+pub(super) async fn is_as_known(state: &State, shard: &str, known: &str) -> bool {
+    fingerprint(state, shard)
+        .await
+        .is_some_and(|now| now == known)
+}
+
 /// The shard and its schema's fingerprint, if that is not the one `known`.
 async fn has_changed<'s>(state: &State, shard: &'s str, known: &str) -> Option<(&'s str, String)> {
+    let now = fingerprint(state, shard).await?;
+    (now != known).then_some((shard, now))
+}
+
+/// A shard's fingerprint, if it answers in time.
+async fn fingerprint(state: &State, shard: &str) -> Option<String> {
     let asking = async {
         read::fingerprint(&**state.servers.get(shard).await.ok()?)
             .await
             .ok()
     };
-    let now = tokio::time::timeout(PATIENCE, asking)
-        .await
-        .ok()
-        .flatten()?;
-    (now != known).then_some((shard, now))
+    tokio::time::timeout(PATIENCE, asking).await.ok().flatten()
 }

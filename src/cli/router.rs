@@ -19,7 +19,7 @@ use crate::metrics::{
     CacheStanding, CacheWatch, FollowWatch, Metrics, PartitionRun, SharedStanding, SharedWatch,
 };
 use crate::route::keep::NotKept;
-use crate::session::control::{Control, Request};
+use crate::session::control::{Control, Request, SchemaChange};
 use crate::session::listener::{ClientCount, MAIL_MAX, Mail, run as run_worker};
 use crate::session::login::{Directory, TlsAcceptorEntry};
 use crate::session::worker::Shared;
@@ -711,7 +711,11 @@ async fn read_again(shared: &Shared, catalog: &Catalog) -> Result<(), String> {
 
 async fn answer(shared: &Shared, catalog: &Catalog, request: Request) {
     match request {
-        Request::SchemaChanged { done } => {
+        Request::SchemaChanged { change, done } => {
+            if change == SchemaChange::Possible && !catalog.schema_differs().await {
+                let _ = done.send(Ok(()));
+                return;
+            }
             let current = shared.topology.load_full();
             let result = match catalog.refresh_schema(&current).await {
                 Ok(topology) => {

@@ -196,5 +196,6 @@ pub fn access_name(access: Access) -> &'static str {
         Access::Lock => "lock",
         Access::Write => "write",
         Access::Schema => "schema",
+        Access::Upkeep => "upkeep",
     }
 }

@@ -16,9 +16,10 @@ use crate::route::key::Values;
 use crate::route::pins::{Analysis, Filling, Keys};
 use crate::route::plan::Access;
 use crate::route::recipe::{Recipe, Route};
+use crate::route::temporary::{is_unseen, unseen};
 use crate::statement::parse::parse;
 use crate::statement::scan::{Verb, says_time};
-use crate::statement::tree::{OnConflict, Statement};
+use crate::statement::tree::{Name, OnConflict, Statement};
 use crate::topology::reach::{Family, Never, Reach, TableReach};
 use crate::topology::{FunctionDeclaration, Placement, Table, TableName, Topology};
 use smallvec::SmallVec;
@@ -245,6 +246,36 @@ pub enum Changes {
     Shards,
     /// Nobody can tell.
     Everything,
+    /// As nobody has seen the tables of these names, they may be temporary ones of the session's.
+    Temporary {
+        /// Without schema.
+        names: Vec<String>,
+        /// If they are, and the session made them.
+        own: Parts,
+        /// If not.
+        otherwise: Box<Changes>,
+    },
+}
+
+impl Changes {
+    /// Is all that it changes and nobody has seen among these temporary tables of the session's?
+    #[must_use]
+    pub fn are_of(&self, temporaries: &[Arc<str>]) -> bool {
+        let is_own = |name: &String| temporaries.iter().any(|own| **own == **name);
+        matches!(self, Self::Temporary { names, .. } if names.iter().all(is_own))
+    }
+
+    /// May it change anything anywhere?
+    #[must_use]
+    pub fn are_unknown(&self, temporaries: &[Arc<str>]) -> bool {
+        match self {
+            Self::Everything => true,
+            Self::Temporary { otherwise, .. } => {
+                !self.are_of(temporaries) && otherwise.are_unknown(temporaries)
+            }
+            Self::Nothing | Self::Parts(_) | Self::Shards => false,
+        }
+    }
 }
 
 /// See [`Changes`].
@@ -299,14 +330,28 @@ impl Recipe {
         self.touched(&reads.parts, values, topology)
     }
 
-    /// What an execution changes.
+    /// What an execution changes, by a session that has these temporary tables.
     #[must_use]
-    pub fn spoils(&self, values: &Values<'_>, topology: &Topology) -> Spoils {
+    pub fn spoils(
+        &self,
+        values: &Values<'_>,
+        topology: &Topology,
+        temporaries: &[Arc<str>],
+    ) -> Spoils {
+        let rows = |parts: &Parts| Spoils::Rows(self.touched(&parts.0, values, topology));
         match &self.changes {
             Changes::Nothing => Spoils::Nothing,
-            Changes::Parts(parts) => Spoils::Rows(self.touched(&parts.0, values, topology)),
+            Changes::Parts(parts) => rows(parts),
             Changes::Shards => Spoils::Shards,
             Changes::Everything => Spoils::Everything,
+            Changes::Temporary { own, otherwise, .. } => {
+                match (self.changes.are_of(temporaries), &**otherwise) {
+                    (true, _) if own.0.is_empty() => Spoils::Nothing,
+                    (true, _) => rows(own),
+                    (false, Changes::Shards) => Spoils::Shards,
+                    (false, _) => Spoils::Everything,
+                }
+            }
         }
     }
 
@@ -380,7 +425,7 @@ pub(in crate::route) fn reads(
     match access_of(binder, traits) {
         Access::Read => {}
         Access::Lock => return Err(NotKept::Locks),
-        Access::Write | Access::Schema => return Err(NotKept::Writes),
+        Access::Write | Access::Schema | Access::Upkeep => return Err(NotKept::Writes),
     }
     let mut reading = Reading {
         context,
@@ -543,11 +588,13 @@ pub(in crate::route) fn changes(
     let mut changing = Changing {
         context,
         parts: Parts::default(),
-        any: binder.unkept.ambiguous,
+        any: false,
         everything: false,
         views: 0,
     };
     changing.by_calls(traits);
+    changing.by_ambiguity(binder);
+    let mut unseen_names = Vec::new();
     let is_target = |source: &Source| matches!(source, Source::Table { write: true, .. });
     let targets = binder.refs.iter().filter(|r| is_target(&r.source)).count();
     // What is done to the target of a WITH entry is not what the statement does to its own.
@@ -556,6 +603,10 @@ pub(in crate::route) fn changes(
         let Source::Table { table, write } = &reference.source else {
             continue;
         };
+        if binder.bare.contains(&id) && is_unseen(table, context) {
+            unseen_names.push(table.name.name.clone());
+            continue;
+        }
         changing.by_reading(table);
         if *write {
             let keys = keys_of_target(tree, table, id, analysis);
@@ -567,6 +618,9 @@ pub(in crate::route) fn changes(
             everything: true, ..
         } => Changes::Everything,
         Changing { any: true, .. } => Changes::Shards,
+        Changing { parts, .. } if !unseen_names.is_empty() => {
+            own_or(unseen_names, parts, Changes::Shards)
+        }
         Changing { parts, .. } if parts.0.is_empty() && !binder.writes => Changes::Nothing,
         // A write without a table that is known.
         Changing { parts, .. } if parts.0.is_empty() => Changes::Shards,
@@ -574,8 +628,20 @@ pub(in crate::route) fn changes(
     }
 }
 
+/// Tables that nobody has seen are changed, and these parts.
+pub(in crate::route) fn own_or(names: Vec<String>, own: Parts, otherwise: Changes) -> Changes {
+    Changes::Temporary {
+        names,
+        own,
+        otherwise: Box::new(otherwise),
+    }
+}
+
 /// A table that a COPY fills.
-pub(crate) fn copied(table: &Table) -> Changes {
+pub(crate) fn copied(name: &Name, table: &Table, context: &Context<'_>) -> Changes {
+    if let Some(name) = unseen(name, context) {
+        return own_or(vec![name], Parts::default(), Changes::Shards);
+    }
     let mut parts = Parts::default();
     if add(
         &mut parts,
@@ -637,6 +703,21 @@ struct Changing<'a> {
 }
 
 impl Changing<'_> {
+    /// Of a name that two schemas of the search path have, any table may be the one that is read, and so may run what it runs.
+    fn by_ambiguity(&mut self, binder: &Binder<'_>) {
+        self.any |= binder.unkept.ambiguous_target;
+        let tables = &self.context.database.tables;
+        for name in &binder.ambiguous {
+            let namesakes = self.context.search_path.iter().filter_map(|schema| {
+                tables.get(&TableName {
+                    schema: schema.clone(),
+                    name: name.clone(),
+                })
+            });
+            namesakes.for_each(|table| self.by_reading(table));
+        }
+    }
+
     /// Functions that it calls.
     fn by_calls(&mut self, traits: &CallTraits) {
         self.everything |= traits.is_opaque();

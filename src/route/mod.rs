@@ -6,7 +6,7 @@
 //!
 //! Reading order: `choose` (one function per kind of statement), `bind` (what names mean), `implied` (what
 //! runs without a name), `pins` (which keys rows can
-//! have), `recipe` (the cached result and the hot step), `key` (bytes and buckets), `schema` (DDL), `clock` (what it would fix of a shard's time), `merge` (several
+//! have), `recipe` (the cached result and the hot step), `key` (bytes and buckets), `schema` (DDL), `temporary` (tables of one session), `clock` (what it would fix of a shard's time), `merge` (several
 //! shards' rows become one answer), `changed` (what a transaction has changed of the schema), `reserved` (Keyway's own
 //! schema), `explain` (for people).
 
@@ -26,6 +26,7 @@ pub mod plan;
 pub mod recipe;
 pub(crate) mod reserved;
 pub(crate) mod schema;
+pub(crate) mod temporary;
 
 #[cfg(test)]
 mod tests;

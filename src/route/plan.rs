@@ -128,6 +128,16 @@ pub enum Access {
     Write,
     /// Changes the schema.
     Schema,
+    /// Sees to tables without changing what is in them: VACUUM, ANALYZE, REINDEX, CLUSTER.
+    Upkeep,
+}
+
+impl Access {
+    /// Each shard does it for itself, and may do it as often as it is asked.
+    #[must_use]
+    pub fn is_of_each_shard(self) -> bool {
+        matches!(self, Self::Schema | Self::Upkeep)
+    }
 }
 
 /// Why a session must keep its server after the statement.
@@ -168,6 +178,8 @@ pub struct Plan {
     pub after: Vec<(ShardId, String)>,
     /// Keep the server.
     pub pin: Option<Pin>,
+    /// All the tables that it drops, empties or the like are temporary ones of the session's, for all that is known.
+    pub of_temporaries: bool,
     /// The statement may not run in a transaction block (VACUUM, CREATE INDEX CONCURRENTLY).
     pub outside_transaction: bool,
     /// The tables it touches, for refusals, metrics and caches.

@@ -35,6 +35,8 @@ pub struct Recipe {
     pub reason: String,
     /// Keys that must be made before it can be planned: the statement with them is another one.
     pub makes: Option<Arc<MadeKeys>>,
+    /// It makes a temporary table of this name, and writing to that changes nothing else.
+    pub makes_temporary: Option<Arc<str>>,
     /// What its answer is made of, or why that is not known.
     pub keeps: Result<Arc<Reads>, NotKept>,
     /// What it changes.
@@ -212,7 +214,7 @@ impl Recipe {
             && self.makes.is_none()
             && !self.set_config
             && !self.outside_transaction
-            && self.access != Access::Schema;
+            && !self.access.is_of_each_shard();
         if !plain {
             return None;
         }
@@ -267,6 +269,7 @@ impl Recipe {
             window: Window::default(),
             after: Vec::new(),
             pin: self.pin,
+            of_temporaries: false,
             outside_transaction: self.outside_transaction,
             tables: Arc::clone(&self.tables),
             epoch: topology.epoch,

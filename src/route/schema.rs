@@ -15,6 +15,7 @@ use crate::route::key::{ConstantType, type_named};
 use crate::route::pins::{self, key_of};
 use crate::route::plan::{Access, Pin, PlanKind, ShardSet};
 use crate::route::recipe::{Recipe, Route};
+use crate::route::temporary::{self, is_temporary};
 use crate::statement::tree::{
     AlterAction, Becomes, ColumnDefinition, CreateTable, Ddl, Expr, Name, Query, TableConstraint,
 };
@@ -49,9 +50,10 @@ pub(crate) fn fixed(
         outside_transaction: false,
         reason: reason.to_owned(),
         makes: None,
+        makes_temporary: None,
         keeps: Err(NotKept::Utility),
         changes: match access {
-            Access::Read | Access::Lock => Changes::Nothing,
+            Access::Read | Access::Lock | Access::Upkeep => Changes::Nothing,
             Access::Write | Access::Schema => Changes::Everything,
         },
         untyped: SmallVec::new(),
@@ -87,50 +89,15 @@ pub(crate) fn maintenance(
         shards = context.all_shards();
     }
     let mut recipe = everywhere(shards, listed(context, tables));
+    upkeep(&mut recipe);
     recipe.outside_transaction = outside_transaction;
     Ok(recipe)
 }
 
-/// May what is created here be temporary? By TEMP behind the word it belongs to, by a name in a temporary schema, or
-/// because the search_path creates there (manual, 20.11.1): in its first schema that exists. One with tables surely does.
-pub(crate) fn is_temporary(context: &Context<'_>) -> bool {
-    let exists = |schema: &String| {
-        let mut tables = context.database.tables.keys();
-        tables.any(|table| table.schema == *schema)
-    };
-    let mut path = context.search_path.iter();
-    if path
-        .find(|schema| is_temporary_schema(schema) || exists(schema))
-        .is_some_and(|schema| is_temporary_schema(schema))
-    {
-        return true;
-    }
-    let is_part = |c: char| c.is_alphanumeric() || c == '_' || c == '$';
-    let is_any = |words: &[&str], word: &str| words.iter().any(|w| w.eq_ignore_ascii_case(word));
-    let mut before = "";
-    let mut rest = context.shape;
-    while let Some(start) = rest.find(is_part) {
-        let end = rest[start..]
-            .find(|c: char| !is_part(c))
-            .map_or(rest.len(), |length| start + length);
-        let word = &rest[start..end];
-        rest = &rest[end..];
-        // SET search_path = public, pg_temp in a function's definition creates nothing there.
-        let qualifies = rest.trim_start_matches('"').trim_start().starts_with('.');
-        let of_what = ["create", "replace", "local", "global", "into"];
-        if (is_any(&["temp", "temporary"], word) && is_any(&of_what, before))
-            || (is_temporary_schema(word) && qualifies)
-        {
-            return true;
-        }
-        before = word;
-    }
-    false
-}
-
-fn is_temporary_schema(schema: &str) -> bool {
-    let prefix = schema.get(..7);
-    prefix.is_some_and(|prefix| prefix.eq_ignore_ascii_case("pg_temp"))
+/// No plan depends on it, and no answer that is kept.
+pub(crate) fn upkeep(recipe: &mut Recipe) {
+    recipe.access = Access::Upkeep;
+    recipe.changes = Changes::Nothing;
 }
 
 /// What a schema change that goes to one chosen shard means for the session.
@@ -141,7 +108,8 @@ pub(crate) fn forced(ddl: &Ddl, context: &Context<'_>, recipe: &mut Recipe) {
     }
     match ddl {
         Ddl::CreateTable(create) => {
-            if let Ok(Found::Table(table)) = find_table(context, &create.name)
+            if recipe.pin.is_none()
+                && let Ok(Found::Table(table)) = find_table(context, &create.name)
                 && let Route::Fixed { shards, after, .. } = &mut recipe.route
                 && matches!(table.placement, Placement::Sharded { .. })
                 && create.columns.iter().any(has_sequence)
@@ -173,6 +141,7 @@ pub(crate) fn forced(ddl: &Ddl, context: &Context<'_>, recipe: &mut Recipe) {
         Ddl::Other { tables, .. } => names.extend(tables.iter().cloned()),
     }
     recipe.tables = listed(context, &names);
+    temporary::note(ddl, context, recipe);
 }
 
 /// Decides where a schema change goes.
@@ -180,7 +149,8 @@ pub(crate) fn recipe(ddl: &Ddl, context: &Context<'_>) -> Result<Recipe, RouteEr
     if is_temporary(context) {
         return Err(temporary());
     }
-    let recipe = changed(ddl, context)?;
+    let mut recipe = changed(ddl, context)?;
+    temporary::note(ddl, context, &mut recipe);
     if recipe.shards().len() > 1 && fixes_time(ddl, context) {
         return Err(RouteError::Schema {
             what: "a time that each shard would take from its own clock".to_owned(),

@@ -14,6 +14,7 @@ use crate::session::own::unknown_hint;
 use crate::session::sequences::FORGET;
 use crate::session::servers::append_query;
 use crate::session::simple::LastTag;
+use crate::session::temporaries::Temporaries;
 use crate::session::transaction::{
     Block, BlockKind, LOG_MAX, Participant, Savepoint, Sequences, Wrote,
 };
@@ -333,11 +334,6 @@ impl Session {
             return Err(error);
         }
         participants.sort_by_key(|p| std::cmp::Reverse(p.wrote));
-        let changed: Vec<ShardId> = participants
-            .iter()
-            .filter(|p| p.wrote == Wrote::Schema)
-            .map(|p| p.shard)
-            .collect();
         let mut committed: Vec<ShardId> = Vec::new();
         let mut rest = participants.into_iter();
         while let Some(participant) = rest.next() {
@@ -367,8 +363,8 @@ impl Session {
                 .torn_schema_change(&committed, shard, &undone, &block.tables)
                 .await);
         }
-        if !changed.is_empty() || block.changed_schema {
-            self.schema_changed().await;
+        if let Some(change) = block.changed_schema {
+            self.schema_changed(change).await;
         }
         Ok(())
     }
@@ -1044,6 +1040,7 @@ impl Session {
                 self.cancel.remove(lease.cancel_key.pid);
             }
             self.pinned = crate::route::plan::ShardSet::new();
+            self.temporaries = Temporaries::default();
             self.names.statements.clear();
             self.names.portals.clear();
             self.hint = super::SessionHint::default();

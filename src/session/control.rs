@@ -6,11 +6,22 @@ use tokio::sync::{mpsc, oneshot};
 /// Requests that may wait for the control plane.
 pub const REQUESTS_MAX: usize = 1_024;
 
+/// A change of the schema through this Keyway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum SchemaChange {
+    /// Of a table that others may see or not; if they do, the schemas' fingerprints show it.
+    Possible,
+    /// Surely.
+    Made,
+}
+
 /// What a session asks of the control plane.
 #[derive(Debug)]
 pub enum Request {
     /// The schema changed: read it again and publish it. Answered when the new snapshot is published.
     SchemaChanged {
+        /// Has it?
+        change: SchemaChange,
         /// Where to say that it is done.
         done: oneshot::Sender<Result<(), String>>,
     },
@@ -52,8 +63,9 @@ impl Control {
     ///
     /// # Errors
     /// Why it could not be read, in words for a log.
-    pub async fn schema_changed(&self) -> Result<(), String> {
-        self.ask(|done| Request::SchemaChanged { done }).await
+    pub async fn schema_changed(&self, change: SchemaChange) -> Result<(), String> {
+        self.ask(|done| Request::SchemaChanged { change, done })
+            .await
     }
 
     /// Waits until kept answers are dropped: those made of a table, or all.

@@ -13,6 +13,7 @@ use crate::session::error::SessionError;
 use crate::session::failures::Attempt;
 use crate::session::listener::Mail;
 use crate::session::prepared::Names;
+use crate::session::temporaries::Temporaries;
 use crate::session::worker::{GREETINGS_MAX, Greeting, Worker};
 use crate::session::{Session, SessionHint};
 use crate::topology::{Database, ShardId, Topology};
@@ -272,6 +273,7 @@ impl Ready {
             ahead: Vec::new(),
             reserve: std::rc::Weak::new(),
             pinned: ShardSet::new(),
+            temporaries: Temporaries::default(),
             settled: ShardSet::new(),
             pinned_lost: false,
             skipping: false,

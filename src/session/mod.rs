@@ -4,7 +4,7 @@
 //! it goes, takes servers from `backend` and lets `execute` move the bytes. Only here an ErrorResponse is written.
 //!
 //! Reading order: `answer` (the loop), `quick` (the fast path), `simple` and `extended` (the two protocols), `planner`, `servers`,
-//! `transaction`, `commands` (statements about the session itself), `keys` (sharding keys that Keyway makes), `login`, `failures`, `listener`, `worker`.
+//! `transaction`, `commands` (statements about the session itself), `keys` (sharding keys that Keyway makes), `temporaries` (the tables of one session), `login`, `failures`, `listener`, `worker`.
 
 pub mod again;
 pub mod answer;
@@ -30,6 +30,7 @@ pub mod servers;
 mod shown;
 pub mod simple;
 pub mod spread;
+mod temporaries;
 pub mod transaction;
 pub mod worker;
 
@@ -43,6 +44,7 @@ use crate::route::plan::{PlanKind, ShardSet};
 use crate::session::cancel::CancelSlot;
 use crate::session::error::SessionError;
 use crate::session::prepared::Names;
+use crate::session::temporaries::Temporaries;
 use crate::session::transaction::{Block, BlockKind};
 use crate::session::worker::{Greeting, RolePools, Worker};
 use crate::statement::scan::ScanSettings;
@@ -87,6 +89,8 @@ pub struct Session {
     reserve: Weak<Reserve>,
     /// Why servers stay: shards whose server holds state of this session.
     pinned: ShardSet,
+    /// The temporary tables that it made.
+    temporaries: Temporaries,
     /// Pinned shards whose server was there after the last request.
     settled: ShardSet,
     /// Session pooling: every server stays.

@@ -418,7 +418,7 @@ impl Session {
                 "Send the statement itself, or prepare it by the driver.",
             ));
         }
-        if plan.access == Access::Schema || plan.text.is_some() {
+        if plan.access.is_of_each_shard() || plan.text.is_some() {
             return Err(SessionError::unsupported(
                 "EXECUTE of a change of the schema is not supported",
                 "The driver prepared a statement that Keyway rewrites, or runs on every shard.",

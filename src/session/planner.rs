@@ -126,9 +126,11 @@ impl Session {
             Err(error) => return Err(SessionError::from_client_error(&error)),
         };
         if self.worker.results.is_some() {
-            plan.spoils = recipe.spoils(&values, &self.topology);
+            plan.spoils = recipe.spoils(&values, &self.topology, self.temporaries.names());
             plan.keeps = self.keep_of(recipe, &values);
         }
+        plan.of_temporaries = recipe.changes.are_of(self.temporaries.names());
+        self.temporaries.note(recipe);
         self.refuse_behind_change(text, scanned, &plan)?;
         match plan.pin {
             _ if self.worker_keeps => {}
@@ -327,7 +329,7 @@ impl Session {
         else {
             return Ok(());
         };
-        if plan.access == Access::Schema || self.hint_of(scanned)?.is_some() {
+        if plan.access.is_of_each_shard() || self.hint_of(scanned)?.is_some() {
             return Ok(());
         }
         let shape = shape(text, scanned);
@@ -452,12 +454,13 @@ impl Session {
             window: Default::default(),
             after: Vec::new(),
             pin,
+            of_temporaries: false,
             outside_transaction: false,
             tables: Arc::from([]),
             epoch: self.topology.epoch,
             spoils: match access {
                 Access::Read | Access::Lock => Spoils::Nothing,
-                Access::Write | Access::Schema => Spoils::Everything,
+                Access::Write | Access::Schema | Access::Upkeep => Spoils::Everything,
             },
             keeps: Err(NotKept::Utility),
         }

@@ -51,7 +51,8 @@ enum Joining {
 /// What a statement does, in a participant's words.
 pub(super) fn wrote(access: Access) -> Wrote {
     match access {
-        Access::Read | Access::Lock => Wrote::Nothing,
+        // What upkeep does to one shard is nothing to the others.
+        Access::Read | Access::Lock | Access::Upkeep => Wrote::Nothing,
         Access::Write => Wrote::Rows,
         Access::Schema => Wrote::Schema,
     }
@@ -582,7 +583,7 @@ impl Session {
 fn unknown(access: Access) -> Spoils {
     match access {
         Access::Read | Access::Lock => Spoils::Nothing,
-        Access::Write | Access::Schema => Spoils::Everything,
+        Access::Write | Access::Schema | Access::Upkeep => Spoils::Everything,
     }
 }
 

@@ -306,7 +306,7 @@ impl Session {
                 && plan.text.is_none()
                 && plan.pin.is_none()
                 && plan.after.is_empty()
-                && plan.access != Access::Schema
+                && !plan.access.is_of_each_shard()
                 && self.pending_sets.is_empty();
             if !ordinary {
                 return Ok(None);
@@ -449,7 +449,7 @@ impl Session {
                 _ => Box::pin(self.broadcast_simple(own, plan)).await,
             };
         }
-        if plan.access == Access::Schema {
+        if plan.access.is_of_each_shard() {
             // After it every plan may be another one.
             return Box::pin(self.broadcast_simple(own, plan)).await;
         }

@@ -10,6 +10,7 @@ use crate::execute::scatter::{
 use crate::route::keep::Spoils;
 use crate::route::plan::{Access, Plan, PlanKind};
 use crate::session::Session;
+use crate::session::control::SchemaChange;
 use crate::session::error::SessionError;
 use crate::session::portal::Place;
 use crate::session::prepared::{Body, Prepared};
@@ -477,8 +478,8 @@ impl Session {
                 .run_on(*shard, &plan, text, position, &mut Notices::default())
                 .await;
             // A block that fails may have committed before.
-            if said.is_ok() || plan.pin.is_some() {
-                self.schema_changed().await;
+            if plan.access == Access::Schema && (said.is_ok() || plan.pin.is_some()) {
+                self.schema_changed(change_of(&plan)).await;
             }
             let tag = said?;
             self.complete(&tag);
@@ -498,9 +499,11 @@ impl Session {
         };
         let changed = self.changed_by(own, &plan);
         if let Some(block) = &mut self.block {
-            block.tables.extend(plan.tables.iter().cloned());
+            if plan.access == Access::Schema {
+                block.tables.extend(plan.tables.iter().cloned());
+                block.changed_schema = block.changed_schema.max(Some(change_of(&plan)));
+            }
             block.changed.extend(changed);
-            block.changed_schema |= plan.access == Access::Schema;
             block.marks = block.marks.take().or(marks);
         }
         if own_block {
@@ -609,15 +612,16 @@ impl Session {
             }
         }
         if plan.access == Access::Schema {
-            self.schema_changed().await;
+            self.schema_changed(change_of(plan)).await;
         }
         self.complete(&tag);
         Ok(Ready::Due)
     }
 
     /// Every statement from now on is planned with the schema as it is now.
-    pub(super) async fn schema_changed(&mut self) {
-        if let Err(error) = self.worker.shared.control.schema_changed().await {
+    pub(super) async fn schema_changed(&mut self, change: SchemaChange) {
+        let control = &self.worker.shared.control;
+        if let Err(error) = control.schema_changed(change).await {
             tracing::error!(%error, "the schema could not be read again after a change");
             let notice = ErrorFields::warning(
                 SqlState::WARNING,
@@ -707,5 +711,14 @@ impl Prepared {
                 own.trim_end().trim_end_matches(';')
             }
         }
+    }
+}
+
+/// A table that is taken for one of the session's own may be one that all others see.
+fn change_of(plan: &Plan) -> SchemaChange {
+    if plan.of_temporaries {
+        SchemaChange::Possible
+    } else {
+        SchemaChange::Made
     }
 }

@@ -5,6 +5,7 @@ use crate::backend::settings::Settings;
 use crate::cache::results::cells::Marks;
 use crate::route::changed::Changed;
 use crate::session::commands::{is_one_snapshot, isolation_of};
+use crate::session::control::SchemaChange;
 use crate::session::{SessionHint, is_off};
 use crate::statement::command::{Isolation, TransactionModes};
 use crate::topology::{ShardId, TableName};
@@ -82,10 +83,6 @@ pub enum Sequences {
 
 /// A transaction block, the client's (BEGIN) or an implicit one.
 #[derive(Debug)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each says one independent thing of the transaction; none is a state of another"
-)]
 pub struct Block {
     /// Who began it.
     pub kind: BlockKind,
@@ -122,7 +119,7 @@ pub struct Block {
     /// What it changed of the schema, as far as its later statements may depend on it.
     pub(crate) changed: Vec<Changed>,
     /// It has changed the schema, though a participant may have written rows since.
-    pub changed_schema: bool,
+    pub changed_schema: Option<SchemaChange>,
     /// It has had a query that no server has seen: a kept answer, or what the session answers itself.
     pub had_query: bool,
     /// For the result cache: it has changed something on several shards at once.
@@ -165,7 +162,7 @@ impl Block {
             sequences: Sequences::Shared,
             tables: Vec::new(),
             changed: Vec::new(),
-            changed_schema: false,
+            changed_schema: None,
             had_query: false,
             marks: None,
         }

@@ -36,5 +36,6 @@ mod raw;
 mod sessions;
 mod settings;
 mod shared;
+mod temporary;
 mod tls;
 mod traps;

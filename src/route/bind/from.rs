@@ -250,7 +250,10 @@ impl Binder<'_> {
                 columns,
             );
         }
-        self.unkept.ambiguous |= is_ambiguous(self.context, name);
+        if is_ambiguous(self.context, name) {
+            self.unkept.ambiguous = true;
+            self.ambiguous.push(name.name.clone());
+        }
         let leaf = match find_table(self.context, name)? {
             Found::Catalog => self.add_ref(Ref {
                 source: Source::Catalog(name.name.clone()),
@@ -266,6 +269,9 @@ impl Binder<'_> {
             }
             Found::Table(table) => self.table_ref(&table, false)?,
         };
+        if name.schema.is_none() {
+            self.bare.insert(leaf);
+        }
         let reference = &mut self.refs[leaf];
         reference.alias = Some(alias.unwrap_or(&name.name).to_owned());
         reference.own_name = alias.is_none().then(|| name.clone());

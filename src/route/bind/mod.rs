@@ -41,7 +41,7 @@ use crate::route::key::is_certain_type;
 use crate::statement::tree::{Expr, Query, Statement};
 use crate::topology::KeyFamily;
 use crate::topology::reach::Never;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// References one statement may have, with views and WITH entries expanded.
 const REFS_MAX: usize = 512;
@@ -62,6 +62,8 @@ const QUERY_DEPTH: usize = 6;
 pub(crate) struct Unkept {
     /// A name without schema that two schemas of the search path have: which one is meant is a matter of privileges.
     pub(crate) ambiguous: bool,
+    /// Such a name is what the statement writes to.
+    pub(crate) ambiguous_target: bool,
     /// A function of PostgreSQL's that depends on more than its arguments and the session's settings.
     pub(crate) stable: bool,
     /// A user's function that is not declared, or not called IMMUTABLE: its value may change by itself.
@@ -100,6 +102,10 @@ pub(crate) struct Binder<'c> {
     pub(crate) time_casts: TimeTexts,
     /// What makes its answer one that cannot be kept.
     pub(crate) unkept: Unkept,
+    /// References to tables that are named without a schema.
+    pub(crate) bare: HashSet<RefId>,
+    /// The names that two schemas of the search path have, as far as they are read.
+    pub(crate) ambiguous: Vec<String>,
     traits: Vec<Traits>,
     depth: usize,
 }
@@ -121,6 +127,8 @@ impl<'c> Binder<'c> {
             writes: false,
             time_casts: TimeTexts::default(),
             unkept: Unkept::default(),
+            bare: HashSet::new(),
+            ambiguous: Vec::new(),
             traits: vec![Traits::default()],
             depth: 0,
         }

@@ -40,7 +40,9 @@ impl Binder<'_> {
 
     /// The target of a write. Views are refused unless one shard has them.
     fn target(&mut self, name: &Name, alias: Option<&str>) -> Result<RefId, RouteError> {
-        self.unkept.ambiguous |= is_ambiguous(self.context, name);
+        let is_ambiguous = is_ambiguous(self.context, name);
+        self.unkept.ambiguous |= is_ambiguous;
+        self.unkept.ambiguous_target |= is_ambiguous;
         let leaf = match find_table(self.context, name)? {
             Found::Table(table) => self.table_ref(&table, true)?,
             Found::View(table, _) => {
@@ -57,6 +59,9 @@ impl Binder<'_> {
                 });
             }
         };
+        if name.schema.is_none() {
+            self.bare.insert(leaf);
+        }
         let reference = &mut self.refs[leaf];
         reference.alias = Some(alias.unwrap_or(&name.name).to_owned());
         reference.own_name = alias.is_none().then(|| name.clone());

@@ -1,15 +1,16 @@
 //! A statement whose shard is settled: only what the session must know of it is worked out.
 
 use crate::route::bind::Binder;
-use crate::route::bind::tables::{Found, find_table};
+use crate::route::bind::tables::{Found, find_table, is_ambiguous};
 use crate::route::choose::calls::{access_of, traits_of};
 use crate::route::choose::context::Context;
 use crate::route::choose::names::{listed, table_names};
-use crate::route::keep::{self, Changes, NotKept};
+use crate::route::keep::{self, Changes, NotKept, copied};
 use crate::route::pins;
 use crate::route::plan::{Access, Pin, PlanKind, ShardSet};
 use crate::route::recipe::{Recipe, Route};
 use crate::route::schema;
+use crate::route::temporary::{is_temporary, of_tables};
 use crate::statement::scan::Verb;
 use crate::statement::tree::{Body, CopyDirection, CopySubject, Ddl, Query, Statement};
 use crate::topology::ShardId;
@@ -44,6 +45,7 @@ pub(super) fn forced(
         outside_transaction: false,
         reason: reason.to_owned(),
         makes: None,
+        makes_temporary: None,
         keeps: Err(NotKept::Hinted),
         changes: Changes::Everything,
         untyped: SmallVec::new(),
@@ -96,6 +98,11 @@ pub(super) fn forced(
             }
             if let CopySubject::Table { name, .. } = &copy.subject {
                 recipe.tables = listed(context, std::slice::from_ref(name));
+                if let Ok(Found::Table(table)) = find_table(context, name)
+                    && !is_ambiguous(context, name)
+                {
+                    recipe.changes = copied(name, &table, context);
+                }
             }
             if copy.direction == CopyDirection::To {
                 recipe.changes = Changes::Nothing;
@@ -111,6 +118,7 @@ pub(super) fn forced(
         Statement::Truncate { tables, .. } => {
             recipe.access = Access::Write;
             recipe.tables = listed(context, tables);
+            recipe.changes = of_tables(tables, context);
             return recipe;
         }
         Statement::Lock { tables } => {
@@ -123,7 +131,7 @@ pub(super) fn forced(
             tables,
             outside_transaction,
         } => {
-            recipe.access = Access::Schema;
+            schema::upkeep(&mut recipe);
             recipe.tables = listed(context, tables);
             recipe.outside_transaction = *outside_transaction;
             return recipe;
@@ -134,9 +142,7 @@ pub(super) fn forced(
     recipe.access = access_of(&binder, &traits);
     recipe.pin = traits.pin.or(recipe.pin);
     recipe.set_config = traits.set_config;
-    if matches!(tree, Statement::Query(query) if selects_into(query))
-        && schema::is_temporary(context)
-    {
+    if matches!(tree, Statement::Query(query) if selects_into(query)) && is_temporary(context) {
         recipe.pin = Some(Pin::TemporaryTable);
     }
     if traits.leaves || traits.unknown || writes_catalog(tree, context) {

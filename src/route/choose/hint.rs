@@ -12,7 +12,8 @@ use crate::route::error::RouteError;
 use crate::route::key::{self, ConstantType, KeyValue, Use};
 use crate::route::pins::{self, Analysis, KeySet, Keys, key_of};
 use crate::route::recipe::{Hinted, PlacedKeys, Recipe, Route};
-use crate::route::{reserved, schema};
+use crate::route::reserved;
+use crate::route::temporary::is_temporary;
 use crate::statement::scan::Verb;
 use crate::statement::tree::{
     AlterAction, Body, Copy, CopyDirection, CopySubject, Cte, Ddl, Name, Query, Statement,
@@ -104,10 +105,7 @@ fn hides_no_table(tree: &Statement, context: &Context<'_>) -> Result<(), RouteEr
         }
         _ => None,
     };
-    let Some(name) = created
-        .filter(|_| schema::is_temporary(context))
-        .or(renamed)
-    else {
+    let Some(name) = created.filter(|_| is_temporary(context)).or(renamed) else {
         return Ok(());
     };
     // In whichever schema: the search_path may change.

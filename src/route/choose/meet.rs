@@ -170,6 +170,7 @@ pub(super) fn meet(
         outside_transaction: false,
         reason: reason.to_owned(),
         makes: None,
+        makes_temporary: None,
         // Whoever knows better says so.
         keeps: Err(NotKept::NotUnderstood),
         changes: Changes::Everything,

@@ -15,6 +15,7 @@ use crate::route::keep::{Changes, NotKept, copied};
 use crate::route::plan::{Access, Pin, PlanKind, ShardSet};
 use crate::route::recipe::{Recipe, Route, Several};
 use crate::route::schema;
+use crate::route::temporary::of_tables;
 use crate::statement::parse::parse;
 use crate::statement::scan::Verb;
 use crate::statement::tree::{Copy, CopyDirection, CopySubject, Expr, Name, Query, Statement};
@@ -172,7 +173,7 @@ pub(super) fn copy(copy: &Copy, context: &Context<'_>) -> Result<Recipe, RouteEr
                 _ if context.shards(table.keyspace).len() == 1 => {
                     let mut recipe = schema::fixed(PlanKind::Single, holders, access, tables);
                     if copy.direction == CopyDirection::From && !is_ambiguous(context, name) {
-                        recipe.changes = copied(&table);
+                        recipe.changes = copied(name, &table, context);
                     }
                     Ok(recipe)
                 }
@@ -207,20 +208,17 @@ pub(super) fn truncate(tables: &[Name], context: &Context<'_>) -> Result<Recipe,
         needed.union_with(&context.shards(table.keyspace));
         names.push(table.name.clone());
     }
-    let tables: Arc<[TableName]> = names.into();
+    let listed: Arc<[TableName]> = names.into();
     if needed.len() > 1 {
         let reason = "TRUNCATE would empty its part on every shard".to_owned();
         return Err(RouteError::ManyShardWrite {
-            table: names_of(&tables),
+            table: names_of(&listed),
             reason,
         });
     }
-    Ok(schema::fixed(
-        PlanKind::Single,
-        needed,
-        Access::Write,
-        tables,
-    ))
+    let mut recipe = schema::fixed(PlanKind::Single, needed, Access::Write, listed);
+    recipe.changes = of_tables(tables, context);
+    Ok(recipe)
 }
 
 pub(super) fn lock(tables: &[Name], context: &Context<'_>) -> Result<Recipe, RouteError> {

@@ -134,7 +134,8 @@ impl Session {
                 self.note_plan(plan.kind);
                 access = plan.access;
                 effects = Effects::of(&plan, self.topology.digest);
-                if Self::is_for_one(&plan) && plan.access != Access::Schema && plan.text.is_none() {
+                if Self::is_for_one(&plan) && !plan.access.is_of_each_shard() && plan.text.is_none()
+                {
                     let shard = self.choose(&plan);
                     if let Some(pin) = plan.pin {
                         self.pin_by_item(item, shard, pin);

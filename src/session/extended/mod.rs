@@ -483,7 +483,7 @@ pub(super) fn heavier(a: Access, b: Access) -> Access {
     let weight = |access| match access {
         Access::Read => 0,
         Access::Lock => 1,
-        Access::Schema => 2,
+        Access::Schema | Access::Upkeep => 2,
         Access::Write => 3,
     };
     if weight(a) >= weight(b) { a } else { b }

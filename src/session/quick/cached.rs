@@ -228,9 +228,13 @@ impl Session {
     }
 
     /// What a statement changes, if it does.
-    fn quick_spoils(&self, recipe: &Recipe, values: &Values<'_>) -> Option<Box<Spoils>> {
-        let changes = recipe.changes != Changes::Nothing;
-        changes.then(|| Box::new(recipe.spoils(values, &self.topology)))
+    fn quick_spoils(&mut self, recipe: &Recipe, values: &Values<'_>) -> Option<Box<Spoils>> {
+        if recipe.changes == Changes::Nothing {
+            return None;
+        }
+        let spoils = recipe.spoils(values, &self.topology, self.temporaries.names());
+        self.temporaries.note(recipe);
+        Some(Box::new(spoils))
     }
 
     /// Keeps an answer that has come whole.

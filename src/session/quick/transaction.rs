@@ -104,7 +104,7 @@ impl Session {
         let is_strict = self.is_strict();
         let server = match (asked.word, &mut self.block) {
             (BlockWord::Begin | BlockWord::StartTransaction, None) => None,
-            (BlockWord::Commit, Some(block)) if !block.changed_schema => {
+            (BlockWord::Commit, Some(block)) if block.changed_schema.is_none() => {
                 match block.participants.as_mut_slice() {
                     [] => None,
                     // Other Keyways must know of it still.
