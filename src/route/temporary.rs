@@ -66,11 +66,13 @@ pub(super) fn note(ddl: &Ddl, context: &Context<'_>, recipe: &mut Recipe) {
         return;
     }
     match ddl {
-        Ddl::CreateTable(create) if is_temporary(context) => {
+        Ddl::CreateTable(create) if is_surely_temporary(&create.name, context) => {
             (recipe.access, recipe.changes) = (Access::Write, Changes::Nothing);
             recipe.makes_temporary = is_plain(create, context).then(|| name_of(&create.name));
         }
-        Ddl::CreateAs { kind, name, query } if kind == "table" && is_temporary(context) => {
+        Ddl::CreateAs { kind, name, query }
+            if kind == "table" && is_surely_temporary(name, context) =>
+        {
             (recipe.access, recipe.changes) = (Access::Write, changed_by(query, context));
             recipe.makes_temporary = are_types_plain(context).then(|| name_of(name));
         }
@@ -82,6 +84,19 @@ pub(super) fn note(ddl: &Ddl, context: &Context<'_>, recipe: &mut Recipe) {
         }
         _ => {}
     }
+}
+
+/// Is a table that is created here temporary by its first words, or by its schema? What [`is_temporary`] takes for one may be a table
+/// that all see.
+fn is_surely_temporary(name: &Name, context: &Context<'_>) -> bool {
+    let text = context.shape.to_lowercase();
+    let mut words = text
+        .split_whitespace()
+        .filter(|word| !["local", "global"].contains(word));
+    let by_words = words.next() == Some("create")
+        && matches!(words.next(), Some("temp" | "temporary"))
+        && words.next() == Some("table");
+    by_words || name.schema.as_deref() == Some("pg_temp")
 }
 
 fn name_of(name: &Name) -> Arc<str> {

@@ -156,6 +156,8 @@ fn temporary_tables_leave_kept_answers_and_plans_alone() {
         "insert into others select id, v from of_block on conflict do nothing",
         "commit",
         "drop table batch",
+        "create table pg_temp.of_schema as select 1 as id",
+        "insert into of_schema values (2)",
         "discard temp",
         "discard all",
         "vacuum things",
@@ -310,6 +312,18 @@ fn a_table_of_a_temporary_ones_name_is_another() {
     client.run("drop table late");
     assert_ne!(epoch(&site.router), before);
     assert_eq!(reader.error(late), "42P01");
+    // What is made beside a temporary one is none.
+    client.run("create temp table source (id int primary key)");
+    let before = epoch(&site.router);
+    client.run("create table made as select * from pg_temp.source");
+    assert_ne!(epoch(&site.router), before);
+    client.run("drop table made");
+    client.run("create schema bare; set search_path = bare, pg_temp, public");
+    let before = epoch(&site.router);
+    client.run("create table made_in (id int)");
+    assert_ne!(epoch(&site.router), before);
+    client.run("drop table made_in");
+    client.run("drop schema bare; reset search_path");
     // Made behind the router's back, and dropped by a session that had a temporary one of the name.
     Client::connect(&site.shard).run("create table late (id int)");
     let before = epoch(&site.router);

@@ -12,6 +12,7 @@ mod schema;
 mod selected;
 mod soundness;
 mod stress;
+mod temporary;
 mod unique;
 
 use crate::route::choose::context::Context;
