@@ -71,11 +71,7 @@ fn everywhere(shards: ShardSet, tables: Arc<[TableName]>) -> Recipe {
 }
 
 /// VACUUM, ANALYZE and kin: every shard for itself.
-pub(crate) fn maintenance(
-    tables: &[Name],
-    outside_transaction: bool,
-    context: &Context<'_>,
-) -> Result<Recipe, RouteError> {
+pub(crate) fn maintenance(tables: &[Name], context: &Context<'_>) -> Result<Recipe, RouteError> {
     let mut shards = ShardSet::new();
     for name in tables {
         match find_table(context, name)? {
@@ -88,16 +84,17 @@ pub(crate) fn maintenance(
     if tables.is_empty() {
         shards = context.all_shards();
     }
-    let mut recipe = everywhere(shards, listed(context, tables));
-    upkeep(&mut recipe);
-    recipe.outside_transaction = outside_transaction;
-    Ok(recipe)
+    Ok(everywhere(shards, listed(context, tables)))
 }
 
-/// No plan depends on it, and no answer that is kept.
-pub(crate) fn upkeep(recipe: &mut Recipe) {
+/// No plan depends on it. Nor do answers, unless a broken index is built anew: then they may be others.
+pub(crate) fn upkeep(recipe: &mut Recipe, rebuilds: bool) {
     recipe.access = Access::Upkeep;
-    recipe.changes = Changes::Nothing;
+    recipe.changes = if rebuilds {
+        Changes::Everything
+    } else {
+        Changes::Nothing
+    };
 }
 
 /// What a schema change that goes to one chosen shard means for the session.

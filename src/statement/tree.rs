@@ -88,6 +88,8 @@ pub enum Statement {
         tables: Vec<Name>,
         /// It refuses to run inside a transaction block (VACUUM, REINDEX CONCURRENTLY …).
         outside_transaction: bool,
+        /// It builds indexes anew (REINDEX, CLUSTER, VACUUM FULL).
+        rebuilds: bool,
     },
     /// CALL procedure(…).
     Call {

@@ -130,8 +130,9 @@ pub(super) fn forced(
         Statement::Maintenance {
             tables,
             outside_transaction,
+            rebuilds,
         } => {
-            schema::upkeep(&mut recipe);
+            schema::upkeep(&mut recipe, *rebuilds);
             recipe.tables = listed(context, tables);
             recipe.outside_transaction = *outside_transaction;
             return recipe;

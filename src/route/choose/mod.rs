@@ -112,7 +112,13 @@ fn choose(tree: &Statement, context: &Context<'_>) -> Result<Recipe, RouteError>
         Statement::Maintenance {
             tables,
             outside_transaction,
-        } => schema::maintenance(tables, *outside_transaction, context),
+            rebuilds,
+        } => {
+            let mut recipe = schema::maintenance(tables, context)?;
+            recipe.outside_transaction = *outside_transaction;
+            schema::upkeep(&mut recipe, *rebuilds);
+            Ok(recipe)
+        }
         Statement::Call { function, args } => utility::call(function, args, context),
     }
 }

@@ -347,12 +347,17 @@ impl Reader<'_> {
         let what = self.folded(self.at);
         self.skip();
         let mut concurrently = false;
+        let mut rebuilds = what == "reindex" || what == "cluster";
         if self.is_symbol(self.at, b'(') {
             let close = self.matching(self.at)?;
-            concurrently = (self.at..close).any(|at| {
-                self.word_at(at, "concurrently")
-                    && !["false", "off"].iter().any(|no| self.word_at(at + 1, no))
-            });
+            let says = |option: &str| {
+                (self.at..close).any(|at| {
+                    self.word_at(at, option)
+                        && !["false", "off"].iter().any(|no| self.word_at(at + 1, no))
+                })
+            };
+            concurrently = says("concurrently");
+            rebuilds |= says("full");
             self.at = close + 1;
         }
         let mut tables = Vec::new();
@@ -393,7 +398,8 @@ impl Reader<'_> {
                 }
             }
             _ => {
-                for word in ["full", "freeze", "verbose", "analyze", "analyse"] {
+                rebuilds |= self.word("full");
+                for word in ["freeze", "verbose", "analyze", "analyse"] {
                     self.word(word);
                 }
                 while !self.at_end() {
@@ -410,6 +416,7 @@ impl Reader<'_> {
         Ok(Statement::Maintenance {
             tables,
             outside_transaction: outside,
+            rebuilds,
         })
     }
 
