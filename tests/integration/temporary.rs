@@ -349,6 +349,110 @@ fn a_table_of_a_temporary_ones_name_is_another() {
 }
 
 #[test]
+fn a_session_with_state_is_given_kept_answers_where_it_hides_nothing() {
+    let (site, _turn) = (site(), turn());
+    let many: Vec<String> = (0..70)
+        .map(|n| format!("create temp table t{n} (id int)"))
+        .collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    let table = "create temp table batch (id int, v text)";
+    for (state, given) in [
+        (vec!["listen news"], "first"),
+        (vec!["select pg_advisory_lock(6)"], "first"),
+        (vec!["declare c cursor with hold for select 1"], "first"),
+        (vec![table], "first"),
+        (vec!["begin", table, "commit"], "first"),
+        (
+            vec![
+                table,
+                "insert into batch select id, v from others",
+                "create index on batch (id)",
+                "drop table batch",
+            ],
+            "first",
+        ),
+        (
+            vec!["create temp table batch as select id from others"],
+            "first",
+        ),
+        (vec!["do $$ begin end $$"], "behind"),
+        (vec!["create temp view batch as select 1"], "behind"),
+        (vec!["select 1 as id into temp batch"], "behind"),
+        (
+            vec!["create temp table batch (id int default mark(0))"],
+            "behind",
+        ),
+        (
+            vec![
+                table,
+                "insert into batch values (6, 'mine')",
+                "alter table batch rename to things",
+            ],
+            "mine",
+        ),
+        (
+            vec!["create temp table things as select 6 as id, 'mine' as v"],
+            "mine",
+        ),
+        (
+            vec!["create temp view things as select 6 as id, 'mine' as v"],
+            "mine",
+        ),
+        (
+            vec!["do $$ begin create temp table things as select 6 as id, 'mine' as v; end $$"],
+            "mine",
+        ),
+        (many, "behind"),
+    ] {
+        let mut reader = site.keep(6);
+        let mut client = site.client();
+        for sql in &state {
+            client.run(sql);
+        }
+        if asked(&mut reader, 6) != "first" {
+            // The state was a change that voids; what is kept now is what is there.
+            Client::connect(&site.shard).run("update things set v = 'first' where id = 6");
+            reader.run("select keyway.cache_flush('things')");
+            assert_eq!(asked(&mut reader, 6), "first");
+            Client::connect(&site.shard).run("update things set v = 'behind' where id = 6");
+        }
+        for way in [false, true] {
+            let sql = "select v from things where id = 6";
+            let said = if way {
+                client.extended(sql, &[])
+            } else {
+                client.simple(sql)
+            };
+            assert_eq!(rows_of(&said), [[given]], "{state:?}");
+        }
+        assert_eq!(asked(&mut reader, 6), "first", "{state:?}");
+    }
+}
+
+#[test]
+fn a_table_that_is_made_later_does_not_show_through_a_temporary_one() {
+    let (site, _turn) = (site(), turn());
+    let (mut client, mut other) = (site.client(), site.client());
+    client.run("create temp table later (id int, v text)");
+    client.run("insert into later values (1, 'mine')");
+    other.run("create table later (id int primary key, v text)");
+    other.run("insert into later values (1, 'theirs')");
+    let sql = "select v from later where id = 1";
+    for _ in 0..2 {
+        assert_eq!(other.one(sql), "theirs");
+        assert_eq!(client.one(sql), "mine");
+        assert_eq!(rows_of(&client.extended(sql, &[])), [["mine"]]);
+    }
+    // And what it writes to its own leaves theirs as it is.
+    client.run("update later set v = 'still mine'");
+    assert_eq!(
+        (other.one(sql), client.one(sql)),
+        ("theirs".to_owned(), "still mine".to_owned())
+    );
+    other.run("drop table later");
+}
+
+#[test]
 fn an_event_trigger_may_change_anything() {
     let (site, _turn) = (site(), turn());
     let mut client = site.client();
