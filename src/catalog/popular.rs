@@ -60,7 +60,7 @@ impl Catalog {
     }
 
     /// Notes how often questions were asked since they were noted last, and forgets all but the `max` most often asked. What
-    /// was asked before counts half each time.
+    /// was asked before counts half from each minute to the next, however many Keyways note.
     ///
     /// # Errors
     /// When the catalog's shard does not take it.
@@ -72,7 +72,7 @@ impl Catalog {
             )
             INSERT INTO keyway.popular AS p (name, asker, question, extended, ttl, hits)
             SELECT name, asker, question, extended, ttl, hits FROM asked
-            ON CONFLICT (name) DO UPDATE SET hits = p.hits / 2 + excluded.hits, ttl = excluded.ttl";
+            ON CONFLICT (name) DO UPDATE SET hits = p.hits + excluded.hits, ttl = excluded.ttl";
         let names: Vec<Vec<u8>> = asked.iter().map(Popular::name).collect();
         let askers: Vec<&[u8]> = asked.iter().map(|a| &*a.asker).collect();
         let questions: Vec<&[u8]> = asked.iter().map(|a| &*a.question).collect();
@@ -82,8 +82,13 @@ impl Catalog {
         let state = self.state.load_full();
         let holder = state.holder().await?;
         let failed = || state.failed("write keyway.popular");
-        let half = "UPDATE keyway.popular SET hits = hits / 2 WHERE name <> ALL ($1::bytea[])";
-        holder.execute(half, &[&names]).await.map_err(failed())?;
+        let half = "WITH first_of_its_minute AS (
+                INSERT INTO keyway.settings AS s (name, value) VALUES ('popular halved', extract(epoch FROM now())::bigint / 60)
+                ON CONFLICT (name) DO UPDATE SET value = excluded.value WHERE s.value < excluded.value
+                RETURNING 1
+            )
+            UPDATE keyway.popular SET hits = hits / 2 WHERE EXISTS (SELECT FROM first_of_its_minute)";
+        holder.execute(half, &[]).await.map_err(failed())?;
         holder
             .execute(sql, &[&names, &askers, &questions, &extended, &ttls, &hits])
             .await

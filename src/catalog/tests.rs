@@ -1,5 +1,6 @@
 mod reach;
 
+use super::popular::Popular;
 use super::{Catalog, CatalogError, Event};
 use crate::config::{Config, Variables, parse};
 use crate::demo::cluster::{Cluster, ClusterOptions};
@@ -1147,4 +1148,53 @@ async fn a_fingerprint_changes_with_the_schema_and_not_with_the_rows() {
     shards.run(2, "REFRESH MATERIALIZED VIEW m");
     shards.run(2, "CREATE TEMP TABLE x (id serial PRIMARY KEY)");
     assert_eq!(&fingerprint().await, seen.last().unwrap());
+}
+
+#[tokio::test]
+async fn what_was_popular_counts_half_once_a_minute_whoever_notes() {
+    let shards = Shards::new("popular", 3);
+    let (catalog, _) = open(&shards.text()).await;
+    let asked = |question: &str, hits| Popular {
+        asker: b"app".to_vec(),
+        question: question.as_bytes().to_vec(),
+        extended: false,
+        ttl: 1_000,
+        hits,
+    };
+    let holder = catalog.state.load_full().agreed.catalog.clone();
+    let halved_at = async |minute: i64| {
+        let state = catalog.state.load_full();
+        let client = state.servers.get(&holder).await.unwrap();
+        let sql = "INSERT INTO keyway.settings AS s (name, value) VALUES ('popular halved', $1)
+                   ON CONFLICT (name) DO UPDATE SET value = excluded.value";
+        client.execute(sql, &[&minute]).await.unwrap();
+    };
+    let hits = async || {
+        let all = catalog.popular(10).await.unwrap();
+        let hits = all
+            .into_iter()
+            .map(|p| (String::from_utf8(p.question).unwrap(), p.hits));
+        hits.collect::<Vec<_>>()
+    };
+    let of = |known: &[(&str, i64)]| {
+        let known = known
+            .iter()
+            .map(|(question, hits)| ((*question).to_owned(), *hits));
+        known.collect::<Vec<_>>()
+    };
+    // This minute's halving is over.
+    halved_at(i64::MAX).await;
+    catalog
+        .note_popular(&[asked("a", 100), asked("b", 40)], 10)
+        .await
+        .unwrap();
+    catalog.note_popular(&[asked("a", 10)], 10).await.unwrap();
+    assert_eq!(hits().await, of(&[("a", 110), ("b", 40)]));
+    // The next minute's is due, and is done once.
+    halved_at(0).await;
+    catalog.note_popular(&[asked("b", 5)], 10).await.unwrap();
+    assert_eq!(hits().await, of(&[("a", 55), ("b", 25)]));
+    halved_at(i64::MAX).await;
+    catalog.note_popular(&[], 1).await.unwrap();
+    assert_eq!(hits().await, of(&[("a", 55)]), "the least is forgotten");
 }

@@ -209,6 +209,8 @@ pub struct Results {
     pub doubts: Doubts,
     entries: Cache<Key, Arc<Entry>, Bytes, AsHashed, Evictions>,
     evictions: Evictions,
+    /// Of these, answers that a newer one took the place of.
+    replaced: AtomicU64,
     worth: Worth,
     options: Options,
     seed: u64,
@@ -260,6 +262,7 @@ impl Results {
             doubts: Doubts::default(),
             entries: Cache::with_options(built, Bytes, AsHashed::default(), evictions.clone()),
             evictions,
+            replaced: AtomicU64::new(0),
             worth: Worth::default(),
             options,
             seed,
@@ -448,6 +451,9 @@ impl Results {
             };
             self.watch(question, Arc::downgrade(&entry));
         }
+        if self.entries.contains_key(&asking.key) {
+            self.replaced.fetch_add(1, Ordering::Relaxed);
+        }
         self.entries.insert(asking.key, Arc::clone(&entry));
         Ok(entry)
     }
@@ -536,7 +542,11 @@ impl Results {
             size: self.options.size,
             cells_bytes: self.cells.bytes(),
             flushes: self.flushes.load(Ordering::Relaxed),
-            evictions: self.evictions.0.load(Ordering::Relaxed),
+            evictions: self
+                .evictions
+                .0
+                .load(Ordering::Relaxed)
+                .saturating_sub(self.replaced.load(Ordering::Relaxed)),
             in_doubt: self.doubts.len(),
         }
     }
@@ -639,6 +649,25 @@ mod tests {
             Ok(())
         );
         assert!(!found("b"), "its time is over");
+    }
+
+    #[test]
+    fn what_makes_room_is_counted_and_what_is_replaced_is_not() {
+        let results = results(1 << 14, 1 << 12);
+        let hour = Duration::from_secs(3600);
+        let keep = |text: &str| {
+            let asking = asking(&results, text, users(), hour);
+            results.keep(asking, reply(1_000)).expect("kept");
+        };
+        for _ in 0..5 {
+            keep("the same");
+        }
+        let standing = results.standing();
+        assert_eq!((standing.entries, standing.evictions), (1, 0));
+        (0..100).for_each(|number| keep(&format!("{number}")));
+        let standing = results.standing();
+        assert_eq!(standing.evictions + standing.entries as u64, 101);
+        assert!(standing.evictions > 80, "{standing:?}");
     }
 
     /// Whatever a key is called by, its hash here or its MD5 name elsewhere, it is compared whole.

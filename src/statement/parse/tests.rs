@@ -1512,8 +1512,29 @@ fn definitions() {
         }
     ));
     assert!(
-        matches!(statement("vacuum"), Statement::Maintenance { outside_transaction: true, tables } if tables.is_empty())
+        matches!(statement("vacuum"), Statement::Maintenance { outside_transaction: true, tables, rebuilds: false } if tables.is_empty())
     );
+}
+
+#[test]
+fn upkeep_says_whether_it_builds_indexes_anew() {
+    for (text, rebuilt) in [
+        ("vacuum t", false),
+        ("vacuum (analyze, verbose) t", false),
+        ("vacuum (full off) t", false),
+        ("analyze t", false),
+        ("vacuum full t", true),
+        ("vacuum full verbose analyze t", true),
+        ("vacuum (full) t", true),
+        ("vacuum (analyze, full true) t", true),
+        ("reindex index i", true),
+        ("cluster t", true),
+    ] {
+        let Statement::Maintenance { rebuilds, .. } = statement(text) else {
+            panic!("{text}");
+        };
+        assert_eq!(rebuilds, rebuilt, "{text}");
+    }
 }
 
 #[test]
