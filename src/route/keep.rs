@@ -345,8 +345,9 @@ impl Recipe {
             Changes::Shards => Spoils::Shards,
             Changes::Everything => Spoils::Everything,
             Changes::Temporary { own, otherwise, .. } => {
+                // Also when there are none: by a snapshot that is newer than this the names may be another table's, which
+                // those who have it must hear of.
                 match (self.changes.are_of(temporaries), &**otherwise) {
-                    (true, _) if own.0.is_empty() => Spoils::Nothing,
                     (true, _) => rows(own),
                     (false, Changes::Shards) => Spoils::Shards,
                     (false, _) => Spoils::Everything,

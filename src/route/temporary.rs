@@ -67,7 +67,9 @@ pub(super) fn note(ddl: &Ddl, context: &Context<'_>, recipe: &mut Recipe) {
     }
     match ddl {
         Ddl::CreateTable(create) if is_surely_temporary(&create.name, context) => {
-            (recipe.access, recipe.changes) = (Access::Write, Changes::Nothing);
+            // Nothing, as far as this snapshot knows of event triggers.
+            let nothing = Changes::Parts(Parts::default());
+            (recipe.access, recipe.changes) = (Access::Write, nothing);
             recipe.makes_temporary = is_plain(create, context).then(|| name_of(&create.name));
         }
         Ddl::CreateAs { kind, name, query }
@@ -109,7 +111,10 @@ fn changed_by(query: &Query, context: &Context<'_>) -> Changes {
         return Changes::Everything;
     }
     let traits = traits_of(&mut binder, context);
-    keep::changes(None, &binder, None, &traits, context)
+    match keep::changes(None, &binder, None, &traits, context) {
+        Changes::Nothing => Changes::Parts(Parts::default()),
+        changes => changes,
+    }
 }
 
 /// What DROP, TRUNCATE and their like change, which reach further from tables that others know.

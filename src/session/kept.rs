@@ -115,10 +115,10 @@ pub(super) struct BoundTo<'a, 'b> {
 }
 
 impl Session {
-    /// May an answer made of these tables be looked for, and kept, as the session stands?
+    /// May an answer be looked for, and kept, as the session stands?
     #[inline]
-    pub(super) fn may_keep(&self, reads: &Reads) -> Result<(), NotKept> {
-        if self.temporaries.may_hide(reads) {
+    pub(super) fn may_keep(&self) -> Result<(), NotKept> {
+        if self.temporaries.may_hide() {
             return Err(NotKept::SessionState);
         }
         let Some(block) = &self.block else {
@@ -612,7 +612,7 @@ impl Session {
         hints: Option<&Hints>,
     ) -> Result<(&'p ShardSet, &'p Keep, Duration), NotKept> {
         let (shards, keep) = keeps?;
-        self.may_keep(&keep.reads)?;
+        self.may_keep()?;
         Ok((shards, keep, self.ttl_of(&keep.reads, hints)?))
     }
 }

@@ -130,7 +130,7 @@ impl Session {
             plan.keeps = self.keep_of(recipe, &values);
         }
         plan.of_temporaries = recipe.changes.are_of(self.temporaries.names());
-        self.temporaries.note(recipe, &self.database);
+        self.temporaries.note(recipe);
         self.refuse_behind_change(text, scanned, &plan)?;
         match plan.pin {
             _ if self.worker_keeps => {}

@@ -532,7 +532,7 @@ impl Session {
     /// From now on the server on `shard` stays with this session.
     pub(super) fn pin(&mut self, shard: ShardId, reason: Pin) {
         if reason == Pin::Opaque {
-            self.temporaries.may_be_more();
+            self.temporaries.may_come();
         }
         if !self.pinned.contains(shard) {
             tracing::debug!(

@@ -9,7 +9,8 @@ use std::sync::Arc;
 /// The name that the session is told of, and whether the statement is no change of the schema.
 fn made(case: &Case, sql: &str) -> (Option<String>, bool) {
     let recipe = case.recipe(sql, Some(RouteHint::Shard("s1"))).unwrap();
-    let own = recipe.access == Access::Write && recipe.changes == Changes::Nothing;
+    let nothing = Changes::Parts(Default::default());
+    let own = recipe.access == Access::Write && recipe.changes == nothing;
     (recipe.makes_temporary.map(|name| name.to_string()), own)
 }
 

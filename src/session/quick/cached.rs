@@ -132,7 +132,7 @@ impl Session {
             return Ok(Some(Cached::No));
         };
         let reads = recipe.keeps.as_ref().map_err(|why| *why)?;
-        self.may_keep(reads)?;
+        self.may_keep()?;
         let ttl = self.ttl_of(reads, None)?;
         let asker = self.asker(&results);
         if values.statement.settings != self.strings() {
@@ -233,7 +233,7 @@ impl Session {
             return None;
         }
         let spoils = recipe.spoils(values, &self.topology, self.temporaries.names());
-        self.temporaries.note(recipe, &self.database);
+        self.temporaries.note(recipe);
         Some(Box::new(spoils))
     }
 
