@@ -585,12 +585,13 @@ impl State {
         let holder = self.holder().await?;
         let failed = self.failed("read the catalog");
         let mut assignments = self.agreed.assignments.clone();
+        // First, so that all the rest is at least as new: who holds an epoch need not read again for it.
+        assignments.epoch = agree::read_epoch(&**holder).await.map_err(&failed)?;
         for (keyspace, map) in &mut assignments.maps {
             *map = agree::read_map(&**holder, keyspace)
                 .await
                 .map_err(&failed)?;
         }
-        assignments.epoch = agree::read_epoch(&**holder).await.map_err(&failed)?;
         assignments.refused = agree::read_refused(&**holder).await.map_err(&failed)?;
         assignments.required = agree::read_required(&**holder).await.map_err(&failed)?;
         assignments.flushed = agree::read_flushed(&**holder).await.map_err(&failed)?;

@@ -8,8 +8,8 @@ use crate::backend::tls::ServerConnectors;
 use crate::cache::remote::{self, Options as RemoteOptions, Remote};
 use crate::cache::results::cells::Cell;
 use crate::cache::results::store::{Options, Results};
-use crate::catalog::Catalog;
 use crate::catalog::servers::server_roots;
+use crate::catalog::{Catalog, Event};
 use crate::cli::Failure;
 use crate::cli::keeper::{about, chance, look_after};
 use crate::cli::refresh::{note_at_end, refresh, warm_up};
@@ -648,7 +648,11 @@ async fn control_plane(
                 }
                 None => return,
             },
-            Some(_) = events.recv() => {
+            Some(event) = events.recv() => {
+                // What this Keyway has changed itself, it has read already.
+                if is_held(&shared, event) {
+                    continue;
+                }
                 if let Err(error) = read_again(&shared, &catalog).await {
                     tracing::warn!(%error, "the catalog could not be read again");
                 }
@@ -656,6 +660,14 @@ async fn control_plane(
             }
             () = told(&mut stopped) => return,
         }
+    }
+}
+
+/// Is it in the snapshot by now?
+fn is_held(shared: &Shared, event: Event) -> bool {
+    match event {
+        Event::Epoch(epoch) => shared.topology.load().catalog_epoch >= epoch,
+        Event::ShardBack | Event::SchemaChanged => false,
     }
 }
 
