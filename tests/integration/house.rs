@@ -232,6 +232,23 @@ fn the_readme_shows_sql_that_is_whole() {
 }
 
 /// docs/keys.md promises that anyone can compute a shard: its table is what the code computes.
+/// Make must not take `$KEYWAY_URL` for a variable of its own.
+#[test]
+fn the_readmes_demo_is_given_its_command_as_it_is_written() {
+    let readme = fs::read_to_string(root().join("README.md")).expect("a README");
+    let line = readme
+        .split('`')
+        .find(|code| code.starts_with("make demo") && code.contains("KEYWAY_URL"))
+        .expect("an example that runs a command");
+    let said = std::process::Command::new("bash")
+        .current_dir(root())
+        .args(["-c", &line.replacen("make", "make -n", 1)])
+        .output()
+        .expect("make");
+    let said = String::from_utf8_lossy(&said.stdout).into_owned();
+    assert!(said.contains("--exec 'psql $KEYWAY_URL'"), "{line}: {said}");
+}
+
 #[test]
 fn test_vectors_in_the_documents_are_right() {
     let page = fs::read_to_string(root().join("docs/keys.md")).expect("docs/keys.md");
